@@ -1,0 +1,1 @@
+"""The only room with REST paths, JSON keys and API versions."""

@@ -1,0 +1,1 @@
+"""The `tare` command. Speaks only the REST API; standard library only."""

@@ -1,0 +1,1 @@
+"""A small REST client for the Engine API, standard library only."""

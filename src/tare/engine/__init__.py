@@ -1,0 +1,1 @@
+"""Docker's verbs in Python, one verb a file. Knows nothing of HTTP, JSON keys or argv."""

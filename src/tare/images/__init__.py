@@ -1,0 +1,1 @@
+"""Names to manifests to layers: import, commit, history, tags."""

@@ -1,0 +1,1 @@
+"""One typed function per kernel interface. Only `kernel/libc.py` imports ctypes."""

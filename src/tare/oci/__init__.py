@@ -1,0 +1,1 @@
+"""The OCI runtime, image and distribution specifications as records. No I/O."""

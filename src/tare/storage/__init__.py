@@ -1,0 +1,1 @@
+"""Content by digest, snapshots, safe extraction, diff, and the database."""
