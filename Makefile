@@ -1,0 +1,42 @@
+# Every target sets up what it needs (scripts/setup; quick when nothing is missing). `make help` lists them.
+SHELL := /bin/sh
+PYTHON := .venv/bin/python
+export PYTHONUNBUFFERED := 1
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint format bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: ## what tare and the demo need: Debian packages, .venv, locked Python packages
+	@scripts/setup
+
+setup-dev: ## and what tests, linters and benchmarks need
+	@scripts/setup --dev
+
+demo: setup ## a guided tour: from a directory to an image to a container, and on to a second engine
+	@$(PYTHON) scripts/demo
+
+test: setup-dev lint ## linters and the whole test suite, as in CI (ARGS="-k name" to choose)
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup-dev ## ruff and mypy --strict
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+
+format: setup-dev ## rewrites the source as `make lint` wants it
+	@$(PYTHON) -m ruff check --fix --quiet . ; $(PYTHON) -m ruff format .
+
+bench: setup-dev ## side by side with a real dockerd (ARGS="--rounds 20 --json out.json")
+	@$(PYTHON) bench/bench.py $(ARGS)
+
+lock: setup-dev ## pins the newest allowed versions again
+	@scripts/lock
+
+clean: ## removes what the demo and the build made; .venv stays
+	@python3 scripts/demo --clean
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
