@@ -1,4 +1,4 @@
-"""The error tree. Classes are named for what the caller can do about them; `api/errors.py` maps each to one HTTP status.
+"""The error tree: classes named for what the caller can do; `api/errors.py` maps each to one HTTP status.
 
     TareError
     ├── NotFound            404   the thing named does not exist

@@ -1,0 +1,261 @@
+"""What the engine knows of containers and processes: what it stores, and what list and inspect answer. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tare.engine.options import ContainerConfig, ExecOptions, HostOptions
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records: immutable; a change makes a new one (`msgspec.structs.replace`)."""
+
+
+class ContainerState(Record):
+    """Where a container is in its life.
+
+    status: created, running, paused, restarting, removing, exited or dead. Instants in nanoseconds since the epoch,
+    0 for never. exit_code is Docker's (128 + signal for a killed process).
+    """
+
+    status: str = "created"
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_ns: int = 0
+    finished_ns: int = 0
+    restart_count: int = 0
+    stopped_by_user: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the container has processes (a paused container has; one waiting for its restart counts, too)."""
+        return self.status in ("running", "paused", "restarting")
+
+    @property
+    def paused(self) -> bool:
+        """Whether its processes are frozen."""
+        return self.status == "paused"
+
+
+class MountPoint(Record):
+    """A mount of the host or of a volume inside a container."""
+
+    type: str
+    source: str
+    destination: str
+    name: str = ""
+    driver: str = ""
+    mode: str = ""
+    rw: bool = True
+    propagation: str = ""
+
+
+class PublishedPort(Record):
+    """A container's port and where the host publishes it (host_port 0: it isn't). protocol: tcp, udp or sctp."""
+
+    container_port: int
+    protocol: str
+    host_ip: str = ""
+    host_port: int = 0
+
+
+class EndpointState(Record):
+    """A container's place in one network; addresses are empty while it isn't connected."""
+
+    network: str
+    network_id: str = ""
+    endpoint_id: str = ""
+    ip_address: str = ""
+    prefix_length: int = 0
+    gateway: str = ""
+    mac_address: str = ""
+    aliases: tuple[str, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+
+
+class Container(Record):
+    """A container as it is stored."""
+
+    id: str
+    name: str
+    created_ns: int
+    image_id: str
+    layers: tuple[str, ...]
+    path: str
+    args: tuple[str, ...]
+    config: ContainerConfig
+    host: HostOptions
+    state: ContainerState
+    mounts: tuple[MountPoint, ...] = ()
+    endpoint: EndpointState | None = None
+    platform: str = "linux"
+    stop_signal: int = 15
+    log_path: str = ""
+    directory: str = ""
+
+    @property
+    def image_reference(self) -> str:
+        """What the user called the image at create."""
+        return self.config.image
+
+
+class ContainerSummary(Record):
+    """One row of the container list."""
+
+    container: Container
+    image_name: str
+    size_rw_bytes: int | None = None
+    size_root_bytes: int | None = None
+
+
+class ContainerDetail(Record):
+    """What inspect answers."""
+
+    container: Container
+    exec_ids: tuple[str, ...]
+    hostname_path: str
+    hosts_path: str
+    resolv_conf_path: str
+    lower_dirs: tuple[str, ...]
+    upper_dir: str
+    work_dir: str
+    sandbox_id: str = ""
+    size_rw_bytes: int | None = None
+    size_root_bytes: int | None = None
+
+
+class ExecRecord(Record):
+    """A further process of a container. exit_code None while it hasn't ended."""
+
+    id: str
+    container_id: str
+    options: ExecOptions
+    entrypoint: str
+    arguments: tuple[str, ...]
+    running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+    can_remove: bool = False
+
+
+class Created(Record):
+    """A created container and the warnings that the user should read."""
+
+    id: str
+    warnings: tuple[str, ...] = ()
+
+
+class WaitResult(Record):
+    """What wait answers: the exit code, and why the container could not be waited for or started, if so."""
+
+    exit_code: int
+    error: str = ""
+
+
+class ProcessTable(Record):
+    """What top answers."""
+
+    titles: tuple[str, ...]
+    processes: tuple[tuple[str, ...], ...]
+
+
+class FileChange(Record):
+    """kind: "A" added, "C" changed, "D" deleted."""
+
+    kind: str
+    path: str
+
+
+class PruneReport(Record):
+    """What a prune removed."""
+
+    removed: tuple[str, ...]
+    reclaimed_bytes: int
+
+
+class Event(Record):
+    """Something that happened. type: container, image, network, daemon …"""
+
+    type: str
+    action: str
+    actor_id: str
+    attributes: dict[str, str]
+    time_ns: int
+    scope: str = "local"
+
+
+class NetworkDetail(Record):
+    """A network and who is connected to it (container id to endpoint)."""
+
+    id: str
+    name: str
+    driver: str
+    created_ns: int
+    scope: str = "local"
+    subnet: str = ""
+    gateway: str = ""
+    internal: bool = False
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    containers: dict[str, tuple[str, EndpointState]] = {}
+
+
+class EngineVersion(Record):
+    """What version answers."""
+
+    version: str
+    api_version: str
+    min_api_version: str
+    os: str
+    arch: str
+    kernel_version: str
+    build_time: str
+    git_commit: str
+    python_version: str
+
+
+class EngineInfo(Record):
+    """What info answers."""
+
+    id: str
+    name: str
+    containers_running: int
+    containers_paused: int
+    containers_stopped: int
+    images: int
+    driver: str
+    driver_status: tuple[tuple[str, str], ...]
+    data_root: str
+    memory_total_bytes: int
+    cpus: int
+    kernel_version: str
+    operating_system: str
+    os_version: str
+    architecture: str
+    server_version: str
+    cgroup_driver: str
+    cgroup_version: str
+    system_time_ns: int
+    security_options: tuple[str, ...]
+    warnings: tuple[str, ...]
+    labels: tuple[str, ...]
+    debug: bool
+    file_descriptors: int
+    tasks: int
+    event_listeners: int
+    memory_limit: bool
+    swap_limit: bool
+    cpu_cfs_period: bool
+    cpu_cfs_quota: bool
+    cpu_shares: bool
+    cpu_set: bool
+    pids_limit: bool
+    oom_kill_disable: bool
+    ipv4_forwarding: bool
+    runtimes: dict[str, str]
+    default_runtime: str
+    init_binary: str
+    live_restore: bool
+    log_drivers: tuple[str, ...]
