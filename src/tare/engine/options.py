@@ -14,7 +14,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all options: immutable, given by name."""
 
 
-class HealthcheckOptions(Options):
+class HealthcheckOptions(Options, frozen=True, kw_only=True):
     """A health check: test is Docker's list (`["CMD", …]`, `["CMD-SHELL", …]`, `["NONE"]`); times in nanoseconds."""
 
     test: tuple[str, ...] | None = None
@@ -25,7 +25,7 @@ class HealthcheckOptions(Options):
     start_interval: int = 0
 
 
-class ContainerConfig(Options):
+class ContainerConfig(Options, frozen=True, kw_only=True):
     """The portable part of a container's settings, which an image's config may supply too."""
 
     hostname: str = ""
@@ -55,28 +55,28 @@ class ContainerConfig(Options):
     shell: tuple[str, ...] | None = None
 
 
-class PortBinding(Options):
+class PortBinding(Options, frozen=True, kw_only=True):
     """Where on the host a container's port is published; host_port may be empty, a port or a range."""
 
     host_ip: str = ""
     host_port: str = ""
 
 
-class RestartPolicy(Options):
+class RestartPolicy(Options, frozen=True, kw_only=True):
     """name: "", no, always, unless-stopped or on-failure."""
 
     name: str = ""
     maximum_retry_count: int = 0
 
 
-class LogOptions(Options):
+class LogOptions(Options, frozen=True, kw_only=True):
     """The log driver and its options."""
 
     type: str = ""
     config: dict[str, str] | None = None
 
 
-class DeviceMapping(Options):
+class DeviceMapping(Options, frozen=True, kw_only=True):
     """A device of the host in the container."""
 
     path_on_host: str = ""
@@ -84,7 +84,7 @@ class DeviceMapping(Options):
     cgroup_permissions: str = ""
 
 
-class DeviceRequest(Options):
+class DeviceRequest(Options, frozen=True, kw_only=True):
     """A request for devices through a driver (GPUs)."""
 
     driver: str = ""
@@ -94,21 +94,21 @@ class DeviceRequest(Options):
     options: dict[str, str] | None = None
 
 
-class WeightDevice(Options):
+class WeightDevice(Options, frozen=True, kw_only=True):
     """A block device's share of I/O."""
 
     path: str = ""
     weight: int = 0
 
 
-class ThrottleDevice(Options):
+class ThrottleDevice(Options, frozen=True, kw_only=True):
     """A block device's limit, in bytes or operations a second."""
 
     path: str = ""
     rate: int = 0
 
 
-class Ulimit(Options):
+class Ulimit(Options, frozen=True, kw_only=True):
     """A resource limit (setrlimit(2))."""
 
     name: str = ""
@@ -116,7 +116,7 @@ class Ulimit(Options):
     hard: int = 0
 
 
-class ResourceOptions(Options):
+class ResourceOptions(Options, frozen=True, kw_only=True):
     """Limits and ranks. Memory in bytes, nano_cpus in 1e-9 CPUs, cpu_period and cpu_quota in microseconds."""
 
     cpu_shares: int = 0
@@ -152,7 +152,7 @@ class ResourceOptions(Options):
     kernel_memory_tcp: int = 0
 
 
-class BindOptions(Options):
+class BindOptions(Options, frozen=True, kw_only=True):
     """How a bind mount behaves."""
 
     propagation: str = ""
@@ -162,7 +162,7 @@ class BindOptions(Options):
     read_only_force_recursive: bool = False
 
 
-class VolumeOptions(Options):
+class VolumeOptions(Options, frozen=True, kw_only=True):
     """How a volume mount behaves."""
 
     no_copy: bool = False
@@ -171,7 +171,7 @@ class VolumeOptions(Options):
     subpath: str = ""
 
 
-class TmpfsOptions(Options):
+class TmpfsOptions(Options, frozen=True, kw_only=True):
     """A tmpfs mount's size in bytes and mode bits."""
 
     size_bytes: int = 0
@@ -179,7 +179,7 @@ class TmpfsOptions(Options):
     options: tuple[tuple[str, ...], ...] | None = None
 
 
-class MountOptions(Options):
+class MountOptions(Options, frozen=True, kw_only=True):
     """One `--mount`."""
 
     type: str = ""
@@ -194,7 +194,7 @@ class MountOptions(Options):
     cluster_options: dict[str, object] | None = None
 
 
-class HostOptions(ResourceOptions):
+class HostOptions(ResourceOptions, frozen=True, kw_only=True):
     """The part of a container's settings that depends on the host."""
 
     binds: tuple[str, ...] | None = None
@@ -239,7 +239,7 @@ class HostOptions(ResourceOptions):
     readonly_paths: tuple[str, ...] | None = None
 
 
-class EndpointIpam(Options):
+class EndpointIpam(Options, frozen=True, kw_only=True):
     """Static addresses asked for an endpoint."""
 
     ipv4_address: str = ""
@@ -247,7 +247,7 @@ class EndpointIpam(Options):
     link_local_ips: tuple[str, ...] | None = None
 
 
-class EndpointOptions(Options):
+class EndpointOptions(Options, frozen=True, kw_only=True):
     """How a container joins one network."""
 
     ipam_config: EndpointIpam | None = None
@@ -258,19 +258,19 @@ class EndpointOptions(Options):
     gw_priority: int = 0
 
 
-class NetworkingOptions(Options):
+class NetworkingOptions(Options, frozen=True, kw_only=True):
     """Endpoints by network name."""
 
     endpoints_config: dict[str, EndpointOptions | None] | None = None
 
 
-class UpdateOptions(ResourceOptions):
+class UpdateOptions(ResourceOptions, frozen=True, kw_only=True):
     """What `update` may change on a live container."""
 
     restart_policy: RestartPolicy | None = None
 
 
-class ExecOptions(Options):
+class ExecOptions(Options, frozen=True, kw_only=True):
     """A further process in a running container."""
 
     attach_stdin: bool = False
@@ -286,7 +286,7 @@ class ExecOptions(Options):
     working_dir: str = ""
 
 
-class AttachOptions(Options):
+class AttachOptions(Options, frozen=True, kw_only=True):
     """Which streams an attach wants; logs: what was written before; stream: what comes."""
 
     logs: bool = False
@@ -297,7 +297,7 @@ class AttachOptions(Options):
     detach_keys: str = ""
 
 
-class LogsOptions(Options):
+class LogsOptions(Options, frozen=True, kw_only=True):
     """Which log entries; since and until in nanoseconds since the epoch (0: unbounded); tail None means all."""
 
     follow: bool = False
@@ -310,7 +310,7 @@ class LogsOptions(Options):
     tail: int | None = None
 
 
-class CommitOptions(Options):
+class CommitOptions(Options, frozen=True, kw_only=True):
     """A commit's arguments. repository and tag may be empty: an image without a name."""
 
     repository: str = ""

@@ -11,7 +11,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all records: immutable; a change makes a new one (`msgspec.structs.replace`)."""
 
 
-class ContainerState(Record):
+class ContainerState(Record, frozen=True, kw_only=True):
     """Where a container is in its life.
 
     status: created, running, paused, restarting, removing, exited or dead. Instants in nanoseconds since the epoch,
@@ -39,7 +39,7 @@ class ContainerState(Record):
         return self.status == "paused"
 
 
-class MountPoint(Record):
+class MountPoint(Record, frozen=True, kw_only=True):
     """A mount of the host or of a volume inside a container."""
 
     type: str
@@ -52,7 +52,7 @@ class MountPoint(Record):
     propagation: str = ""
 
 
-class PublishedPort(Record):
+class PublishedPort(Record, frozen=True, kw_only=True):
     """A container's port and where the host publishes it (host_port 0: it isn't). protocol: tcp, udp or sctp."""
 
     container_port: int
@@ -61,7 +61,7 @@ class PublishedPort(Record):
     host_port: int = 0
 
 
-class EndpointState(Record):
+class EndpointState(Record, frozen=True, kw_only=True):
     """A container's place in one network; addresses are empty while it isn't connected."""
 
     network: str
@@ -75,7 +75,7 @@ class EndpointState(Record):
     ports: tuple[PublishedPort, ...] = ()
 
 
-class Container(Record):
+class Container(Record, frozen=True, kw_only=True):
     """A container as it is stored."""
 
     id: str
@@ -101,7 +101,7 @@ class Container(Record):
         return self.config.image
 
 
-class ContainerSummary(Record):
+class ContainerSummary(Record, frozen=True, kw_only=True):
     """One row of the container list."""
 
     container: Container
@@ -110,7 +110,7 @@ class ContainerSummary(Record):
     size_root_bytes: int | None = None
 
 
-class ContainerDetail(Record):
+class ContainerDetail(Record, frozen=True, kw_only=True):
     """What inspect answers."""
 
     container: Container
@@ -126,7 +126,7 @@ class ContainerDetail(Record):
     size_root_bytes: int | None = None
 
 
-class ExecRecord(Record):
+class ExecRecord(Record, frozen=True, kw_only=True):
     """A further process of a container. exit_code None while it hasn't ended."""
 
     id: str
@@ -140,42 +140,42 @@ class ExecRecord(Record):
     can_remove: bool = False
 
 
-class Created(Record):
+class Created(Record, frozen=True, kw_only=True):
     """A created container and the warnings that the user should read."""
 
     id: str
     warnings: tuple[str, ...] = ()
 
 
-class WaitResult(Record):
+class WaitResult(Record, frozen=True, kw_only=True):
     """What wait answers: the exit code, and why the container could not be waited for or started, if so."""
 
     exit_code: int
     error: str = ""
 
 
-class ProcessTable(Record):
+class ProcessTable(Record, frozen=True, kw_only=True):
     """What top answers."""
 
     titles: tuple[str, ...]
     processes: tuple[tuple[str, ...], ...]
 
 
-class FileChange(Record):
+class FileChange(Record, frozen=True, kw_only=True):
     """kind: "A" added, "C" changed, "D" deleted."""
 
     kind: str
     path: str
 
 
-class PruneReport(Record):
+class PruneReport(Record, frozen=True, kw_only=True):
     """What a prune removed."""
 
     removed: tuple[str, ...]
     reclaimed_bytes: int
 
 
-class Event(Record):
+class Event(Record, frozen=True, kw_only=True):
     """Something that happened. type: container, image, network, daemon …"""
 
     type: str
@@ -186,7 +186,7 @@ class Event(Record):
     scope: str = "local"
 
 
-class NetworkDetail(Record):
+class NetworkDetail(Record, frozen=True, kw_only=True):
     """A network and who is connected to it (container id to endpoint)."""
 
     id: str
@@ -202,7 +202,7 @@ class NetworkDetail(Record):
     containers: dict[str, tuple[str, EndpointState]] = {}
 
 
-class EngineVersion(Record):
+class EngineVersion(Record, frozen=True, kw_only=True):
     """What version answers."""
 
     version: str
@@ -216,7 +216,7 @@ class EngineVersion(Record):
     python_version: str
 
 
-class EngineInfo(Record):
+class EngineInfo(Record, frozen=True, kw_only=True):
     """What info answers."""
 
     id: str
