@@ -41,13 +41,13 @@ class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What every record of the specification shares: camelCase keys, defaults left out."""
 
 
-class IDMapping(Record):
+class IDMapping(Record, frozen=True):
     container_id: int = msgspec.field(name="containerID")
     host_id: int = msgspec.field(name="hostID")
     size: int
 
 
-class User(Record):
+class User(Record, frozen=True):
     uid: int = 0
     gid: int = 0
     umask: int | None = None
@@ -55,12 +55,12 @@ class User(Record):
     username: str | None = None
 
 
-class ConsoleSize(Record):
+class ConsoleSize(Record, frozen=True):
     height: int
     width: int
 
 
-class Capabilities(Record):
+class Capabilities(Record, frozen=True):
     """The five sets; names such as CAP_CHOWN."""
 
     bounding: tuple[str, ...] | None = None
@@ -70,18 +70,18 @@ class Capabilities(Record):
     ambient: tuple[str, ...] | None = None
 
 
-class Rlimit(Record):
+class Rlimit(Record, frozen=True):
     type: str
     soft: int
     hard: int
 
 
-class IOPriority(Record):
+class IOPriority(Record, frozen=True):
     class_: Literal["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"] = msgspec.field(name="class")
     priority: int = 0
 
 
-class Scheduler(Record):
+class Scheduler(Record, frozen=True):
     policy: str
     nice: int = 0
     priority: int = 0
@@ -91,12 +91,12 @@ class Scheduler(Record):
     period: int = 0
 
 
-class ExecCPUAffinity(Record):
+class ExecCPUAffinity(Record, frozen=True):
     initial: str = ""
     final: str = ""
 
 
-class Process(Record):
+class Process(Record, frozen=True):
     cwd: str
     args: tuple[str, ...] | None = None
     env: tuple[str, ...] | None = None
@@ -114,12 +114,12 @@ class Process(Record):
     exec_cpu_affinity: ExecCPUAffinity | None = msgspec.field(default=None, name="execCPUAffinity")
 
 
-class Root(Record):
+class Root(Record, frozen=True):
     path: str
     readonly: bool = False
 
 
-class Mount(Record):
+class Mount(Record, frozen=True):
     destination: str
     type: str = ""
     source: str = ""
@@ -128,14 +128,14 @@ class Mount(Record):
     gid_mappings: tuple[IDMapping, ...] | None = None
 
 
-class Hook(Record):
+class Hook(Record, frozen=True):
     path: str
     args: tuple[str, ...] | None = None
     env: tuple[str, ...] | None = None
     timeout: int | None = None
 
 
-class Hooks(Record):
+class Hooks(Record, frozen=True):
     prestart: tuple[Hook, ...] | None = None
     create_runtime: tuple[Hook, ...] | None = None
     create_container: tuple[Hook, ...] | None = None
@@ -144,12 +144,12 @@ class Hooks(Record):
     poststop: tuple[Hook, ...] | None = None
 
 
-class LinuxNamespace(Record):
+class LinuxNamespace(Record, frozen=True):
     type: NamespaceType
     path: str = ""
 
 
-class LinuxDevice(Record):
+class LinuxDevice(Record, frozen=True):
     """type: c, b, u (unbuffered character) or p (fifo)."""
 
     type: Literal["c", "b", "u", "p"]
@@ -161,11 +161,11 @@ class LinuxDevice(Record):
     gid: int | None = None
 
 
-class LinuxNetDevice(Record):
+class LinuxNetDevice(Record, frozen=True):
     name: str = ""
 
 
-class LinuxDeviceCgroup(Record):
+class LinuxDeviceCgroup(Record, frozen=True):
     """type: a, c or b; major and minor None for every one; access: of r, w, m."""
 
     allow: bool
@@ -175,7 +175,7 @@ class LinuxDeviceCgroup(Record):
     access: str = ""
 
 
-class LinuxMemory(Record):
+class LinuxMemory(Record, frozen=True):
     """Bytes; -1 is no limit."""
 
     limit: int | None = None
@@ -189,7 +189,7 @@ class LinuxMemory(Record):
     check_before_update: bool | None = None
 
 
-class LinuxCPU(Record):
+class LinuxCPU(Record, frozen=True):
     """quota, period, burst in microseconds."""
 
     shares: int | None = None
@@ -203,20 +203,20 @@ class LinuxCPU(Record):
     idle: int | None = None
 
 
-class LinuxPids(Record):
+class LinuxPids(Record, frozen=True):
     """limit: None leaves it alone, 0 or below is no limit (as runc reads it)."""
 
     limit: int | None = None
 
 
-class LinuxWeightDevice(Record):
+class LinuxWeightDevice(Record, frozen=True):
     major: int
     minor: int
     weight: int | None = None
     leaf_weight: int | None = None
 
 
-class LinuxThrottleDevice(Record):
+class LinuxThrottleDevice(Record, frozen=True):
     """rate: bytes or operations a second."""
 
     major: int
@@ -224,7 +224,7 @@ class LinuxThrottleDevice(Record):
     rate: int = 0
 
 
-class LinuxBlockIO(Record):
+class LinuxBlockIO(Record, frozen=True):
     weight: int | None = None
     leaf_weight: int | None = None
     weight_device: tuple[LinuxWeightDevice, ...] | None = None
@@ -238,29 +238,29 @@ class LinuxBlockIO(Record):
     )
 
 
-class LinuxHugepageLimit(Record):
+class LinuxHugepageLimit(Record, frozen=True):
     """page_size as the kernel's files name it: 2MB, 1GB."""
 
     page_size: str
     limit: int
 
 
-class LinuxInterfacePriority(Record):
+class LinuxInterfacePriority(Record, frozen=True):
     name: str
     priority: int
 
 
-class LinuxNetwork(Record):
+class LinuxNetwork(Record, frozen=True):
     class_id: int | None = msgspec.field(default=None, name="classID")
     priorities: tuple[LinuxInterfacePriority, ...] | None = None
 
 
-class LinuxRdma(Record):
+class LinuxRdma(Record, frozen=True):
     hca_handles: int | None = None
     hca_objects: int | None = None
 
 
-class LinuxResources(Record):
+class LinuxResources(Record, frozen=True):
     devices: tuple[LinuxDeviceCgroup, ...] | None = None
     memory: LinuxMemory | None = None
     cpu: LinuxCPU | None = None
@@ -272,21 +272,21 @@ class LinuxResources(Record):
     unified: dict[str, str] | None = None
 
 
-class LinuxSeccompArg(Record):
+class LinuxSeccompArg(Record, frozen=True):
     index: int
     value: int
     op: SeccompOperator
     value_two: int = 0
 
 
-class LinuxSyscall(Record):
+class LinuxSyscall(Record, frozen=True):
     names: tuple[str, ...]
     action: SeccompAction
     errno_ret: int | None = None
     args: tuple[LinuxSeccompArg, ...] | None = None
 
 
-class LinuxSeccomp(Record):
+class LinuxSeccomp(Record, frozen=True):
     default_action: SeccompAction
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] | None = None
@@ -296,7 +296,7 @@ class LinuxSeccomp(Record):
     syscalls: tuple[LinuxSyscall, ...] | None = None
 
 
-class LinuxIntelRdt(Record):
+class LinuxIntelRdt(Record, frozen=True):
     clos_id: str = msgspec.field(default="", name="closID")
     schemata: tuple[str, ...] | None = None
     l3_cache_schema: str = ""
@@ -304,28 +304,28 @@ class LinuxIntelRdt(Record):
     enable_monitoring: bool = False
 
 
-class LinuxMemoryPolicy(Record):
+class LinuxMemoryPolicy(Record, frozen=True):
     mode: str = ""
     nodes: str = ""
     flags: tuple[str, ...] | None = None
 
 
-class LinuxPersonality(Record):
+class LinuxPersonality(Record, frozen=True):
     domain: Literal["LINUX", "LINUX32"] = "LINUX"
     flags: tuple[str, ...] | None = None
 
 
-class LinuxTimeOffset(Record):
+class LinuxTimeOffset(Record, frozen=True):
     secs: int = 0
     nanosecs: int = 0
 
 
-class LinuxTimeOffsets(Record):
+class LinuxTimeOffsets(Record, frozen=True):
     boottime: LinuxTimeOffset | None = None
     monotonic: LinuxTimeOffset | None = None
 
 
-class Linux(Record):
+class Linux(Record, frozen=True):
     namespaces: tuple[LinuxNamespace, ...] | None = None
     uid_mappings: tuple[IDMapping, ...] | None = None
     gid_mappings: tuple[IDMapping, ...] | None = None
@@ -345,7 +345,7 @@ class Linux(Record):
     time_offsets: LinuxTimeOffsets | None = None
 
 
-class Spec(Record):
+class Spec(Record, frozen=True):
     """A bundle's config.json."""
 
     oci_version: str
@@ -359,7 +359,7 @@ class Spec(Record):
     linux: Linux | None = None
 
 
-class State(Record, omit_defaults=False):
+class State(Record, frozen=True, omit_defaults=False):
     """What `state` prints and what hooks read on standard input."""
 
     oci_version: str
