@@ -11,7 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PROSE = {"description", "summary", "example", "examples", "externalDocs", "tags", "x-go-name", "x-go-package", "x-go-type"}
+PROSE = {
+    "description",
+    "summary",
+    "example",
+    "examples",
+    "externalDocs",
+    "tags",
+    "x-go-name",
+    "x-go-package",
+    "x-go-type",
+}
 PROSE |= {"x-omitempty", "x-displayName", "x-logo", "title"}
 # Below these keys the next level holds names chosen by the API ("example" may be a property), not schema keywords.
 NAMES_FOLLOW = {"properties", "definitions", "paths", "responses"}

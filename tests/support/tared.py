@@ -1,0 +1,178 @@
+"""A `tared` of the tests' own: own data root, exec root, bridge and subnet, so that many run side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from support.deadline import wait_until
+from support.engine import Engine, clean_environment
+from support.processes import children, end_all, is_alive, kill, marked
+from support.rawhttp import RawClient
+
+
+def is_runnable() -> bool:
+    """Whether this tree has a daemon."""
+    try:
+        return importlib.util.find_spec("tare.daemon.main") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _subnet() -> str:
+    """A /24 that no route of this machine uses; returns its gateway with prefix length."""
+    used = {line.split()[1] for line in Path("/proc/net/route").read_text().splitlines()[1:]}
+    while True:
+        second, third = 64 + secrets.randbelow(128), secrets.randbelow(256)
+        if f"00{third:02X}{second:02X}0A" not in used:
+            return f"10.{second}.{third}.1/24"
+
+
+class Tared:
+    """Starts, kills, restarts and stops one daemon below /tmp/tt-<mark>."""
+
+    def __init__(self, *args: str, env: Mapping[str, str] | None = None, bridge: bool = True) -> None:
+        self.mark = f"tt{secrets.token_hex(3)}"
+        self.home = Path(f"/tmp/{self.mark}")
+        self.home.mkdir(mode=0o755)
+        self.data_root = self.home / "data"
+        self.exec_root = self.home / "run"
+        self.socket = self.home / "tare.sock"
+        self.pidfile = self.home / "tared.pid"
+        self.log = self.home / "tared.log"
+        self.bip = _subnet()
+        self.args = list(args)
+        self.env = dict(env or {})
+        self.bridge = bridge
+        self.process: subprocess.Popen[bytes] | None = None
+        self.engine = Engine("tare", self.socket)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def argv(self) -> list[str]:
+        """The daemon's command line."""
+        network = ["--bridge", self.mark, "--bip", self.bip] if self.bridge else ["--bridge", "none"]
+        paths = ["--data-root", str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile)]
+        return [sys.executable, "-m", "tare.daemon.main", *paths, "-H", f"unix://{self.socket}", *network, *self.args]
+
+    def start(self, *, env: Mapping[str, str] | None = None, wait: bool = True) -> Tared:
+        """Starts the daemon. wait: returns once it answers; AssertionError with its log if it doesn't."""
+        environment = clean_environment({"TARE_TEST_MARK": self.mark, **self.env, **(env or {})})
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout_s: float = 15) -> None:
+        """Returns once the daemon answers _ping."""
+
+        def answers() -> bool:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise AssertionError(f"tared exited {self.process.returncode}:\n{self.log_tail()}")
+            try:
+                return RawClient(str(self.socket), check=False).request("GET", "/_ping", timeout=5).status == 200
+            except (OSError, EOFError):
+                return False
+
+        try:
+            wait_until(answers, "tared answers _ping", timeout_s)
+        except AssertionError as error:
+            if self.process is not None:
+                self.process.kill()
+                self.process.wait()
+            raise AssertionError(f"{error}\n{self.log_tail()}") from None
+
+    def log_tail(self, lines: int = 60) -> str:
+        """The end of the daemon's log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def launchers(self) -> list[int]:
+        """Processes that the daemon started and that are its direct children."""
+        return children(self.pid)
+
+    def kill9(self, *, launcher: bool = False) -> None:
+        """Kills the daemon (and its direct children) as the kernel's OOM killer would."""
+        victims = self.launchers() if launcher else []
+        kill(self.pid)
+        for victim in victims:
+            kill(victim)
+        assert self.process is not None
+        self.process.wait(10)
+        for victim in victims:
+            wait_until(lambda victim=victim: not is_alive(victim), f"process {victim} is gone")  # type: ignore[misc]
+
+    def wait_dead(self, timeout_s: float = 15) -> int:
+        """Waits until the daemon has ended by itself; returns its exit status (negative: signal)."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def restart(self, *, env: Mapping[str, str] | None = None) -> Tared:
+        """Stops the daemon if it runs, and starts it anew on the same roots."""
+        self.terminate()
+        return self.start(env=env)
+
+    def terminate(self, timeout_s: float = 20) -> int | None:
+        """SIGTERM, and waits for the end; containers are left as they are."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"tared did not end on SIGTERM:\n{self.log_tail()}") from None
+
+    def stop(self) -> None:
+        """Removes all containers by the API, ends the daemon and every process of its own, wipes its roots."""
+        try:
+            if self.process is not None and self.process.poll() is None:
+                self.engine.clean()
+            self.terminate()
+        finally:
+            end_all(self.mark)
+            unmount_below(self.home)
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def processes(self) -> dict[int, str]:
+        """All living processes of this daemon, itself included."""
+        return marked(self.mark)
+
+    def __enter__(self) -> Tared:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def unmount_below(path: Path) -> None:
+    """Unmounts whatever is mounted at or below path, the last mounted first."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for point in reversed(points):
+        if Path(point) == path or path in Path(point).parents:
+            subprocess.run(["umount", "-l", point], check=False)
+
+
+def marks_of(daemons: Sequence[Tared]) -> list[str]:
+    """What things of these daemons bear in their names."""
+    return [mark for daemon in daemons for mark in (daemon.mark, daemon.bip.rsplit(".", 1)[0] + ".")]
