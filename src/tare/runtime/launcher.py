@@ -1,0 +1,117 @@
+"""The launcher: a single-threaded process with everything imported, from which monitors are forked.
+
+Forked from tared before that has a thread or a loop, or started anew (`python -m tare.runtime.launcher FD`) if it was
+killed. It must never start a thread, and never wait for a container.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+
+import msgspec
+
+from tare.errors import TareError
+from tare.kernel import netns
+from tare.runtime import messages, monitor
+
+TITLE = "tare: launcher"
+
+
+def fork_launcher() -> tuple[int, socket.socket]:
+    """Forks the launcher. Returns its pid and tared's end of the connection. Call it before any thread exists."""
+    ours, theirs = messages.socket_pair()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            ours.close()
+            serve(theirs)
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+    return pid, ours
+
+
+def spawn_launcher() -> tuple[int, socket.socket]:
+    """Starts a launcher as a new program: what a tared with threads can do when its launcher died."""
+    ours, theirs = messages.socket_pair()
+    try:
+        fd = theirs.fileno()
+        os.set_inheritable(fd, True)
+        arguments = [sys.executable, "-m", "tare.runtime.launcher", str(fd)]
+        pid = os.posix_spawn(sys.executable, arguments, dict(os.environ))
+    finally:
+        theirs.close()
+    return pid, ours
+
+
+def serve(connection: socket.socket) -> None:
+    """Serves tared's requests until it is gone."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors are reaped by the kernel (waitpid(2), notes)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    monitor._name_process(TITLE)
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    while True:
+        try:
+            received = messages.receive(connection)
+        except msgspec.DecodeError:
+            continue
+        if received is None:
+            return
+        message, fds = received
+        try:
+            if isinstance(message, messages.StartRequest):
+                _fork_monitor(connection, message, fds)
+            elif isinstance(message, messages.NamespaceRequest):
+                _make_namespace(connection)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def _fork_monitor(connection: socket.socket, request: messages.StartRequest, fds: list[int]) -> None:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        report = socket.socket(fileno=os.dup(fds[0]))
+        messages.send(report, messages.Failed(f"fork: {error.strerror}", 125))
+        report.close()
+        return
+    if pid:
+        return
+    status = 1
+    try:
+        connection.close()
+        monitor.run_monitor(request, list(fds))
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _make_namespace(connection: socket.socket) -> None:
+    try:
+        made = netns.create()
+    except (TareError, OSError) as error:
+        messages.send(connection, messages.NamespaceReply(str(error)))
+        return
+    fds = (made.namespace_fd, made.rtnetlink_socket_fd)
+    try:
+        messages.send(connection, messages.NamespaceReply(), fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

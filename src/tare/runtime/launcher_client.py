@@ -1,0 +1,130 @@
+"""tared's side of the launcher: asks it for monitors and network namespaces; starts another one if it was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from tare.errors import Internal, Unavailable
+from tare.kernel.netns import Netns
+from tare.runtime import messages
+from tare.runtime.launcher import spawn_launcher
+from tare.runtime.monitor_client import MonitorLink
+
+
+class Launcher:
+    """The connection to the launcher. Use it from the event loop's thread only."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        """pid, connection: as `tare.runtime.launcher.fork_launcher` gave them."""
+        self.pid = pid
+        self._namespaces: deque[asyncio.Future[Netns]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection = connection
+        self._closed = False
+        self.on_restart: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Begins to listen to the launcher, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._connection.setblocking(False)
+        self._loop.add_reader(self._connection.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Lets the launcher go; monitors stay."""
+        self._closed = True
+        if self._loop is not None and self._connection.fileno() >= 0:
+            self._loop.remove_reader(self._connection.fileno())
+        self._connection.close()
+        self._fail_waiters("the engine shuts down")
+
+    def launch(
+        self, request: messages.StartRequest, *, netns_fd: int | None = None, streams: Sequence[socket.socket] = ()
+    ) -> MonitorLink:
+        """Has a monitor forked; returns at once with the link on which it will report.
+
+        Raises Unavailable if the launcher can't take it. The caller keeps its descriptors.
+        """
+        ours, theirs = messages.socket_pair()
+        fds = [theirs.fileno()]
+        if netns_fd is not None:
+            fds.append(netns_fd)
+        fds.extend(stream.fileno() for stream in streams)
+        try:
+            self._send(request, tuple(fds))
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return MonitorLink(ours)
+
+    async def make_netns(self) -> Netns:
+        """A fresh network namespace with its loopback up, and a netlink socket inside it. The caller owns both.
+
+        Raises Internal if the kernel refuses.
+        """
+        assert self._loop is not None
+        future: asyncio.Future[Netns] = self._loop.create_future()
+        self._send(messages.NamespaceRequest(), ())
+        self._namespaces.append(future)
+        return await future
+
+    def _send(self, message: messages.Message, fds: tuple[int, ...]) -> None:
+        for attempt in (1, 2):
+            try:
+                messages.send(self._connection, message, fds)
+                return
+            except BlockingIOError as error:
+                raise Unavailable("too many containers are being started at once") from error
+            except OSError as error:
+                if attempt == 2 or self._closed:
+                    raise Unavailable(f"the launcher is gone: {error.strerror}") from error
+                self._respawn()
+
+    def _readable(self) -> None:
+        try:
+            received = messages.receive(self._connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self._respawn()
+            return
+        message, fds = received
+        if isinstance(message, messages.NamespaceReply) and self._namespaces:
+            future = self._namespaces.popleft()
+            if len(fds) == 2 and not future.done():
+                future.set_result(Netns(fds[0], fds[1]))
+                return
+            if not future.done():
+                future.set_exception(Internal(f"no network namespace: {message.error}"))
+        for fd in fds:
+            os.close(fd)
+
+    def _respawn(self) -> None:
+        """The launcher was killed: containers don't notice, and the next start finds a new one."""
+        if self._closed:
+            return
+        assert self._loop is not None
+        self._loop.remove_reader(self._connection.fileno())
+        self._connection.close()
+        self._fail_waiters("the launcher was killed")
+        try:
+            os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        self.pid, self._connection = spawn_launcher()
+        self.start()
+        if self.on_restart is not None:
+            self.on_restart()
+
+    def _fail_waiters(self, why: str) -> None:
+        while self._namespaces:
+            future = self._namespaces.popleft()
+            if not future.done():
+                future.set_exception(Unavailable(f"no network namespace: {why}"))

@@ -1,0 +1,224 @@
+"""The messages between tared, the launcher and the monitors, and how they travel. Imports nothing heavy.
+
+Every message is one SEQPACKET datagram: MessagePack of a tagged record, with file descriptors beside it (SCM_RIGHTS).
+
+    tared ──StartRequest + [report socket, netns?, attach streams…]──▶ launcher ──fork──▶ monitor
+    tared ──NamespaceRequest──▶ launcher ──NamespaceReply + [netns, netlink socket]──▶ tared
+    monitor ──Started | Failed … LogGrew … Exited──▶ tared       on the report socket, and on each later connection
+    tared ──Attach + [stream] | Resize | WatchLog──▶ monitor
+
+A monitor that dies before it reports is seen as the end of its report socket.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+
+import msgspec
+
+MAX_MESSAGE_BYTES = 96 * 1024
+"""Larger messages travel in a memfd: a datagram must fit the socket's send buffer (socket(7), wmem_default)."""
+
+MAX_DESCRIPTORS = 200
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base of all messages."""
+
+
+class StreamWish(Message, frozen=True, array_like=True):
+    """Which of a process's streams an attached stream carries."""
+
+    stdin: bool
+    stdout: bool
+    stderr: bool
+
+
+class StartRequest(Message, frozen=True, array_like=True, tag="start"):
+    """Fork a monitor that runs a container (or, with is_exec, a process in one).
+
+    plan: the encoded plan. directory: where the monitor keeps its socket and status. cgroup: path of the container's
+    cgroup, "" for none. Descriptors: the report socket, the network namespace if has_netns, one stream for each of
+    attached. log_path "" means no log; log_max_bytes 0 means unbounded.
+    """
+
+    name: str
+    directory: str
+    plan: bytes
+    is_exec: bool = False
+    terminal: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    cgroup: str = ""
+    log_path: str = ""
+    log_max_bytes: int = 0
+    log_max_files: int = 1
+    has_netns: bool = False
+    attached: tuple[StreamWish, ...] = ()
+
+
+class NamespaceRequest(Message, frozen=True, array_like=True, tag="netns"):
+    """Make a network namespace."""
+
+
+class NamespaceReply(Message, frozen=True, array_like=True, tag="netns-made"):
+    """The answer to NamespaceRequest; error is "" if the descriptors came along."""
+
+    error: str = ""
+
+
+class Started(Message, frozen=True, array_like=True, tag="started"):
+    """The process runs. start_ticks: its start time as in /proc/PID/stat, to tell it from a later one of that pid."""
+
+    pid: int
+    start_ticks: int
+    started_ns: int
+
+
+class Failed(Message, frozen=True, array_like=True, tag="failed"):
+    """The process could not be started; exit_code is 125, 126 or 127."""
+
+    message: str
+    exit_code: int
+
+
+class Exited(Message, frozen=True, array_like=True, tag="exited"):
+    """The process ended."""
+
+    exit_code: int
+    oom_killed: bool
+    finished_ns: int
+
+
+class LogGrew(Message, frozen=True, array_like=True, tag="log"):
+    """The log has more bytes than the watcher knew of."""
+
+    written_bytes: int
+
+
+class Attach(Message, frozen=True, array_like=True, tag="attach"):
+    """Connect the stream that comes along to the process."""
+
+    wish: StreamWish
+
+
+class Resize(Message, frozen=True, array_like=True, tag="resize"):
+    """Set the terminal's size."""
+
+    height: int
+    width: int
+
+
+class WatchLog(Message, frozen=True, array_like=True, tag="watch"):
+    """Tell once when the log has more than written_bytes (counted over the monitor's life)."""
+
+    written_bytes: int
+
+
+class _InMemfd(Message, frozen=True, array_like=True, tag="memfd"):
+    """The real message is in the last descriptor."""
+
+
+AnyMessage = (
+    StartRequest
+    | NamespaceRequest
+    | NamespaceReply
+    | Started
+    | Failed
+    | Exited
+    | LogGrew
+    | Attach
+    | Resize
+    | WatchLog
+    | _InMemfd
+)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(AnyMessage).decode
+_CMSG_SPACE = socket.CMSG_SPACE((MAX_DESCRIPTORS + 1) * 4)
+
+
+def send(sock: socket.socket, message: Message, fds: tuple[int, ...] = ()) -> None:
+    """Sends one message. Raises OSError (EPIPE, ECONNRESET) if the other side is gone, BlockingIOError if it's full."""
+    data = _encode(message)
+    memfd = -1
+    if len(data) > MAX_MESSAGE_BYTES:
+        memfd = os.memfd_create("tare-message", os.MFD_CLOEXEC)
+        with open(memfd, "wb", closefd=False) as file:
+            file.write(data)
+        data, fds = _encode(_InMemfd()), (*fds, memfd)
+    try:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+    finally:
+        if memfd >= 0:
+            os.close(memfd)
+
+
+def receive(sock: socket.socket) -> tuple[AnyMessage, list[int]] | None:
+    """The next message and its descriptors (close-on-exec), or None at the end of the connection.
+
+    Raises OSError as recvmsg(2), msgspec.DecodeError for a datagram that is no message.
+    """
+    try:
+        data, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE_BYTES + 4096, _CMSG_SPACE, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    fds: list[int] = []
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received = array.array("i")
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+            fds.extend(received)
+    if not data:
+        return None
+    message = _decode(data)
+    if isinstance(message, _InMemfd):
+        memfd = fds.pop()
+        with open(memfd, "rb") as file:
+            file.seek(0)
+            message = _decode(file.read())
+    return message, fds
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected SEQPACKET sockets."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def listen_in(directory: str, name: str) -> socket.socket:
+    """A SEQPACKET socket that listens as directory/name, mode 0600.
+
+    The path goes through a descriptor, since a socket's path holds only 107 bytes (unix(7)).
+    """
+    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        old = os.umask(0o177)
+        try:
+            listener.bind(f"/proc/self/fd/{directory_fd}/{name}")
+        finally:
+            os.umask(old)
+        listener.listen(16)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(directory_fd)
+    return listener
+
+
+def connect_in(directory: str, name: str) -> socket.socket:
+    """A connection to the socket directory/name. Raises OSError as connect(2) (ECONNREFUSED: nobody listens)."""
+    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(f"/proc/self/fd/{directory_fd}/{name}")
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(directory_fd)
+    return connection
