@@ -1,0 +1,149 @@
+"""What a running command has at hand: its name as typed, the engine, and how to say things.
+
+One per process. Connects only when a command first asks for the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tare.cli.command import CliError
+from tare.client.engine import Engine
+from tare.client.errors import ApiError, CannotConnect, ClientError
+from tare.client.host import Host, default_host, parse_host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable, Iterable
+
+ENOENT, EACCES, ECONNREFUSED = 2, 13, 111
+
+
+class AutostartHost(Host):
+    """The default address: who finds nobody there starts the engine."""
+
+    __slots__ = ()
+
+    def connect(self, timeout_s: float | None = None) -> _socket.socket:
+        try:
+            return super().connect(timeout_s)
+        except CannotConnect as error:
+            if error.errno not in (ENOENT, ECONNREFUSED):
+                raise
+        from tare.cli.autostart import start_engine
+
+        return start_engine(super().connect, self.target)
+
+
+def choose_host(flag: str | None) -> Host:
+    """The engine's address: -H, then TARE_HOST, then DOCKER_HOST, then the default socket (started if need be)."""
+    text = flag or os.environ.get("TARE_HOST") or os.environ.get("DOCKER_HOST")
+    if text:
+        if os.environ.get("DOCKER_TLS_VERIFY") and text.startswith("tcp:"):
+            raise CliError("tare doesn't speak TLS yet (DOCKER_TLS_VERIFY is set)")
+        return parse_host(text)
+    host = default_host()
+    if os.environ.get("TARE_AUTOSTART", "1") == "0":
+        return host
+    return AutostartHost(host.text, host.unix, host.target)
+
+
+def describe(error: Exception) -> str:
+    """The sentence about an error that users of Docker know."""
+    if isinstance(error, ApiError):
+        return f"Error response from daemon: {error.message}"
+    if isinstance(error, CannotConnect):
+        if error.errno == EACCES:
+            return f"permission denied while trying to connect to the Tare daemon socket at {error.host}"
+        reason = "" if error.errno in (ENOENT, ECONNREFUSED) else f" ({error.reason})"
+        return f"Cannot connect to the Tare daemon at {error.host}. Is tared running?{reason}"
+    return str(error)
+
+
+class Session:
+    """path: the command as typed ("ps", "container ls")."""
+
+    def __init__(self, host: str | None) -> None:
+        self.path = ""
+        self._host = host
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            version = os.environ.get("DOCKER_API_VERSION")
+            self._engine = Engine(choose_host(self._host), version or None)
+        return self._engine
+
+    def out(self, text: str) -> None:
+        """One line, or several, on stdout."""
+        sys.stdout.write(text + "\n")
+
+    def err(self, text: str) -> None:
+        sys.stdout.flush()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def require(self, version: str, what: str) -> None:
+        """Refuse what the engine's API is too old for, as Docker's command line does."""
+        if not self.engine.at_least(version):
+            raise CliError(f'{what} requires API version {version}, but the engine API version is {self.engine.version}')
+
+    def for_each(self, names: Iterable[str], act: Callable[[str], object]) -> int:
+        """Do it to each, print the names that worked, then the errors of those that didn't."""
+        failures = []
+        for name in names:
+            try:
+                act(name)
+            except ClientError as error:
+                if isinstance(error, CannotConnect):
+                    raise
+                failures.append(describe(error))
+            else:
+                self.out(name)
+        for failure in failures:
+            self.err(failure)
+        return 1 if failures else 0
+
+    def for_all(
+        self, method: str, names: list[str], path: Callable[[str], str], query: dict[str, str | list[str]] | None = None
+    ) -> int:
+        """The same call on all of them at once; prints as `for_each`."""
+        failures = []
+        outcomes = self.engine.call_all(method, [(path(name), query or {}) for name in names])
+        for name, outcome in zip(names, outcomes, strict=True):
+            if outcome is None:
+                self.out(name)
+            else:
+                failures.append(describe(outcome))
+        for failure in failures:
+            self.err(failure)
+        return 1 if failures else 0
+
+    def confirm(self, question: str) -> bool:
+        """A yes/no question; anything but y or yes, and no terminal to ask on, is no."""
+        sys.stdout.write(f"{question} [y/N] ")
+        sys.stdout.flush()
+        answer = sys.stdin.readline().strip().lower()
+        if answer not in ("y", "yes"):
+            return False
+        return True
+
+
+def container_path(name: str, verb: str = "") -> str:
+    """`/containers/NAME/verb` with the name made safe for a path."""
+    from tare.client.engine import quote
+
+    if not name.strip():
+        raise CliError("invalid container name or ID: value is empty")
+    return f"/containers/{quote(name)}{'/' + verb if verb else ''}"
+
+
+def image_path(name: str, verb: str = "") -> str:
+    from tare.client.engine import quote
+
+    if not name.strip():
+        raise CliError("invalid image name or ID: value is empty")
+    return f"/images/{quote(name, '/:@')}{'/' + verb if verb else ''}"

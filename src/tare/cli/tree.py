@@ -1,0 +1,139 @@
+"""The command tree: groups, commands and the short top-level names, each with its one-line summary.
+
+The module of command "container ls" is `tare.cli.commands.container_ls`; it is imported only when the command runs.
+"""
+
+from __future__ import annotations
+
+GROUPS = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "network": "Manage networks",
+    "system": "Manage Tare",
+    "volume": "Manage volumes",
+}
+
+COMMANDS = {
+    "container attach": "Connect this terminal to a running container",
+    "container commit": "Make an image from what a container has changed",
+    "container create": "Make a new container without starting it",
+    "container diff": "Show which files a container has changed",
+    "container exec": "Run a command in a running container",
+    "container export": "Write a container's file system as a tar archive",
+    "container inspect": "Show all that is known about containers",
+    "container kill": "Kill running containers",
+    "container logs": "Show what a container has printed",
+    "container ls": "List containers",
+    "container pause": "Freeze all processes of containers",
+    "container port": "Show a container's published ports",
+    "container prune": "Remove all stopped containers",
+    "container rename": "Give a container another name",
+    "container restart": "Stop and start containers",
+    "container rm": "Remove containers",
+    "container run": "Make a new container from an image and run it",
+    "container start": "Start stopped containers",
+    "container stats": "Show what containers use, live",
+    "container stop": "Stop running containers",
+    "container top": "Show the processes of a container",
+    "container unpause": "Thaw all processes of containers",
+    "container update": "Change the limits of containers",
+    "container wait": "Wait until containers stop, then print their exit codes",
+    "doctor": "Tell what this machine allows, what is missing and what that costs",
+    "image history": "Show how an image was made",
+    "image import": "Make an image from a tar archive of a file system",
+    "image inspect": "Show all that is known about images",
+    "image load": "Load images from a tar archive",
+    "image ls": "List images",
+    "image prune": "Remove unused images",
+    "image pull": "Download an image from a registry",
+    "image push": "Upload an image to a registry",
+    "image rm": "Remove images",
+    "image save": "Write images to a tar archive",
+    "image tag": "Give an image another name",
+    "inspect": "Show all that is known about containers, images, networks and volumes",
+    "network connect": "Connect a container to a network",
+    "network disconnect": "Disconnect a container from a network",
+    "network inspect": "Show all that is known about networks",
+    "network ls": "List networks",
+    "network prune": "Remove all unused networks",
+    "network rm": "Remove networks",
+    "system df": "Show how much disk space is used",
+    "system events": "Show what happens in the engine, live",
+    "system info": "Show the engine's state and settings",
+    "system prune": "Remove all unused data",
+    "version": "Show the versions of client and engine",
+    "volume create": "Make a volume",
+    "volume inspect": "Show all that is known about volumes",
+    "volume ls": "List volumes",
+    "volume prune": "Remove unused volumes",
+    "volume rm": "Remove volumes",
+}
+
+ALIASES = {
+    "container list": "container ls",
+    "container ps": "container ls",
+    "container remove": "container rm",
+    "image list": "image ls",
+    "image remove": "image rm",
+    "network list": "network ls",
+    "network remove": "network rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
+    "attach": "container attach",
+    "commit": "container commit",
+    "create": "container create",
+    "diff": "container diff",
+    "exec": "container exec",
+    "export": "container export",
+    "kill": "container kill",
+    "logs": "container logs",
+    "pause": "container pause",
+    "port": "container port",
+    "ps": "container ls",
+    "rename": "container rename",
+    "restart": "container restart",
+    "rm": "container rm",
+    "run": "container run",
+    "start": "container start",
+    "stats": "container stats",
+    "stop": "container stop",
+    "top": "container top",
+    "unpause": "container unpause",
+    "update": "container update",
+    "wait": "container wait",
+    "history": "image history",
+    "images": "image ls",
+    "import": "image import",
+    "load": "image load",
+    "pull": "image pull",
+    "push": "image push",
+    "rmi": "image rm",
+    "save": "image save",
+    "tag": "image tag",
+    "events": "system events",
+    "info": "system info",
+}
+
+# Docker's that Tare doesn't have yet: named, so that the answer is clear.
+ABSENT = frozenset(
+    "bake build builder buildx checkpoint compose config context cp login logout manifest node plugin search secret "
+    "service stack swarm trust".split()
+) | frozenset(
+    {"container cp", "image build", "network create", "system dial-stdio", "volume update"},
+)
+
+COMMON = ("run", "exec", "ps", "images", "import", "pull", "version", "info", "doctor")
+
+
+def summary_of(path: str) -> str:
+    return COMMANDS[ALIASES.get(path, path)]
+
+
+def names_of(path: str) -> list[str]:
+    """All names of a command, the canonical one first."""
+    canonical = ALIASES.get(path, path)
+    return [canonical] + [alias for alias, target in ALIASES.items() if target == canonical]
+
+
+def module_of(path: str) -> str:
+    return "tare.cli.commands." + ALIASES.get(path, path).replace(" ", "_")

@@ -1,0 +1,41 @@
+"""What can go wrong between the client and an engine. Stands beside `tare.errors`: the client also drives real Docker.
+
+    ClientError
+    ├── BadHost             the address can't be used (unknown scheme, TLS, ssh …)
+    ├── CannotConnect       nobody listens there, or we may not
+    ├── ProtocolError       the answer is not HTTP as we know it, or broke off
+    └── ApiError            the engine answered with an error: `status` and `message`
+"""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """Base of all errors of this room."""
+
+
+class BadHost(ClientError):
+    """The engine's address can't be used."""
+
+
+class CannotConnect(ClientError):
+    """The engine can't be reached. `host`: its address as the user wrote it; `errno`: the kernel's reason."""
+
+    def __init__(self, host: str, errno: int, reason: str) -> None:
+        self.host = host
+        self.errno = errno
+        self.reason = reason
+        super().__init__(f"{host}: {reason}")
+
+
+class ProtocolError(ClientError):
+    """The peer's answer can't be understood or ended too early."""
+
+
+class ApiError(ClientError):
+    """The engine's own error. str() is its message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        super().__init__(message)

@@ -1,0 +1,107 @@
+"""Engine addresses (`unix:///run/tare/tare.sock`, `tcp://127.0.0.1:2375`) and connected sockets to them.
+
+Never speaks TLS or ssh yet: such addresses are refused by name rather than tried in the clear.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from tare.client.errors import BadHost, CannotConnect
+
+DEFAULT_ROOT_SOCKET = "/run/tare/tare.sock"
+DEFAULT_TCP_PORT = 2375
+
+
+class Host:
+    """One engine's address. `text` is what messages show."""
+
+    __slots__ = ("port", "target", "text", "unix")
+
+    def __init__(self, text: str, unix: bool, target: str, port: int = 0) -> None:
+        self.text = text
+        self.unix = unix
+        self.target = target
+        self.port = port
+
+    @property
+    def http_name(self) -> str:
+        """The Host header's value."""
+        if self.unix:
+            return "api.tare.localhost"
+        name = f"[{self.target}]" if ":" in self.target else self.target
+        return f"{name}:{self.port}"
+
+    def connect(self, timeout_s: float | None = None) -> _socket.socket:
+        """A connected stream socket, blocking unless `timeout_s` is given."""
+        if self.unix:
+            return self._connect(_socket.AF_UNIX, self.target, timeout_s)
+        try:
+            found = _socket.getaddrinfo(self.target, self.port, 0, _socket.SOCK_STREAM)
+        except OSError as error:
+            raise CannotConnect(self.text, error.errno or 0, error.strerror or str(error)) from error
+        failure: CannotConnect | None = None
+        for family, _kind, _proto, _name, address in found:
+            try:
+                connected = self._connect(family, address, timeout_s)
+            except CannotConnect as error:
+                failure = error
+                continue
+            connected.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            return connected
+        raise failure or CannotConnect(self.text, 0, "no address found")
+
+    def _connect(self, family: int, address: object, timeout_s: float | None) -> _socket.socket:
+        plug = _socket.socket(family, _socket.SOCK_STREAM, 0)
+        try:
+            if timeout_s is not None:
+                plug.settimeout(timeout_s)
+            plug.connect(address)  # type: ignore[arg-type]
+        except OSError as error:
+            plug.close()
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise CannotConnect(self.text, error.errno or 0, reason) from error
+        return plug
+
+
+def default_host() -> Host:
+    """Where `tared` listens when nobody said otherwise: a root-owned place for root, the user's own otherwise."""
+    path = DEFAULT_ROOT_SOCKET
+    if os.geteuid() != 0:
+        path = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}") + "/tare/tare.sock"
+    return Host(f"unix://{path}", True, path)
+
+
+def parse_host(text: str) -> Host:
+    """A Host from what -H, TARE_HOST or DOCKER_HOST says."""
+    text = text.strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise BadHost(f"unable to parse tare host `{text}`")
+    if scheme == "unix":
+        if not rest:
+            raise BadHost(f"invalid host {text}: a unix socket needs a path")
+        if len(rest.encode()) > 107:  # sun_path, man 7 unix
+            raise BadHost(f"invalid host {text}: a unix socket's path can have 107 bytes at most")
+        return Host(text, True, rest)
+    if scheme in ("tcp", "http"):
+        return _parse_tcp(text, rest)
+    if scheme in ("https", "ssh", "npipe", "fd"):
+        raise BadHost(f"tare doesn't speak {scheme}:// yet ({text}); use unix:// or tcp:// without TLS")
+    raise BadHost(f"unable to parse tare host `{text}`: unknown scheme {scheme}://")
+
+
+def _parse_tcp(text: str, rest: str) -> Host:
+    authority = rest.rstrip("/")
+    if "/" in authority:
+        raise BadHost(f"tare doesn't speak to a path below a host yet ({text})")
+    name, port_text = authority, ""
+    if authority.startswith("["):
+        name, _, tail = authority[1:].partition("]")
+        port_text = tail.removeprefix(":")
+    elif ":" in authority:
+        name, _, port_text = authority.rpartition(":")
+    if port_text and not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
+        raise BadHost(f"invalid host {text}: bad port {port_text!r}")
+    return Host(text, False, name or "localhost", int(port_text) if port_text else DEFAULT_TCP_PORT)
