@@ -17,7 +17,7 @@ setup-dev: ## and what tests, linters and benchmarks need
 	@scripts/setup --dev
 
 demo: setup ## a guided tour: from a directory to an image to a container, and on to a second engine
-	@$(PYTHON) scripts/demo
+	@$(PYTHON) scripts/demo.py
 
 test: setup-dev lint ## linters and the whole test suite, as in CI (ARGS="-k name" to choose)
 	@$(PYTHON) -m pytest $(ARGS)
@@ -37,6 +37,6 @@ lock: setup-dev ## pins the newest allowed versions again
 	@scripts/lock
 
 clean: ## removes what the demo and the build made; .venv stays
-	@python3 scripts/demo --clean
+	@python3 scripts/demo.py --clean
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
