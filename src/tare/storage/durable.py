@@ -1,0 +1,47 @@
+"""Writing aside, syncing and renaming: how a file or directory becomes visible whole or not at all.
+
+Must never leave a half-written file under its final name.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from tare import faults
+
+
+def sync_directory(path: Path | str) -> None:
+    """fsync of a directory, so that a rename inside it survives a power failure (`man 2 fsync`)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o600, point: str = "storage.file") -> None:
+    """Replaces `path` by a file of `data`: written aside, synced, renamed, directory synced."""
+    aside = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            faults.point(f"{point}.write")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        faults.point(f"{point}.rename")
+        aside.rename(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def make_private_directory(path: Path) -> None:
+    """A directory that only root may enter, so that setuid files of images are out of reach (CVE-2021-41091)."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,0 +1,41 @@
+"""The tables of the storage room.
+
+    layers                          one row per layer that is whole and in its place
+      diff_id      TEXT PRIMARY KEY   sha256 of the uncompressed tar
+      size_bytes   INTEGER            of its regular files
+      tar_bytes    INTEGER            of the uncompressed tar
+      root_entry   INTEGER            1: the tar says what owner and mode the root directory has
+      opaque_root  INTEGER            1: the layer hides all that is below it
+      created_ns   INTEGER
+
+    layer_roots                     what keeps layers alive; a layer that no row names is garbage
+      holder       TEXT PRIMARY KEY   "snapshot:<id>", "image:<id>" …
+      diff_ids     TEXT               bottom first, separated by blanks
+
+Directories, all 0700 (CVE-2021-41091):
+
+    <root>/layers/<hex>/{tree/,recipe.zst,shadow/}     shadow/ only where entries of the tar displaced each other
+    <root>/snapshots/<id>/{upper/,work/}
+    <root>/skeleton/                                   the mount points every container needs, below all layers
+    <root>/staging/<random>/                           being made; removed when the engine starts
+    <root>/trash/<random>/                             being removed
+"""
+
+from __future__ import annotations
+
+STEPS = (
+    """
+    CREATE TABLE layers (
+        diff_id TEXT PRIMARY KEY,
+        size_bytes INTEGER NOT NULL,
+        tar_bytes INTEGER NOT NULL,
+        root_entry INTEGER NOT NULL,
+        opaque_root INTEGER NOT NULL,
+        created_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE layer_roots (
+        holder TEXT PRIMARY KEY,
+        diff_ids TEXT NOT NULL
+    ) WITHOUT ROWID;
+    """,
+)
