@@ -1,0 +1,90 @@
+"""System calls that Python's os module lacks, by number; the only module that imports ctypes. Holds no policy.
+
+A call is named as in its manual page. Integers, byte strings and writable buffers are passed on as they are; structures
+are packed by the callers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from tare.errors import KernelError, Unsupported
+
+# x86_64, aarch64 (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). From 424 on all agree.
+_NUMBERS: dict[str, tuple[int, int]] = {
+    "ioctl": (16, 29),
+    "prctl": (157, 167),
+    "capget": (125, 90),
+    "capset": (126, 91),
+    "personality": (135, 92),
+    "statfs": (137, 43),
+    "fstatfs": (138, 44),
+    "pivot_root": (155, 41),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "set_mempolicy": (238, 237),
+    "keyctl": (250, 219),
+    "ioprio_set": (251, 30),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "sched_setattr": (314, 274),
+    "seccomp": (317, 277),
+    "execveat": (322, 281),
+    "pidfd_send_signal": (424, 424),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "pidfd_open": (434, 434),
+    "close_range": (436, 436),
+    "openat2": (437, 437),
+    "mount_setattr": (442, 442),
+}
+_COLUMNS = {"x86_64": 0, "aarch64": 1, "arm64": 1}
+
+_machine = os.uname().machine
+_column = _COLUMNS.get(_machine)
+_numbers = {} if _column is None else {call: numbers[_column] for call, numbers in _NUMBERS.items()}
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_long = ctypes.c_long
+_get_errno = ctypes.get_errno
+_char_array = ctypes.c_char
+
+
+def syscall(call: str, *arguments: int | bytes | bytearray | memoryview | None, about: str | None = None) -> int:
+    """Makes the system call; returns its result or raises KernelError(errno, call, about).
+
+    A `bytes` is a pointer to constant bytes (with a final NUL), a `bytearray` or writable memoryview one to be filled.
+    """
+    number = _numbers.get(call)
+    if number is None:
+        raise Unsupported(f"system call {call} on {_machine}")
+    converted: list[object] = [_long(number)]
+    for argument in arguments:
+        kind = type(argument)
+        if kind is int:
+            converted.append(_long(argument))  # type: ignore[arg-type]
+        elif kind is bytes or argument is None:
+            converted.append(argument)
+        else:
+            converted.append((_char_array * len(argument)).from_buffer(argument))  # type: ignore[arg-type]
+    result: int = _syscall(*converted)
+    if result == -1:
+        raise KernelError(_get_errno(), call, about)
+    return result
+
+
+def overwrite_memory(address: int, size: int, text: bytes) -> None:
+    """Fills `size` bytes of this process at `address` with `text`, cut or padded with NUL."""
+    ctypes.memmove(address, text[: size - 1].ljust(size, b"\0"), size)
+
+
+def address_of(buffer: bytearray) -> int:
+    """The address of a buffer's bytes; valid as long as the caller keeps it and doesn't resize it."""
+    return ctypes.addressof((_char_array * len(buffer)).from_buffer(buffer))
