@@ -15,6 +15,7 @@ from typing import Protocol
 
 from tare.errors import Unsupported
 from tare.oci.runtime_spec import LinuxResources
+from tare.runtime.cgroups.check import Support, check_resources, detect_support
 from tare.runtime.cgroups.hierarchies import Hierarchies, Hierarchy, detect_hierarchies, validate_path
 from tare.runtime.cgroups.hybrid import CgroupHybrid
 from tare.runtime.cgroups.stats import (
@@ -40,7 +41,10 @@ __all__ = [
     "HugetlbStats",
     "MemoryStats",
     "PidsStats",
+    "Support",
+    "check_resources",
     "detect_hierarchies",
+    "detect_support",
     "open_cgroup",
 ]
 
