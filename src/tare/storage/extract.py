@@ -30,7 +30,7 @@ _USER_ERRORS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.E
 
 
 class Extracted(msgspec.Struct, frozen=True, kw_only=True):
-    """What came out of an archive. size_bytes: of all regular files, hard links counted once; tar_bytes: of the stream."""
+    """What came out of an archive. size_bytes: of the regular files, hard links once; tar_bytes: of the stream."""
 
     diff_id: str
     size_bytes: int
@@ -71,9 +71,7 @@ def extract(stream: Readable, tree_fd: int, shadow_fd: int, recipe_fd: int, limi
 class _Unpacking:
     """The state of one extraction: how much has been used of each limit."""
 
-    def __init__(
-        self, reader: TarReader, tree: TreeWriter, recipe: RecipeWriter, tree_fd: int, limits: Limits
-    ) -> None:
+    def __init__(self, reader: TarReader, tree: TreeWriter, recipe: RecipeWriter, tree_fd: int, limits: Limits) -> None:
         self._reader = reader
         self._tree = tree
         self._recipe = recipe

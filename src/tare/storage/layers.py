@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from tare import errors, faults
+from tare.kernel.disks import syncfs
 from tare.storage import durable, schema
 from tare.storage.database import Database, Transaction
 from tare.storage.decompress import Readable
@@ -226,7 +227,7 @@ class Layers:
             held = {diff_id for lease in self._leases for diff_id in lease.diff_ids}
             with self.db.transaction() as tx:
                 # Roots are read in the transaction that deletes: a new root row comes before or after, never between.
-                for row in tx.all("SELECT diff_ids FROM layer_roots"):
+                for row in tx.all("SELECT diff_ids FROM layer_roots UNION ALL SELECT diff_ids FROM snapshots"):
                     held.update(row["diff_ids"].split())
                 garbage = [_layer(row) for row in tx.all("SELECT * FROM layers") if row["diff_id"] not in held]
                 tx.run_many("DELETE FROM layers WHERE diff_id = ?", [(layer.diff_id,) for layer in garbage])
@@ -259,7 +260,7 @@ class Layers:
 
 
 def _layer(row: object) -> Layer:
-    return msgspec.convert(dict(row), Layer, strict=False)  # type: ignore[call-overload,no-any-return]
+    return msgspec.convert(dict(row), Layer, strict=False)  # type: ignore[call-overload]
 
 
 def _sync_file_system(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A layer's recipe: the tar stream it came from without the payloads that its tree holds, to write it again bit for bit.
+"""A layer's recipe: the tar stream it came from without the payloads in its tree, to write it again bit for bit.
 
 Must never hold a payload that the tree has. Its form, zstd-compressed (all numbers little-endian):
 

@@ -9,14 +9,20 @@
       created_ns   INTEGER
 
     layer_roots                     what keeps layers alive; a layer that no row names is garbage
-      holder       TEXT PRIMARY KEY   "snapshot:<id>", "image:<id>" …
+      holder       TEXT PRIMARY KEY   "image:<id>" …
       diff_ids     TEXT               bottom first, separated by blanks
+
+    snapshots                       one row per container root; it keeps its layers alive like a layer root
+      snapshot_id  TEXT PRIMARY KEY
+      diff_ids     TEXT               as above
+      volatile     INTEGER            1: thrown away at exit, never synced
 
 Directories, all 0700 (CVE-2021-41091):
 
     <root>/layers/<hex>/{tree/,recipe.zst,shadow/}     shadow/ only where entries of the tar displaced each other
-    <root>/snapshots/<id>/{upper/,work/}
-    <root>/skeleton/                                   the mount points every container needs, below all layers
+    <snapshots>/<id>/{upper/,work/}
+    <snapshots>/.skeleton/                             the mount points every container needs, below all layers
+    <snapshots>/.trash/
     <root>/staging/<random>/                           being made; removed when the engine starts
     <root>/trash/<random>/                             being removed
 """
@@ -36,6 +42,11 @@ STEPS = (
     CREATE TABLE layer_roots (
         holder TEXT PRIMARY KEY,
         diff_ids TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE snapshots (
+        snapshot_id TEXT PRIMARY KEY,
+        diff_ids TEXT NOT NULL,
+        volatile INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
 )

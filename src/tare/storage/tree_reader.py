@@ -1,4 +1,4 @@
-"""Opening files of a tree below a descriptor, without following any symbolic link.
+"""Opening and describing files of a tree below a descriptor, without following any symbolic link.
 
 Must never be given a path as a string from the root of the host; trees may change under the reader.
 """
@@ -9,30 +9,43 @@ import errno
 import os
 
 from tare import errors
+from tare.kernel import fds
 
-_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BENEATH = fds.RESOLVE_BENEATH | fds.RESOLVE_NO_SYMLINKS | fds.RESOLVE_NO_MAGICLINKS
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
 def open_beneath(root_fd: int, path: bytes, flags: int) -> int:
-    """Opens the clean relative `path`, component by component; b"" is the root itself."""
-    parts = path.split(b"/") if path else [b"."]
-    descriptor = root_fd
+    """Opens the clean relative `path`, none of whose components may be a link; b"" is the root itself.
+
+    Raises OSError as os.open does: ENOENT, ENOTDIR, ELOOP …
+    """
     try:
-        for part in parts[:-1]:
-            below = os.open(part, _STEP, dir_fd=descriptor)
-            if descriptor != root_fd:
-                os.close(descriptor)
-            descriptor = below
-        return os.open(parts[-1], flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise errors.InvalidArgument(f"{path!r}: a component is not a directory") from error
-        raise
-    finally:
-        if descriptor != root_fd:
-            os.close(descriptor)
+        return fds.openat2(root_fd, os.fsdecode(path) or ".", flags | os.O_NOFOLLOW, 0, _BENEATH)
+    except errors.KernelError as error:
+        raise OSError(error.errno, os.strerror(error.errno), path) from error
+
+
+def open_directory_beneath(root_fd: int, path: bytes) -> int:
+    return open_beneath(root_fd, path, _DIRECTORY)
 
 
 def open_directory(path: os.PathLike[str] | str) -> int:
     """A descriptor of a directory that the engine itself owns."""
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.open(path, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def read_xattrs(directory_fd: int, name: bytes, ignored: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """Extended attributes of `name` itself (links aren't followed), sorted, but those with an ignored prefix."""
+    target = b"/proc/self/fd/%d/%s" % (directory_fd, name)
+    try:
+        names = os.listxattr(target, follow_symlinks=False)
+        return {
+            encoded: os.getxattr(target, encoded, follow_symlinks=False)
+            for encoded in sorted(os.fsencode(found) for found in names)
+            if not encoded.startswith(ignored)
+        }
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENODATA, errno.EPERM):
+            return {}
+        raise

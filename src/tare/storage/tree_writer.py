@@ -17,10 +17,10 @@ from tare import errors
 from tare.storage.limits import Limits
 
 OPAQUE_XATTR = b"trusted.overlay.opaque"
-# Attributes that steer overlayfs itself; only the engine may set them (kernel: Documentation/filesystems/overlayfs.rst).
+# Attributes that steer overlayfs itself; only the engine may set them (overlayfs.rst in the kernel's documentation).
 ENGINE_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 _PARENT_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_DIRECTORIES = 128
 _MAX_ID = 0xFFFFFFFE
 

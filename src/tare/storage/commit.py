@@ -1,0 +1,220 @@
+"""An upper directory as a new layer: copied, turned into a tar and digested in one pass.
+
+Must never depend on the order in which the file system lists names: equal trees give equal layers.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tare import errors, faults
+from tare.kernel.disks import clone_file
+from tare.storage import tar_format as fmt
+from tare.storage.extract import OPAQUE, WHITEOUT, Extracted
+from tare.storage.hashing import ThreadedDigest
+from tare.storage.limits import DEFAULT_LIMITS
+from tare.storage.merged import Found, Stack, is_opaque, is_whiteout
+from tare.storage.recipe import RecipeWriter
+from tare.storage.tar_format import Entry
+from tare.storage.tar_stream import content, is_zeros, open_regular
+from tare.storage.tar_writer import END, entry_of, format_entry, padding
+from tare.storage.tree_reader import open_directory, open_directory_beneath, read_xattrs
+from tare.storage.tree_writer import ENGINE_XATTRS, Metadata, TreeWriter
+
+_REDIRECTS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
+
+
+def commit_tree(upper: Path, staging: Path, recipe_fd: int) -> Extracted:
+    """Copies `upper` to <staging>/tree as overlayfs keeps it, with the digest and recipe of the OCI layer tar."""
+    with Stack([upper]) as stack:
+        fds = [open_directory(staging / "tree"), open_directory(staging / "shadow")]
+        committing = _Committing(stack, fds[0], fds[1], recipe_fd)
+        try:
+            return committing.run()
+        finally:
+            committing.close()
+            for descriptor in fds:
+                os.close(descriptor)
+
+
+class _Committing:
+    def __init__(self, stack: Stack, tree_fd: int, shadow_fd: int, recipe_fd: int) -> None:
+        self._stack = stack
+        self._tree = TreeWriter(tree_fd, shadow_fd, DEFAULT_LIMITS)
+        self._digest = ThreadedDigest()
+        self._recipe = RecipeWriter(recipe_fd)
+        self._links: dict[int, bytes] = {}
+        self._size_bytes = 0
+        self._entries = 0
+
+    def close(self) -> None:
+        self._digest.close()
+        self._recipe.close()
+        self._tree.close()
+
+    def run(self) -> Extracted:
+        root_fd = self._stack.root_fds[0]
+        self._header(b"./", os.fstat(root_fd), read_xattrs(root_fd, b".", ENGINE_XATTRS), b"")
+        waiting = [b""]
+        while waiting:
+            waiting.extend(reversed(self._directory(waiting.pop())))
+        self._raw(END)
+        self._tree.finish()
+        faults.point("storage.commit.finish")
+        self._recipe.finish([])
+        return Extracted(
+            diff_id=self._digest.finish(),
+            size_bytes=self._size_bytes,
+            tar_bytes=self._digest.total,
+            entries=self._entries,
+            root_entry=True,
+            opaque_root=False,
+        )
+
+    def _directory(self, path: bytes) -> list[bytes]:
+        """Commits what is in one directory; returns its subdirectories in order."""
+        try:
+            descriptor = open_directory_beneath(self._stack.root_fds[0], path)
+        except FileNotFoundError:
+            return []  # removed meanwhile
+        below = []
+        try:
+            if path and is_opaque(descriptor):
+                self._opaque(path)
+            for name in sorted(os.fsencode(found) for found in os.listdir(descriptor)):
+                whole = path + b"/" + name if path else name
+                try:
+                    found = Found(whole, name, descriptor, 0, os.lstat(name, dir_fd=descriptor))
+                    if self._commit(found):
+                        below.append(whole)
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+        finally:
+            os.close(descriptor)
+        return below
+
+    def _commit(self, found: Found) -> bool:
+        """Commits one entry; says whether it is a directory."""
+        status = found.status
+        if stat.S_ISSOCK(status.st_mode):
+            return False
+        if is_whiteout(status):
+            self._whiteout(found)
+            return False
+        _refuse_redirects(found)
+        if found.name.startswith(WHITEOUT):
+            raise errors.InvalidArgument(f"{found.path!r}: names that begin with .wh. can't be kept in a layer")
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            first = self._links.get(status.st_ino)
+            if first is not None:
+                self._link(found, first)
+                return False
+            self._links[status.st_ino] = found.path
+        if stat.S_ISREG(status.st_mode):
+            self._file(found)
+            return False
+        target = os.readlink(found.name, dir_fd=found.directory_fd) if stat.S_ISLNK(status.st_mode) else b""
+        self._header(found.path, status, read_xattrs(found.directory_fd, found.name, ENGINE_XATTRS), target)
+        return stat.S_ISDIR(status.st_mode)
+
+    def _header(self, path: bytes, status: os.stat_result, xattrs: dict[bytes, bytes], target: bytes) -> None:
+        """An entry without payload, into the stream and the tree."""
+        meta = _metadata(status, xattrs)
+        clean = b"" if path == b"./" else path
+        self._raw(format_entry(entry_of(path.rstrip(b"/"), status, target, xattrs)))
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            self._tree.directory(clean, meta)
+        elif kind == stat.S_IFLNK:
+            self._tree.symlink(clean, target, meta)
+        else:
+            self._tree.node(clean, kind, status.st_rdev if kind != stat.S_IFIFO else 0, meta)
+        self._entries += 1
+
+    def _link(self, found: Found, first: bytes) -> None:
+        entry = entry_of(found.path, found.status, first)
+        entry.kind, entry.size = fmt.HARD_LINK, 0
+        self._raw(format_entry(entry))
+        self._tree.hard_link(found.path, first)
+        self._entries += 1
+
+    def _whiteout(self, found: Found) -> None:
+        head, slash, name = found.path.rpartition(b"/")
+        self._raw(format_entry(_mark(head + slash + WHITEOUT + name)))
+        self._tree.whiteout(found.path)
+
+    def _opaque(self, path: bytes) -> None:
+        self._raw(format_entry(_mark(path + b"/" + OPAQUE)))
+        self._tree.opaque(path)
+
+    def _file(self, found: Found) -> None:
+        source = open_regular(found.directory_fd, found.name)
+        try:
+            status = os.fstat(source)
+            xattrs = read_xattrs(found.directory_fd, found.name, ENGINE_XATTRS)
+            self._raw(format_entry(entry_of(found.path, status, xattrs=xattrs)))
+            target = self._tree.create_file(found.path)
+            try:
+                self._copy(source, target, status.st_size)
+                self._tree.set_file(target, _metadata(status, xattrs))
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        self._recipe.payload(found.path, status.st_size)
+        self._recipe.raw(padding(status.st_size))
+        self._digest.update(padding(status.st_size))
+        self._size_bytes += status.st_size
+        self._entries += 1
+
+    def _copy(self, source: int, target: int, size: int) -> None:
+        """The content into tree and digest. Once shared, the copy is what is read: it can't change any more."""
+        if size and clone_file(source, target):
+            os.ftruncate(target, size)
+            for _, chunk in content(target, size):
+                self._digest.update(chunk)
+            return
+        end = 0
+        for offset, chunk in content(source, size):
+            self._digest.update(chunk)
+            if not is_zeros(chunk):
+                _write_at(target, chunk, offset)
+                end = offset + len(chunk)
+        if end < size:
+            os.ftruncate(target, size)
+
+    def _raw(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._recipe.raw(data)
+
+
+def _metadata(status: os.stat_result, xattrs: dict[bytes, bytes]) -> Metadata:
+    return Metadata(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, xattrs)
+
+
+def _mark(name: bytes) -> Entry:
+    """A whiteout or opaque entry: an empty file without owner, mode or time (OCI image spec, layer.md)."""
+    return Entry(name=name, kind=fmt.REGULAR)
+
+
+def _write_at(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view = view[written:]
+        offset += written
+
+
+def _refuse_redirects(found: Found) -> None:
+    """Such an entry's content is elsewhere in the layers; the engine mounts with both features off."""
+    target = b"/proc/self/fd/%d/%s" % (found.directory_fd, found.name)
+    if not (stat.S_ISDIR(found.status.st_mode) or stat.S_ISREG(found.status.st_mode)):
+        return
+    try:
+        names = os.listxattr(target, follow_symlinks=False)
+    except OSError:
+        return
+    if any(name in names for name in _REDIRECTS):
+        raise errors.Unsupported(f"commit of a snapshot mounted with redirect_dir or metacopy: {found.path!r}")

@@ -1,0 +1,245 @@
+"""Snapshots: a writable directory over a stack of layers, one per container.
+
+Must never mount anything, and never let a path out of a container be walked as a string.
+
+Below the image's layers lies the skeleton: empty mount points and files that every container's mounts need (what
+Docker's "init layer" has). There it serves an image that lacks them, hides nothing, and is never part of a commit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import stat
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from tare import errors, faults
+from tare.storage import durable
+from tare.storage.changes import Change, changes
+from tare.storage.commit import commit_tree
+from tare.storage.database import Database, Transaction
+from tare.storage.export import Write, export_stack
+from tare.storage.layers import Layer, Layers, Lease
+from tare.storage.merged import Stack
+from tare.storage.trash import Trash
+from tare.storage.usage import usage
+from tare.values.mount import OverlayRoot
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}\Z")
+_SKELETON_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
+_SKELETON_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+_SKELETON_LINKS = (("etc/mtab", "/proc/mounts"),)
+
+
+class _Stacked(msgspec.Struct, frozen=True):
+    """What `prepare` needs to know of a stack of layers."""
+
+    lower: tuple[str, ...]
+    mode: int
+    uid: int
+    gid: int
+
+
+class Snapshots:
+    """All snapshots below one root. Every method may be called from any thread."""
+
+    def __init__(self, root: Path | str, layers: Layers, db: Database) -> None:
+        self.root = Path(root)
+        self.layers = layers
+        self.db = db
+        durable.make_private_directory(self.root)
+        self.trash = Trash(self.root / ".trash")
+        self.skeleton = self.root / ".skeleton"
+        self._make_skeleton()
+        self._stacked = lru_cache(256)(self._stack)
+        self.repair()
+
+    # -- making and removing ---------------------------------------------------------------------------------------
+
+    def prepare(
+        self, snapshot_id: str, diff_ids: Sequence[str], *, volatile: bool = False, durable_now: bool = False
+    ) -> OverlayRoot:
+        """Makes a snapshot over the layers, bottom first. Conflict if the id is taken, NotFound if a layer is gone.
+
+        Nothing is synced unless durable_now: the engine's own durable transaction that follows takes the row along.
+        """
+        directory = self._directory(snapshot_id)
+        stacked = self._stacked(tuple(diff_ids))
+        with self.db.transaction(durable=durable_now) as tx:
+            _check_present(tx, diff_ids)
+            try:
+                tx.run(
+                    "INSERT INTO snapshots (snapshot_id, diff_ids, volatile) VALUES (?, ?, ?)",
+                    (snapshot_id, " ".join(diff_ids), volatile),
+                )
+            except sqlite3.IntegrityError:
+                raise errors.Conflict(f"snapshot {snapshot_id} already exists") from None
+        faults.point("storage.snapshot.row")
+        self._make(directory, stacked)
+        if durable_now:
+            durable.sync_directory(directory)
+            durable.sync_directory(self.root)
+        return self._overlay(directory, stacked, volatile)
+
+    def _make(self, directory: Path, stacked: _Stacked) -> None:
+        path = str(directory)
+        os.mkdir(path, 0o700)
+        os.mkdir(path + "/work", 0o700)
+        faults.point("storage.snapshot.directories")
+        upper = path + "/upper"
+        os.mkdir(upper, 0o700)
+        # The merged root shows the upper directory's own owner and mode.
+        if stacked.uid or stacked.gid:
+            os.chown(upper, stacked.uid, stacked.gid)
+        os.chmod(upper, stacked.mode)
+
+    def root_filesystem(self, snapshot_id: str) -> OverlayRoot:
+        """The same as `prepare` gave, ready to be mounted again."""
+        diff_ids, volatile = self._row(snapshot_id)
+        directory = self._directory(snapshot_id)
+        if volatile:
+            # A volatile mount leaves this behind and the next mount is refused (overlayfs.rst, "Volatile mount").
+            shutil.rmtree(directory / "work" / "work" / "incompat", ignore_errors=True)
+        return self._overlay(directory, self._stacked(diff_ids), volatile)
+
+    def remove(self, snapshot_id: str) -> None:
+        """Forgets a snapshot and renames it away, if it is there. `empty_trash` gives the space back."""
+        directory = self._directory(snapshot_id)
+        with self.db.transaction(durable=False) as tx:
+            tx.run("DELETE FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
+        faults.point("storage.snapshot.remove")
+        self.trash.throw(directory)
+
+    def empty_trash(self) -> int:
+        """Deletes what was removed; slow, for a background thread."""
+        return self.trash.empty()
+
+    def repair(self) -> list[str]:
+        """Brings rows and directories together after a crash; returns a line for each thing it changed."""
+        changed = []
+        known = {row["snapshot_id"]: row for row in self.db.all("SELECT * FROM snapshots")}
+        present = {entry.name for entry in os.scandir(self.root) if not entry.name.startswith(".")}
+        for name in sorted(present - known.keys()):
+            self.trash.throw(self.root / name)
+            changed.append(f"removed unrecorded snapshot {name}")
+        for name, row in sorted(known.items()):
+            directory = self._directory(name)
+            if (directory / "upper").is_dir() and (directory / "work").is_dir():
+                continue
+            # Recorded, then cut off (or lost with the power) before its directories were on the disk.
+            self.trash.throw(directory)
+            self._make(directory, self._stacked(tuple(row["diff_ids"].split())))
+            changed.append(f"made the directories of snapshot {name} again")
+        return changed
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def exists(self, snapshot_id: str) -> bool:
+        return self.db.one("SELECT 1 FROM snapshots WHERE snapshot_id = ?", (snapshot_id,)) is not None
+
+    def ids(self) -> list[str]:
+        return [row["snapshot_id"] for row in self.db.all("SELECT snapshot_id FROM snapshots ORDER BY 1")]
+
+    def diff_ids(self, snapshot_id: str) -> tuple[str, ...]:
+        return self._row(snapshot_id)[0]
+
+    def upper(self, snapshot_id: str) -> Path:
+        return self._directory(snapshot_id) / "upper"
+
+    def changes(self, snapshot_id: str) -> list[Change]:
+        """What differs from the image, as `docker diff` lists it; costs what the upper directory holds."""
+        with self.stack(snapshot_id) as stack:
+            return changes(stack)
+
+    def commit(self, snapshot_id: str, *, lease: Lease | None = None) -> Layer:
+        """The upper directory as a new layer. The caller pauses the container if it wants one instant."""
+        self._row(snapshot_id)
+        with self.layers.staged() as staging:
+            extracted = commit_tree(self.upper(snapshot_id), staging, self.layers.new_recipe(staging))
+            return self.layers.publish(staging, extracted, lease=lease)
+
+    def export(self, snapshot_id: str, write: Write) -> None:
+        """Writes the merged view as a tar, whether or not it is mounted."""
+        with self.stack(snapshot_id) as stack:
+            export_stack(stack, write)
+
+    def export_layers(self, diff_ids: Sequence[str], write: Write) -> None:
+        """Writes the merged view of layers alone, bottom first in diff_ids, as a tar."""
+        with self.layers.lease(diff_ids), Stack(self._layer_directories(tuple(diff_ids))) as stack:
+            export_stack(stack, write)
+
+    def sizes(self, snapshot_id: str) -> tuple[int, int]:
+        """(bytes of the files in the upper directory, those and all the layers' together)."""
+        size_rw = usage(self.upper(snapshot_id))
+        return size_rw, size_rw + sum(self.layers.get(diff_id).size_bytes for diff_id in self.diff_ids(snapshot_id))
+
+    def stack(self, snapshot_id: str) -> Stack:
+        """The open directories of a snapshot, upper first, skeleton last."""
+        diff_ids, _ = self._row(snapshot_id)
+        return Stack([self.upper(snapshot_id), *self._stacked(diff_ids).lower])
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _directory(self, snapshot_id: str) -> Path:
+        if not _ID.match(snapshot_id):
+            raise errors.InvalidArgument(f"invalid snapshot id {snapshot_id[:100]!r}")
+        return self.root / snapshot_id
+
+    def _row(self, snapshot_id: str) -> tuple[tuple[str, ...], bool]:
+        row = self.db.one("SELECT diff_ids, volatile FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
+        if row is None:
+            raise errors.NotFound(f"snapshot {snapshot_id}: not found")
+        return tuple(row["diff_ids"].split()), bool(row["volatile"])
+
+    def _layer_directories(self, diff_ids: tuple[str, ...]) -> list[str]:
+        """Topmost first, down to the first layer that hides all below it."""
+        directories = []
+        for diff_id in reversed(diff_ids):
+            directories.append(str(self.layers.path(diff_id)))
+            if self.layers.get(diff_id).opaque_root:
+                break
+        return directories
+
+    def _stack(self, diff_ids: tuple[str, ...]) -> _Stacked:
+        status = None
+        for diff_id in reversed(diff_ids):
+            if self.layers.get(diff_id).root_entry:
+                status = self.layers.path(diff_id).stat()
+                break
+        return _Stacked(
+            lower=(*self._layer_directories(diff_ids), str(self.skeleton)),
+            mode=stat.S_IMODE(status.st_mode) if status else 0o755,
+            uid=status.st_uid if status else 0,
+            gid=status.st_gid if status else 0,
+        )
+
+    @staticmethod
+    def _overlay(directory: Path, stacked: _Stacked, volatile: bool) -> OverlayRoot:
+        path = str(directory)
+        return OverlayRoot(lower=stacked.lower, upper=path + "/upper", work=path + "/work", volatile=volatile)
+
+    def _make_skeleton(self) -> None:
+        self.skeleton.mkdir(mode=0o755, exist_ok=True)
+        self.skeleton.chmod(0o755)
+        for name in _SKELETON_DIRECTORIES:
+            (self.skeleton / name).mkdir(exist_ok=True)
+            (self.skeleton / name).chmod(0o755)
+        for name in _SKELETON_FILES:
+            (self.skeleton / name).touch(mode=0o755, exist_ok=True)
+            (self.skeleton / name).chmod(0o755)
+        for name, target in _SKELETON_LINKS:
+            if not (self.skeleton / name).is_symlink():
+                (self.skeleton / name).symlink_to(target)
+
+
+def _check_present(tx: Transaction, diff_ids: Sequence[str]) -> None:
+    """Within the transaction that refers to them, so that a collection comes before or after."""
+    for diff_id in diff_ids:
+        if tx.one("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)) is None:
+            raise errors.NotFound(f"layer {diff_id}: not found")
