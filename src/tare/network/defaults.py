@@ -1,0 +1,68 @@
+"""Docker's three default networks: made once per data root, brought in line with the settings at each start."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+
+import msgspec
+
+from tare.kernel.netlink_route import RouteSocket
+from tare.network import ipam
+from tare.network.records import BRIDGE, HOST, NONE, NetworkRecord, NetworkSettings
+from tare.network.store import NetworkStore
+from tare.values.ids import new_id
+
+_DRIVERS = {BRIDGE: "bridge", HOST: "host", NONE: "null"}
+
+
+def ensure_networks(store: NetworkStore, settings: NetworkSettings, sock: RouteSocket) -> None:
+    """Records the default networks that are missing, and the bridge's settings if they changed; ids stay."""
+    names = (BRIDGE, HOST, NONE) if settings.enabled else (HOST, NONE)
+    for name in names:
+        old = store.network(name)
+        record = old or NetworkRecord(network_id=new_id(), name=name, driver=_DRIVERS[name], created_ns=time.time_ns())
+        if name == BRIDGE:
+            record = _with_settings(record, settings, sock)
+        if record != old:
+            store.put_network(record)
+
+
+def _with_settings(record: NetworkRecord, settings: NetworkSettings, sock: RouteSocket) -> NetworkRecord:
+    if settings.subnet is not None:
+        interface = ipam.parse_subnet(settings.subnet)
+    elif record.subnet:
+        interface = record.interface
+    else:
+        interface = _present_address(settings, sock) or _free_subnet(settings, sock)
+    return msgspec.structs.replace(
+        record,
+        subnet=str(interface.network),
+        gateway=str(interface.ip),
+        bridge_name=settings.bridge_name,
+        mtu=settings.mtu,
+        icc=settings.icc,
+        ip_masq=settings.ip_masq,
+        default_bind_address=settings.default_bind_address,
+    )
+
+
+def _present_address(settings: NetworkSettings, sock: RouteSocket) -> ipaddress.IPv4Interface | None:
+    """The address that the bridge has already: made by the administrator, or left by a lost data root."""
+    link = sock.link(settings.bridge_name)
+    if link is None:
+        return None
+    for address in sock.addresses(link.ifindex):
+        if isinstance(address.interface, ipaddress.IPv4Interface):
+            return address.interface
+    return None
+
+
+def _free_subnet(settings: NetworkSettings, sock: RouteSocket) -> ipaddress.IPv4Interface:
+    taken = [route.destination for route in sock.routes() if isinstance(route.destination, ipaddress.IPv4Network)]
+    taken += [
+        address.interface.network
+        for address in sock.addresses()
+        if isinstance(address.interface, ipaddress.IPv4Interface)
+    ]
+    return ipam.choose_subnet(settings.address_pools or ipam.DEFAULT_POOLS, taken)

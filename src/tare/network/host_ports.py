@@ -1,0 +1,158 @@
+"""The host's ports: found, and held by a bound socket each, so that nobody else on the host gets them meanwhile.
+
+It must never listen: packets for a published port are rewritten before they reach a socket (network/rules.py), and a
+listener would accept what isn't. Without the socket a host process could take the port and wait in vain.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+
+from tare import faults
+from tare.errors import Internal, InvalidArgument, ResourceExhausted, Unsupported
+from tare.network.records import PortBinding, PortRequest
+
+_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
+_EPHEMERAL_DEFAULT = (32768, 60999)
+_KINDS = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
+_Key = tuple[str, str, int]
+
+
+class HostPorts:
+    """The ports that one engine holds on its host."""
+
+    def __init__(self, default_address: str) -> None:
+        self._default_address = default_address
+        self._held: dict[_Key, socket.socket | None] = {}
+        self._next_ephemeral = 0
+
+    def reserve(self, requests: tuple[PortRequest, ...]) -> tuple[PortBinding, ...]:
+        """Holds a host port for each request; all or none. The error's text is the end of Docker's sentence."""
+        bindings: list[PortBinding] = []
+        try:
+            for request in requests:
+                bindings.append(self._reserve_one(request))
+                faults.point("network.ports.reserve")
+        except BaseException:
+            self.release(tuple(bindings))
+            raise
+        return tuple(bindings)
+
+    def hold(self, binding: PortBinding) -> None:
+        """Holds a port again that an earlier process of this engine chose."""
+        self._hold(binding.protocol, binding.host_ip, binding.host_port)
+
+    def release(self, bindings: tuple[PortBinding, ...]) -> None:
+        for binding in bindings:
+            holder = self._held.pop((binding.protocol, binding.host_ip, binding.host_port), None)
+            if holder is not None:
+                holder.close()
+
+    def close(self) -> None:
+        for holder in self._held.values():
+            if holder is not None:
+                holder.close()
+        self._held.clear()
+
+    def _reserve_one(self, request: PortRequest) -> PortBinding:
+        if request.protocol not in _KINDS:
+            raise InvalidArgument(f"invalid proto: {request.protocol}")
+        address = self._address(request.host_ip)
+        candidates = self._candidates(request)
+        failure: ResourceExhausted | None = None
+        for port in candidates:
+            try:
+                self._hold(request.protocol, address, port)
+            except ResourceExhausted as error:
+                failure = failure or error
+                continue
+            return PortBinding(request.container_port, request.protocol, address, port)
+        raise failure or ResourceExhausted("all ports are allocated")
+
+    def _address(self, text: str) -> str:
+        address = text or self._default_address
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid IP address: {address}") from error
+        if parsed.version == 6:
+            raise Unsupported(f"publishing a port on an IPv6 address ({address}) isn't supported yet")
+        return str(parsed)
+
+    def _candidates(self, request: PortRequest) -> Iterator[int]:
+        if request.host_port:
+            yield from range(request.host_port, max(request.host_port, request.host_port_last) + 1)
+            return
+        first, last = ephemeral_range()
+        size = last - first + 1
+        start = self._next_ephemeral % size
+        for step in range(size):
+            # Goes on from the last one: a port just given up may still have clients.
+            self._next_ephemeral = start + step + 1
+            yield first + (start + step) % size
+
+    def _hold(self, protocol: str, address: str, port: int) -> None:
+        if self._is_ours(protocol, address, port):
+            raise ResourceExhausted(f"Bind for {address}:{port} failed: port is already allocated")
+        self._held[protocol, address, port] = _bind(protocol, address, port)
+
+    def _is_ours(self, protocol: str, address: str, port: int) -> bool:
+        if (protocol, address, port) in self._held or (protocol, "0.0.0.0", port) in self._held:
+            return True
+        return address == "0.0.0.0" and any(key[0] == protocol and key[2] == port for key in self._held)
+
+
+def _bind(protocol: str, address: str, port: int) -> socket.socket | None:
+    """A bound socket; None where the kernel has no such protocol (SCTP as a module that isn't there)."""
+    kind, number = _KINDS[protocol]
+    try:
+        holder = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number)
+    except OSError as error:
+        if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+            return None
+        raise Internal(f"socket({protocol}): {error.strerror}") from error
+    try:
+        try:
+            holder.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or protocol != "tcp":
+                raise
+            _bind_beside_dying(holder, address, port)
+    except OSError as error:
+        holder.close()
+        why = os.strerror(error.errno or 0).lower()
+        raise ResourceExhausted(f"listen {protocol}4 {address}:{port}: bind: {why}") from error
+    return holder
+
+
+def _bind_beside_dying(holder: socket.socket, address: str, port: int) -> None:
+    """Binds although closed connections of an earlier server are in TIME_WAIT, if nobody has the port now.
+
+    SO_REUSEADDR alone would also share it with another socket that has the option and doesn't listen; a probe that
+    listens finds that one out. The option is taken back, so that others who have it can't listen here (man 7 socket).
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address, port))
+        probe.listen(0)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((address, port))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+def ephemeral_range() -> tuple[int, int]:
+    """The ports that this host hands out by itself."""
+    try:
+        with open(_EPHEMERAL, encoding="ascii") as file:
+            first, last = file.read().split()
+    except (OSError, ValueError):
+        return _EPHEMERAL_DEFAULT
+    return int(first), int(last)

@@ -1,0 +1,136 @@
+"""Addresses: which subnet the default bridge gets, and which address an endpoint.
+
+It must never hand out what is in use. The database decides that, in the transaction that also records the endpoint: a
+crash leaves either both or neither. A released address goes on counting as used (`leaving`) until its link is gone.
+
+    network_leases(pool, position, holder, link, leaving)     pool: the subnet; position: address minus first address
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from tare.errors import InvalidArgument, ResourceExhausted
+from tare.storage.database import Database, Transaction
+
+SCHEMA = """
+CREATE TABLE network_leases (
+    pool TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    holder TEXT NOT NULL,
+    link TEXT NOT NULL DEFAULT '',
+    leaving INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (pool, position)
+) WITHOUT ROWID;
+CREATE INDEX network_leases_leaving ON network_leases (leaving) WHERE leaving;
+"""
+
+# Docker's local defaults: 172.17.0.0/16 up to 172.31.0.0/16, then 192.168.0.0/16 in /20s.
+DEFAULT_POOLS = (
+    *(f"172.{second}.0.0/16" for second in range(17, 32)),
+    *(f"192.168.{third}.0/20" for third in range(0, 256, 16)),
+)
+
+_FREE = """
+SELECT position + 1 AS free FROM network_leases AS taken WHERE pool = ? AND NOT EXISTS
+    (SELECT 1 FROM network_leases AS next WHERE next.pool = taken.pool AND next.position = taken.position + 1)
+ORDER BY position LIMIT 1
+"""
+
+
+def parse_subnet(text: str) -> ipaddress.IPv4Interface:
+    """`--bip`: the bridge's address with its prefix; given a bare subnet, its first address."""
+    try:
+        interface = ipaddress.IPv4Interface(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid CIDR address: {text}") from error
+    subnet = interface.network
+    if "/" not in text or subnet.prefixlen > 30:
+        raise InvalidArgument(f"invalid CIDR address: {text}: no room for a gateway and a container")
+    if interface.ip == subnet.network_address:
+        return _first_of(subnet)
+    if interface.ip == subnet.broadcast_address:
+        raise InvalidArgument(f"invalid CIDR address: {text}: the bridge can't take the broadcast address")
+    return interface
+
+
+def choose_subnet(pools: Sequence[str], taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Interface:
+    """The first pool that overlaps nothing that the host already reaches."""
+    used = [subnet for subnet in taken if subnet.prefixlen]
+    for text in pools:
+        candidate = ipaddress.IPv4Network(text)
+        if not any(candidate.overlaps(subnet) for subnet in used):
+            return _first_of(candidate)
+    raise ResourceExhausted("all predefined address pools have been fully subnetted")
+
+
+def _first_of(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Interface:
+    return ipaddress.IPv4Interface((subnet.network_address + 1, subnet.prefixlen))
+
+
+class AddressPool:
+    """The leases of one subnet. `gateway`, the network's and the broadcast address are never handed out."""
+
+    def __init__(self, db: Database, interface: ipaddress.IPv4Interface) -> None:
+        self._db = db
+        self.subnet = interface.network
+        self.gateway = interface.ip
+        self._name = str(self.subnet)
+
+    def prepare(self) -> None:
+        """Writes the addresses that nobody may have as leases, so that looking for a gap can't find them."""
+        last = self.subnet.num_addresses - 1
+        with self._db.transaction(durable=False) as tx:
+            tx.run("DELETE FROM network_leases WHERE pool = ? AND holder = 'gateway'", (self._name,))
+            for position, holder in ((0, "network"), (last, "broadcast"), (self._position(self.gateway), "gateway")):
+                tx.run(
+                    "INSERT INTO network_leases (pool, position, holder) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (self._name, position, holder),
+                )
+
+    def take(self, tx: Transaction, endpoint_id: str, link: str, network: str) -> ipaddress.IPv4Address:
+        """The lowest free address, recorded as `endpoint_id`'s."""
+        row = tx.one(_FREE, (self._name,))
+        position = int(row["free"]) if row else self.subnet.num_addresses
+        if position >= self.subnet.num_addresses:
+            raise ResourceExhausted(f"no available IPv4 addresses on this network's address pools: {network}")
+        tx.run(
+            "INSERT INTO network_leases (pool, position, holder, link) VALUES (?, ?, ?, ?)",
+            (self._name, position, endpoint_id, link),
+        )
+        return self.subnet.network_address + position
+
+    def _position(self, address: ipaddress.IPv4Address) -> int:
+        return int(address) - int(self.subnet.network_address)
+
+
+def leave(tx: Transaction, endpoint_id: str) -> None:
+    """Marks an endpoint's addresses as free once its link is gone."""
+    tx.run("UPDATE network_leases SET leaving = 1 WHERE holder = ?", (endpoint_id,))
+
+
+def leave_orphans(tx: Transaction) -> None:
+    """Marks the leases that no endpoint holds: what a crash between two steps may leave."""
+    tx.run(
+        "UPDATE network_leases SET leaving = 1 WHERE link <> '' AND holder NOT IN "
+        "(SELECT endpoint_id FROM network_endpoints)"
+    )
+
+
+def leaving_links(db: Database) -> list[tuple[str, str]]:
+    """The released leases: link, and address."""
+    rows = db.all("SELECT pool, position, link FROM network_leases WHERE leaving = 1")
+    return [(str(row["link"]), str(_address(str(row["pool"]), int(row["position"])))) for row in rows]
+
+
+def free(db: Database, links: Sequence[str]) -> None:
+    """Frees the addresses of released leases whose links are gone."""
+    if not links:
+        return
+    with db.transaction(durable=False) as tx:
+        tx.run_many("DELETE FROM network_leases WHERE leaving = 1 AND link = ?", [(link,) for link in links])
+
+
+def _address(pool: str, position: int) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Network(pool).network_address + position

@@ -1,0 +1,94 @@
+"""What released endpoints leave behind for a moment: links that the kernel takes away by itself, and their addresses.
+
+It must never hold a verb up: deleting a veth waits for RCU (13 to 27 ms), so it happens in a thread, and only if the
+namespace was not dropped by itself (somebody else still keeps it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from tare.errors import KernelError
+from tare.kernel import netlink_route as route
+from tare.kernel.netlink_conntrack import ConntrackSocket
+from tare.kernel.netlink_route import RouteSocket
+from tare.network import ipam
+from tare.storage.database import Database
+
+_log = logging.getLogger(__name__)
+
+_LOOK_AFTER_S = (0.1, 0.4, 1.5)  # then the link is deleted by hand
+
+
+class Leaving:
+    """Watches over the leases that are on their way out."""
+
+    def __init__(self, db: Database, sock: RouteSocket) -> None:
+        self._db = db
+        self._route = sock
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+
+    def collect(self) -> int:
+        """Frees the addresses whose links are gone; returns how many are still leaving."""
+        leaving = ipam.leaving_links(self._db)
+        gone = [(link, address) for link, address in leaving if self._route.link(link) is None]
+        if gone:
+            _forget_connections([address for _, address in gone])
+            ipam.free(self._db, [link for link, _ in gone])
+        return len(leaving) - len(gone)
+
+    def watch_nowait(self) -> None:
+        """Sees to it that what leaves now is gone soon."""
+        self._again = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._watch(), name="network-leaving")
+
+    async def _watch(self) -> None:
+        while self._again:
+            self._again = False
+            for delay in _LOOK_AFTER_S:
+                await asyncio.sleep(delay)
+                if not self.collect():
+                    break
+            else:
+                await self.delete_links([link for link, _ in ipam.leaving_links(self._db)])
+                self.collect()
+
+    async def wait_gone(self) -> None:
+        """Until nothing is leaving any more (shutdown and tests)."""
+        while self.collect():
+            self.watch_nowait()
+            if self._task is not None:
+                await self._task
+
+    async def delete_links(self, names: Sequence[str]) -> None:
+        if names:
+            await asyncio.to_thread(_delete_links, list(names))
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _delete_links(names: list[str]) -> None:
+    """Runs in a thread, with a socket of its own."""
+    with RouteSocket() as sock:
+        for name in names:
+            try:
+                sock.execute((route.delete_link(name),))
+            except KernelError as error:
+                _log.warning("link %s stays for now: %s", name, error)
+
+
+def _forget_connections(addresses: list[str]) -> None:
+    """A connection tracked to an old container must not lead to the next one with its address (UDP has no end)."""
+    try:
+        with ConntrackSocket() as sock:
+            for address in addresses:
+                sock.forget_replies_from(address)
+    except KernelError as error:
+        _log.debug("tracked connections not deleted: %s", error)

@@ -1,0 +1,263 @@
+"""Tare's packet filter: which rules one engine's table holds, and how a published port becomes a map element.
+
+It must never send anything itself (kernel/nftables.py does), nor touch another table: what the host's own rules drop
+stays dropped, since an accept here ends only this table's chain (man 8 nft, "verdict statement").
+
+    packet from outside ─ raw ─ dnat ───────── forward ───────────────────── snat ─→ container
+                           │     │ published     │ established, published:      │ from the host's loopback, or from the
+                           │     │ address:port  │   accept                     │   container's own subnet: masquerade
+                           │     │ → container   │ same bridge, if icc: accept  │
+                           │                     │ else to a bridge: drop       │
+    from a bridge to 127.0.0.0/8: drop      container to elsewhere ─────────────┘ masquerade
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from tare.kernel import nftables as nft
+from tare.values.ports import PROTOCOL_NUMBERS
+
+PUBLISHED = "published"
+PUBLISHED_ANY = "published_any"
+_BRIDGES = "bridges"
+_MAY_TALK = "may_talk"
+
+_ANY = ipaddress.IPv4Address(0)
+_IPV4 = bytes((nft.NFPROTO_IPV4,))
+_RTN_LOCAL = (2).to_bytes(4, sys.byteorder)
+_SOURCE, _DESTINATION = 12, 16  # offsets in the IPv4 header
+_R0, _R1, _R2 = 8, 9, 10  # 4-byte registers
+
+_PORT_KEY = nft.Type((nft.TYPE_PROTOCOL, nft.TYPE_IP_ADDRESS, nft.TYPE_PORT), 12)
+_ANY_KEY = nft.Type((nft.TYPE_PROTOCOL, nft.TYPE_PORT), 8)
+_TARGET = nft.Type((nft.TYPE_IP_ADDRESS, nft.TYPE_PORT), 8)
+_LINK = nft.Type((nft.TYPE_LINK_NAME,), 16)
+_LINK_PAIR = nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_LINK_NAME), 32)
+
+_SETS = (
+    nft.Set(PUBLISHED, _PORT_KEY, _TARGET),
+    nft.Set(PUBLISHED_ANY, _ANY_KEY, _TARGET),
+    nft.Set(_BRIDGES, _LINK),
+    nft.Set(_MAY_TALK, _LINK_PAIR),
+)
+
+_RAW = nft.Chain("raw", "filter", "prerouting", -300)
+_DNAT = nft.Chain("dnat", "nat", "prerouting", -100)
+_DNAT_HOST = nft.Chain("dnat_host", "nat", "output", -100)
+_FORWARD = nft.Chain("forward", "filter", "forward", 0)
+_SNAT = nft.Chain("snat", "nat", "postrouting", 100)
+_CHAINS = (_RAW, _DNAT, _DNAT_HOST, _FORWARD, _SNAT)
+
+
+class BridgeRules(msgspec.Struct, frozen=True):
+    """What the rules need to know of one bridge network."""
+
+    bridge_name: str
+    subnet: ipaddress.IPv4Network
+    icc: bool = True
+    ip_masq: bool = True
+
+
+class PublishedPort(msgspec.Struct, frozen=True):
+    """One port of the host that leads to a container's."""
+
+    protocol: str
+    host_ip: ipaddress.IPv4Address
+    host_port: int
+    container_ip: ipaddress.IPv4Address
+    container_port: int
+
+
+def build_table(table: str, bridges: Sequence[BridgeRules], ports: Iterable[PublishedPort]) -> nft.Transaction:
+    """The whole table, in one transaction that replaces what was there; open connections go on (conntrack's)."""
+    transaction = nft.Transaction(table)
+    transaction.replace_table()
+    for chain in _CHAINS:
+        transaction.add_chain(chain)
+    for number, item in enumerate(_SETS):
+        transaction.add_set(item, number + 1)
+    for rule in _rules(bridges):
+        transaction.add_rule(rule)
+    transaction.add_elements(_BRIDGES, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges])
+    transaction.add_elements(
+        _MAY_TALK, [nft.Element(nft.link_name(item.bridge_name) * 2) for item in bridges if item.icc]
+    )
+    _add_ports(transaction, ports)
+    return transaction
+
+
+def publish(table: str, ports: Iterable[PublishedPort]) -> nft.Transaction:
+    transaction = nft.Transaction(table)
+    _add_ports(transaction, ports)
+    return transaction
+
+
+def unpublish(table: str, ports: Iterable[PublishedPort]) -> nft.Transaction:
+    transaction = nft.Transaction(table)
+    by_map = _by_map(ports)
+    for name, elements in by_map.items():
+        transaction.delete_elements(name, elements)
+    return transaction
+
+
+def _add_ports(transaction: nft.Transaction, ports: Iterable[PublishedPort]) -> None:
+    for name, elements in _by_map(ports).items():
+        transaction.add_elements(name, elements)
+
+
+def _by_map(ports: Iterable[PublishedPort]) -> dict[str, list[nft.Element]]:
+    found: dict[str, list[nft.Element]] = {}
+    for port in ports:
+        protocol = bytes((PROTOCOL_NUMBERS[port.protocol], 0, 0, 0))
+        target = port.container_ip.packed + _padded_port(port.container_port)
+        if port.host_ip == _ANY:
+            key, name = protocol + _padded_port(port.host_port), PUBLISHED_ANY
+        else:
+            key, name = protocol + port.host_ip.packed + _padded_port(port.host_port), PUBLISHED
+        found.setdefault(name, []).append(nft.Element(key, target))
+    return found
+
+
+def _padded_port(port: int) -> bytes:
+    return port.to_bytes(2, "big") + b"\0\0"
+
+
+def _rules(bridges: Sequence[BridgeRules]) -> list[nft.Rule]:
+    rules = [*_raw_rules(), *_dnat_rules(), *_forward_rules()]
+    rules.append(
+        nft.Rule(
+            _SNAT.name,
+            (*_source_in(ipaddress.IPv4Network("127.0.0.0/8")), *_link_in(nft.META_OIFNAME), nft.masquerade()),
+            "the host's loopback to a published port",
+        )
+    )
+    for item in bridges:
+        rules += _network_rules(item)
+    return rules
+
+
+def _raw_rules() -> list[nft.Rule]:
+    """The bridges have route_localnet, so that 127.0.0.1:port works on the host; containers must not gain by it.
+
+    CVE-2020-8558 was just that. Answers to the host's own connections aren't caught: they come to the bridge's address.
+    """
+    loopback = bytes((255, 0, 0, 0)), bytes((127, 0, 0, 0))
+    return [
+        nft.Rule(
+            _RAW.name,
+            (
+                *_link_in(nft.META_IIFNAME),
+                nft.load_meta(nft.META_NFPROTO),
+                nft.equal(_IPV4),
+                nft.load_network_header(offset, 4),
+                nft.mask(loopback[0]),
+                nft.equal(loopback[1]),
+                nft.drop(),
+            ),
+            f"loopback as {what} from a container",
+        )
+        for offset, what in ((_DESTINATION, "destination"), (_SOURCE, "source"))
+    ]
+
+
+def _dnat_rules() -> list[nft.Rule]:
+    """From outside nothing leads to 127.0.0.0/8, wherever route_localnet may be on: only the host's own output does."""
+    ipv4 = (nft.load_meta(nft.META_NFPROTO), nft.equal(_IPV4))
+    not_loopback = (
+        nft.load_network_header(_DESTINATION, 4),
+        nft.mask(bytes((255, 0, 0, 0))),
+        nft.unequal(bytes((127, 0, 0, 0))),
+    )
+    local = (nft.load_destination_type(), nft.equal(_RTN_LOCAL))
+    by_address = (
+        nft.load_meta(nft.META_L4PROTO, _R0),
+        nft.load_network_header(_DESTINATION, 4, _R1),
+        nft.load_transport_header(2, 2, _R2),
+        nft.map_to(PUBLISHED, _R0, 1),
+        nft.dnat_ipv4(_R0, _R1),
+    )
+    by_port = (
+        nft.load_meta(nft.META_L4PROTO, _R0),
+        nft.load_transport_header(2, 2, _R1),
+        nft.map_to(PUBLISHED_ANY, _R0, 1),
+        nft.dnat_ipv4(_R0, _R1),
+    )
+    return [
+        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_address)),
+        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_port)),
+        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_address)),
+        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_port)),
+    ]
+
+
+def _forward_rules() -> list[nft.Rule]:
+    to_bridge = _link_in(nft.META_OIFNAME)
+    known = (nft.CT_ESTABLISHED | nft.CT_RELATED).to_bytes(4, sys.byteorder)
+    dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
+    zero = bytes(4)
+    return [
+        nft.Rule(
+            _FORWARD.name,
+            (*to_bridge, nft.load_conntrack(nft.CT_STATE), nft.mask(known), nft.unequal(zero), nft.accept()),
+        ),
+        nft.Rule(
+            _FORWARD.name,
+            (*to_bridge, nft.load_conntrack(nft.CT_STATUS), nft.mask(dnat), nft.unequal(zero), nft.accept()),
+            "published ports",
+        ),
+        nft.Rule(
+            _FORWARD.name,
+            (
+                nft.load_meta(nft.META_IIFNAME, 1),
+                nft.load_meta(nft.META_OIFNAME, 2),
+                nft.in_set(_MAY_TALK),
+                nft.accept(),
+            ),
+            "containers of one network",
+        ),
+        nft.Rule(_FORWARD.name, (*to_bridge, nft.counter(), nft.drop()), "not published"),
+    ]
+
+
+def _network_rules(item: BridgeRules) -> list[nft.Rule]:
+    source = _source_in(item.subnet)
+    bridge = nft.link_name(item.bridge_name)
+    dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
+    rules = [
+        nft.Rule(
+            _SNAT.name,
+            (
+                *source,
+                nft.load_meta(nft.META_OIFNAME),
+                nft.equal(bridge),
+                nft.load_conntrack(nft.CT_STATUS),
+                nft.mask(dnat),
+                nft.unequal(bytes(4)),
+                nft.masquerade(),
+            ),
+            f"{item.bridge_name}: a container to a published port, its own too",
+        )
+    ]
+    if item.ip_masq:
+        away = (nft.load_meta(nft.META_OIFNAME), nft.unequal(bridge))
+        rules.append(nft.Rule(_SNAT.name, (*source, *away, nft.masquerade()), f"{item.bridge_name}: out"))
+    return rules
+
+
+def _source_in(subnet: ipaddress.IPv4Network) -> tuple[bytes, ...]:
+    return (
+        nft.load_meta(nft.META_NFPROTO),
+        nft.equal(_IPV4),
+        nft.load_network_header(_SOURCE, 4),
+        nft.mask(subnet.netmask.packed),
+        nft.equal(subnet.network_address.packed),
+    )
+
+
+def _link_in(direction: int) -> tuple[bytes, bytes]:
+    return nft.load_meta(direction), nft.in_set(_BRIDGES)

@@ -1,0 +1,73 @@
+"""What the network room keeps in the engine's database: networks and endpoints. It must never touch the kernel.
+
+network_networks(name, network_id, record)                   the three defaults; user-defined ones take the same place
+network_endpoints(endpoint_id, container_id, network_id, record)        record: JSON of the records.py struct
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tare.network import ipam
+from tare.network.records import EndpointRecord, NetworkRecord
+from tare.storage.database import Database, Transaction
+
+_SCHEMA = """
+CREATE TABLE network_networks (name TEXT PRIMARY KEY, network_id TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
+CREATE TABLE network_endpoints (
+    endpoint_id TEXT PRIMARY KEY,
+    container_id TEXT NOT NULL,
+    network_id TEXT NOT NULL,
+    record BLOB NOT NULL,
+    UNIQUE (container_id, network_id)
+);
+"""
+MIGRATIONS = (_SCHEMA + ipam.SCHEMA,)
+
+_encoder = msgspec.json.Encoder()
+_endpoint_decoder = msgspec.json.Decoder(EndpointRecord)
+_network_decoder = msgspec.json.Decoder(NetworkRecord)
+
+
+class NetworkStore:
+    """Typed queries on the room's tables."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def migrate(self) -> None:
+        self._db.migrate("network", MIGRATIONS)
+
+    def networks(self) -> list[NetworkRecord]:
+        rows = self._db.all("SELECT record FROM network_networks ORDER BY name")
+        return [_network_decoder.decode(row["record"]) for row in rows]
+
+    def network(self, name: str) -> NetworkRecord | None:
+        row = self._db.one("SELECT record FROM network_networks WHERE name = ?", (name,))
+        return _network_decoder.decode(row["record"]) if row else None
+
+    def put_network(self, record: NetworkRecord) -> None:
+        with self._db.transaction() as tx:
+            tx.run(
+                "INSERT OR REPLACE INTO network_networks (name, network_id, record) VALUES (?, ?, ?)",
+                (record.name, record.network_id, _encoder.encode(record)),
+            )
+
+    def endpoints(self) -> list[EndpointRecord]:
+        rows = self._db.all("SELECT record FROM network_endpoints")
+        return [_endpoint_decoder.decode(row["record"]) for row in rows]
+
+    def endpoint(self, container_id: str) -> EndpointRecord | None:
+        row = self._db.one("SELECT record FROM network_endpoints WHERE container_id = ?", (container_id,))
+        return _endpoint_decoder.decode(row["record"]) if row else None
+
+    def add_endpoint(self, tx: Transaction, record: EndpointRecord) -> None:
+        tx.run(
+            "INSERT INTO network_endpoints (endpoint_id, container_id, network_id, record) VALUES (?, ?, ?, ?)",
+            (record.endpoint_id, record.container_id, record.network_id, _encoder.encode(record)),
+        )
+
+    def remove_endpoint(self, record: EndpointRecord) -> None:
+        with self._db.transaction(durable=False) as tx:
+            ipam.leave(tx, record.endpoint_id)
+            tx.run("DELETE FROM network_endpoints WHERE endpoint_id = ?", (record.endpoint_id,))

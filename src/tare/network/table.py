@@ -1,0 +1,82 @@
+"""One engine's nftables table, kept in step with its endpoints. It must never touch another table."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from tare import faults
+from tare.errors import KernelError
+from tare.kernel.netlink import is_missing
+from tare.kernel.nftables import NftablesSocket, Transaction
+from tare.network import rules
+from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
+from tare.network.store import NetworkStore
+
+_HOOK_FORWARD = 2
+
+
+class Table:
+    """Publishing is one element; whenever the table isn't as it should be, it is built anew from what is recorded."""
+
+    def __init__(self, name: str, store: NetworkStore) -> None:
+        self._name = name
+        self._store = store
+        self._socket = NftablesSocket()
+
+    def publish(self, record: EndpointRecord) -> None:
+        """Opens the endpoint's ports; it must be recorded already."""
+        try:
+            self._socket.commit(rules.publish(self._name, _published(record)))
+        except KernelError as error:
+            if not is_missing(error):
+                raise
+            self.rebuild()
+
+    def unpublish(self, record: EndpointRecord) -> None:
+        try:
+            self._socket.commit(rules.unpublish(self._name, _published(record)))
+        except KernelError as error:
+            if not is_missing(error):
+                raise
+            self.rebuild(without=record.endpoint_id)
+
+    def rebuild(self, without: str = "") -> None:
+        """The whole table in one transaction: no packet meets half of it."""
+        bridges = [_bridge_rules(record) for record in self._store.networks() if record.driver == BRIDGE]
+        ports = [
+            port for record in self._store.endpoints() if record.endpoint_id != without for port in _published(record)
+        ]
+        self._socket.commit(rules.build_table(self._name, bridges, ports))
+        faults.point("network.table.built")
+
+    def remove(self) -> None:
+        transaction = Transaction(self._name)
+        transaction.delete_table()
+        self._socket.commit(transaction)
+
+    def foreign_drops(self) -> list[tuple[str, str]]:
+        """Table and chain of others that drop forwarded packets unless a rule of theirs accepts them."""
+        return [
+            (chain.table, chain.name)
+            for chain in self._socket.base_chains()
+            if chain.hook == _HOOK_FORWARD and chain.drops_by_default and chain.table != self._name
+        ]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
+    return rules.BridgeRules(record.bridge_name, record.interface.network, record.icc, record.ip_masq)
+
+
+def _published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:
+    for binding in record.ports:
+        yield rules.PublishedPort(
+            protocol=binding.protocol,
+            host_ip=ipaddress.IPv4Address(binding.host_ip),
+            host_port=binding.host_port,
+            container_ip=ipaddress.IPv4Address(record.ip),
+            container_port=binding.container_port,
+        )

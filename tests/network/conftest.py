@@ -1,0 +1,38 @@
+"""Each network test has a host of its own and must leave nothing in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from network_world import Engine, Outside, private_host
+
+from tare.kernel.netlink_route import RouteSocket
+from tare.kernel.nftables import NftablesSocket
+
+
+@pytest.fixture
+def host() -> Iterator[None]:
+    """A private host. Afterwards: no link, no table, no descriptor more than before."""
+    before = len(os.listdir("/proc/self/fd"))
+    with private_host():
+        yield
+        with RouteSocket() as sock, NftablesSocket() as nft:
+            left = [link.name for link in sock.links() if link.kind in ("veth", "bridge") and link.name != "wan0"]
+            assert left == []
+            assert nft.base_chains() == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def engine(host: None, tmp_path: Path) -> Engine:
+    return Engine(tmp_path)
+
+
+@pytest.fixture
+def outside(host: None) -> Iterator[Outside]:
+    world = Outside()
+    yield world
+    world.close()

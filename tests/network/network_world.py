@@ -1,0 +1,179 @@
+"""A host of the tests' own: a private network namespace as the host, others as containers and as the outside world.
+
+Everything happens in one thread, which moves into a namespace to open a socket there; the socket stays behind in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tare.kernel import netlink_route as route
+from tare.kernel import netns
+from tare.kernel.namespaces import CLONE_NEWNET, open_namespace, setns, unshare
+from tare.kernel.netlink_route import RouteSocket
+from tare.network.records import Endpoint, EndpointRequest, NetworkSettings, PortRequest
+from tare.network.service import Network
+from tare.storage.database import Database
+from tare.values.ids import new_id
+
+HOST_WAN = "198.51.100.1"
+OUTSIDE = "198.51.100.2"
+DEADLINE_S = 5.0
+
+
+@contextmanager
+def private_host() -> Iterator[None]:
+    """Moves this thread into a fresh network namespace with a loopback, and back."""
+    home_fd = open_namespace("/proc/thread-self/ns/net")
+    try:
+        unshare(CLONE_NEWNET)
+        try:
+            with RouteSocket() as sock:
+                sock.execute((route.set_up("lo"),))
+            yield
+        finally:
+            setns(home_fd, CLONE_NEWNET)
+    finally:
+        os.close(home_fd)
+
+
+@contextmanager
+def inside(namespace_fd: int) -> Iterator[None]:
+    """Runs the block in another network namespace."""
+    home_fd = open_namespace("/proc/thread-self/ns/net")
+    try:
+        setns(namespace_fd, CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            setns(home_fd, CLONE_NEWNET)
+    finally:
+        os.close(home_fd)
+
+
+async def make_netns() -> netns.Netns:
+    return netns.create()
+
+
+class Outside:
+    """Another machine on the host's own network."""
+
+    def __init__(self) -> None:
+        self._netns = netns.create()
+        self.namespace_fd = self._netns.namespace_fd
+        with RouteSocket() as sock:
+            peer = route.VethPeer("eth0", "02:00:00:00:00:02", self.namespace_fd)
+            sock.execute((route.new_veth("wan0", 1500, peer), route.set_up("wan0")))
+            wan = sock.link("wan0")
+            assert wan is not None
+            sock.execute((route.new_address(wan.ifindex, ipaddress.ip_interface(f"{HOST_WAN}/24")),))
+        there = RouteSocket(self._netns.rtnetlink_socket_fd)
+        link = there.link("eth0")
+        assert link is not None
+        there.execute(
+            (
+                route.new_address(link.ifindex, ipaddress.ip_interface(f"{OUTSIDE}/24")),
+                route.set_up_index(link.ifindex),
+            )
+        )
+        there.detach()
+
+    def route_through_host(self) -> None:
+        """As a neighbour would who tries to reach containers directly."""
+        there = RouteSocket(self._netns.rtnetlink_socket_fd)
+        there.execute((route.new_default_route(ipaddress.ip_address(HOST_WAN)),))
+        there.detach()
+
+    def close(self) -> None:
+        self._netns.close()
+
+
+class Engine:
+    """A network room over a database of its own, and containers to put into it."""
+
+    def __init__(self, path: Path, settings: NetworkSettings | None = None) -> None:
+        self.settings = settings or NetworkSettings(bridge_name="tn0", table="tn", subnet="172.30.0.0/24")
+        self.db = Database(path / "state.db")
+        self.network = Network(self.db, self.settings, make_netns)
+
+    async def __aenter__(self) -> Engine:
+        await self.network.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        for record in self.network.endpoints():
+            await self.network.release(record.container_id)
+        await asyncio.wait_for(self.network.wait_released(), DEADLINE_S)
+        await self.network.stop(remove=True)
+        self.db.close()
+
+    async def attach(self, *ports: PortRequest, name: str = "box") -> Endpoint:
+        return await self.network.attach(new_id(), EndpointRequest(container_name=name, ports=ports))
+
+
+def listen(
+    namespace_fd: int | None, port: int, kind: int = socket.SOCK_STREAM, address: str = "0.0.0.0"
+) -> socket.socket:
+    """A server's socket in a namespace (None: the host's)."""
+    with inside(namespace_fd) if namespace_fd is not None else _here():
+        server = socket.socket(socket.AF_INET, kind)
+        server.settimeout(DEADLINE_S)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            server.listen()
+        return server
+
+
+def client_socket(
+    namespace_fd: int | None, kind: int = socket.SOCK_STREAM, timeout: float = DEADLINE_S
+) -> socket.socket:
+    with inside(namespace_fd) if namespace_fd is not None else _here():
+        client = socket.socket(socket.AF_INET, kind)
+        client.settimeout(timeout)
+        return client
+
+
+def talk(namespace_fd: int | None, address: str, port: int, server: socket.socket) -> str:
+    """Connects from a namespace, sends a line each way; returns the client's address as the server saw it."""
+    with client_socket(namespace_fd) as client:
+        client.connect((address, port))
+        accepted, seen = server.accept()
+        with accepted:
+            client.sendall(b"ping")
+            assert accepted.recv(16) == b"ping"
+            accepted.sendall(b"pong")
+            assert client.recv(16) == b"pong"
+        return str(seen[0])
+
+
+def talk_udp(namespace_fd: int | None, address: str, port: int, server: socket.socket) -> str:
+    with client_socket(namespace_fd, socket.SOCK_DGRAM) as client:
+        client.connect((address, port))
+        client.send(b"ping")
+        data, seen = server.recvfrom(16)
+        assert data == b"ping"
+        server.sendto(b"pong", seen)
+        assert client.recv(16) == b"pong"
+        return str(seen[0])
+
+
+def is_reachable(namespace_fd: int | None, address: str, port: int, timeout: float = 0.3) -> bool:
+    """Whether a TCP connection comes about. What is dropped shows only by silence, so this takes its whole time then."""
+    with client_socket(namespace_fd, timeout=timeout) as client:
+        try:
+            client.connect((address, port))
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def _here() -> Iterator[None]:
+    yield
