@@ -1,0 +1,208 @@
+"""Checks the options of create and update: what is wrong is InvalidArgument, what isn't there yet is Unsupported. Pure.
+
+Whatever passes here is honoured; nothing that a caller asks for is dropped without a word.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tare.engine.options import ContainerConfig, HostOptions, NetworkingOptions, ResourceOptions, RestartPolicy
+from tare.errors import InvalidArgument, Unsupported
+from tare.values.signals import parse_signal
+
+MIN_MEMORY_BYTES = 6 << 20
+RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
+RUNTIMES = ("", "tare")
+LOG_DRIVERS = ("", "json-file", "none")
+LOG_OPTIONS = ("max-size", "max-file")
+_ENV_NAME = re.compile(r"[^=\0]+")
+_SYSCTL_NAMESPACED = ("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm", "kernel.domainname")
+
+
+def check_config(config: ContainerConfig) -> None:
+    """Raises if a container's portable settings are wrong."""
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
+    for variable in config.env or ():
+        if not _ENV_NAME.match(variable):
+            raise InvalidArgument(f"invalid environment variable: {variable[:200]}")
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+        )
+    if config.volumes:
+        raise Unsupported(f"volumes are not supported yet: {next(iter(config.volumes))}")
+    test = config.healthcheck.test if config.healthcheck else None
+    if test and test[0] != "NONE":
+        raise Unsupported("health checks are not supported yet: Healthcheck")
+    if config.stop_timeout is not None and config.stop_timeout < -1:
+        raise InvalidArgument(f"invalid stop timeout: {config.stop_timeout}")
+
+
+def check_host(host: HostOptions) -> None:
+    """Raises if a container's host settings are wrong or not supported."""
+    check_resources(host)
+    check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
+    _refuse_missing(host)
+    if host.runtime not in RUNTIMES:
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
+    if host.isolation not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    check_log(host)
+    _check_modes(host)
+    for name in host.sysctls or {}:
+        _check_sysctl(name, host)
+
+
+def _refuse_missing(host: HostOptions) -> None:
+    absent = {
+        "VolumeDriver": host.volume_driver,
+        "VolumesFrom": host.volumes_from,
+        "Links": host.links,
+        "DeviceRequests": host.device_requests,
+        "StorageOpt": host.storage_opt,
+        "CpuRealtimePeriod": host.cpu_realtime_period,
+        "CpuRealtimeRuntime": host.cpu_realtime_runtime,
+        "CpuCount": host.cpu_count,
+        "CpuPercent": host.cpu_percent,
+        "IOMaximumIOps": host.io_maximum_iops,
+        "IOMaximumBandwidth": host.io_maximum_bandwidth,
+        "Cgroup": host.cgroup,
+    }
+    for name, value in absent.items():
+        if value:
+            raise Unsupported(f"option {name} is not supported by Tare yet")
+
+
+def _check_modes(host: HostOptions) -> None:
+    if host.pid_mode not in ("", "private", "host") and not host.pid_mode.startswith("container:"):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
+    if host.ipc_mode not in ("", "none", "private", "host", "shareable") and not host.ipc_mode.startswith("container:"):
+        raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
+    if host.uts_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
+    if host.cgroupns_mode not in ("", "private", "host"):
+        raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid user namespace mode: {host.userns_mode}")
+
+
+def _check_sysctl(name: str, host: HostOptions) -> None:
+    if not name.startswith(_SYSCTL_NAMESPACED) or "/" in name or ".." in name:
+        raise InvalidArgument(f"invalid sysctl '{name}': it is not namespaced")
+    if name.startswith("net.") and host.network_mode == "host":
+        raise InvalidArgument(f"sysctl '{name}' not allowed in host network namespace")
+    if not name.startswith("net.") and host.ipc_mode == "host":
+        raise InvalidArgument(f"sysctl '{name}' not allowed in host ipc namespace")
+
+
+def check_log(host: HostOptions) -> None:
+    """Raises if the log driver or one of its options is unknown."""
+    options = host.log_config
+    if options is None:
+        return
+    if options.type not in LOG_DRIVERS:
+        raise Unsupported(f"log driver {options.type!r} is not supported by Tare yet")
+    for name in options.config or {}:
+        if name not in LOG_OPTIONS:
+            raise InvalidArgument(f"unknown log opt '{name}' for {options.type or 'json-file'} log driver")
+
+
+def check_restart_policy(policy: RestartPolicy | None, *, auto_remove: bool) -> None:
+    """Raises if a restart policy is wrong, with Docker's texts."""
+    if policy is None:
+        return
+    if policy.name not in RESTART_POLICIES:
+        raise InvalidArgument(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', "
+            "'on-failure', or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count < 0:
+        raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidArgument("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if auto_remove and policy.name not in ("", "no"):
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+
+
+def check_resources(resources: ResourceOptions) -> None:
+    """Raises if limits contradict each other or are out of range, with Docker's texts."""
+    _check_memory(resources)
+    _check_cpu(resources)
+    if resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
+        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
+    for limit in resources.ulimits or ():
+        if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
+            raise InvalidArgument(
+                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
+            )
+
+
+def _check_memory(resources: ResourceOptions) -> None:
+    memory, swap = resources.memory, resources.memory_swap
+    if memory and memory < MIN_MEMORY_BYTES:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    if memory > 0 and 0 < swap < memory:
+        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if not memory and swap > 0:
+        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    swappiness = resources.memory_swappiness
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise InvalidArgument(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+    reservation = resources.memory_reservation
+    if reservation and reservation < MIN_MEMORY_BYTES:
+        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
+    if memory > 0 and reservation > memory:
+        raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
+
+
+def _check_cpu(resources: ResourceOptions) -> None:
+    if resources.cpu_shares < 0:
+        raise InvalidArgument(f"invalid CPU shares ({resources.cpu_shares}): value must be a positive integer")
+    if resources.nano_cpus and (resources.cpu_period or resources.cpu_quota):
+        which = "CPU Period" if resources.cpu_period else "CPU Quota"
+        raise InvalidArgument(f"Conflicting options: Nano CPUs and {which} cannot both be set")
+    if resources.nano_cpus < 0:
+        raise InvalidArgument(f"Range of CPUs is from 0.01 to {_cpus()}.00, as there are only {_cpus()} CPUs available")
+    if resources.nano_cpus > _cpus() * 10**9 or 0 < resources.nano_cpus < 10**7:
+        raise InvalidArgument(f"Range of CPUs is from 0.01 to {_cpus()}.00, as there are only {_cpus()} CPUs available")
+    if resources.cpu_period and not 1000 <= resources.cpu_period <= 1_000_000:
+        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if resources.cpu_quota and 0 < resources.cpu_quota < 1000:
+        raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+
+
+def _cpus() -> int:
+    import os
+
+    return os.cpu_count() or 1
+
+
+def check_networking(host: HostOptions, networking: NetworkingOptions) -> None:
+    """Raises for what only user-defined networks have."""
+    for name, endpoint in (networking.endpoints_config or {}).items():
+        if name not in ("bridge", "default", "host", "none", host.network_mode):
+            raise Unsupported(f"network {name}: user-defined networks are not supported by Tare yet")
+        if endpoint is None:
+            continue
+        wanted = endpoint.ipam_config
+        if wanted is not None and (wanted.ipv4_address or wanted.ipv6_address):
+            raise InvalidArgument("user specified IP address is supported on user defined networks only")
+        if endpoint.aliases or endpoint.links:
+            raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+
+
+def network_kind(mode: str) -> str:
+    """bridge, host, none or container, for a network mode. Raises Unsupported for a network of the user's own."""
+    if mode in ("", "default", "bridge"):
+        return "bridge"
+    if mode in ("host", "none"):
+        return mode
+    if mode.startswith("container:"):
+        return "container"
+    raise Unsupported(f"network {mode}: user-defined networks are not supported by Tare yet")

@@ -1,0 +1,114 @@
+"""The engine's containers: the stored records, found by what a user types. Changes are in the database when it returns.
+
+containers(id TEXT PRIMARY KEY, name TEXT UNIQUE, record BLOB)     record: JSON of tare.engine.records.Container
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from tare.engine.records import Container, ContainerState
+from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.storage.database import Database
+from tare.values.ids import is_id_prefix
+
+_SCHEMA = ["CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL)"]
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Container).decode
+
+
+class Containers:
+    """All containers of one engine."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.migrate("engine", _SCHEMA)
+        self._by_id: dict[str, Container] = {}
+        self._ids_by_name: dict[str, str] = {}
+        for row in database.all("SELECT record FROM containers"):
+            container = _decode(row["record"])
+            self._by_id[container.id] = container
+            self._ids_by_name[container.name] = container.id
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, container_id: str) -> Container | None:
+        """The container with that full id."""
+        return self._by_id.get(container_id)
+
+    def find(self, ref: str) -> Container:
+        """The container that a user means by a full id, a name or a unique beginning of an id.
+
+        Raises NotFound, or InvalidArgument if several ids begin so; texts are Docker's.
+        """
+        found = self._by_id.get(ref)
+        if found is not None:
+            return found
+        by_name = self._ids_by_name.get(ref.removeprefix("/"))
+        if by_name is not None:
+            return self._by_id[by_name]
+        if is_id_prefix(ref):
+            matches = [container for id_, container in self._by_id.items() if id_.startswith(ref)]
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                raise InvalidArgument(f"multiple IDs found with provided prefix: {ref}")
+        raise NotFound(f"No such container: {ref}")
+
+    def name_is_free(self, name: str) -> bool:
+        """Whether no container bears that name."""
+        return name not in self._ids_by_name
+
+    def check_name_free(self, name: str) -> None:
+        """Raises Conflict with Docker's text if a container bears that name."""
+        owner = self._ids_by_name.get(name)
+        if owner is not None:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+
+    def add(self, container: Container) -> None:
+        """Stores a new container. Raises Conflict if its name is taken."""
+        self.check_name_free(container.name)
+        with self._database.transaction(durable=not container.host.auto_remove) as tx:
+            tx.run(
+                "INSERT INTO containers (id, name, record) VALUES (?, ?, ?)",
+                (container.id, container.name, _encode(container)),
+            )
+        self._by_id[container.id] = container
+        self._ids_by_name[container.name] = container.id
+
+    def save(self, container: Container, *, durable: bool = False) -> Container:
+        """Stores a changed container (perhaps under a new name)."""
+        with self._database.transaction(durable=durable) as tx:
+            tx.run(
+                "UPDATE containers SET name = ?, record = ? WHERE id = ?",
+                (container.name, _encode(container), container.id),
+            )
+        old = self._by_id[container.id]
+        if old.name != container.name:
+            del self._ids_by_name[old.name]
+            self._ids_by_name[container.name] = container.id
+        self._by_id[container.id] = container
+        return container
+
+    def save_state(self, container_id: str, *, durable: bool = False, **changes: object) -> Container:
+        """Stores a container's state with some fields changed; returns the new record."""
+        container = self._by_id[container_id]
+        state: ContainerState = msgspec.structs.replace(container.state, **changes)
+        return self.save(msgspec.structs.replace(container, state=state), durable=durable)
+
+    def remove(self, container_id: str) -> None:
+        """Forgets a container."""
+        container = self._by_id[container_id]
+        with self._database.transaction(durable=not container.host.auto_remove) as tx:
+            tx.run("DELETE FROM containers WHERE id = ?", (container_id,))
+        del self._by_id[container_id]
+        del self._ids_by_name[container.name]

@@ -1,0 +1,179 @@
+"""create: from an image and options to a stored container with a root file system of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+
+import msgspec
+
+from tare import faults
+from tare.engine import check, mounts
+from tare.engine.engine import Engine
+from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
+from tare.engine.records import Container, ContainerState, Created, EndpointState
+from tare.errors import InvalidArgument, NotFound
+from tare.images.records import Image
+from tare.values.ids import new_id, short_id
+from tare.values.names import check_container_name, random_name
+from tare.values.signals import parse_signal
+from tare.values.timestamps import now_ns
+
+
+async def create_container(
+    engine: Engine,
+    name: str | None,
+    config: ContainerConfig,
+    host: HostOptions,
+    networking: NetworkingOptions,
+    platform: str | None,
+) -> Created:
+    """Makes a container; nothing of it runs yet.
+
+    Raises InvalidArgument, NotFound (the image), Conflict (the name), Unsupported (an option), with Docker's texts.
+    """
+    if name is not None:
+        name = check_container_name(name)
+        engine.containers.check_name_free(name)
+    if not config.image:
+        raise InvalidArgument("no command specified" if not config.cmd and not config.entrypoint else "invalid image")
+    image = engine.images.resolve(config.image)
+    _check_platform(image, platform)
+    check.check_config(config)
+    check.check_host(host)
+    check.check_networking(host, networking)
+    warnings = list(_warnings(config, host, image))
+    config = merge_image_config(config, image)
+    host = _with_defaults(engine, host)
+    container = _record(engine, name, config, host, image, warnings)
+    await _store(engine, container)
+    engine.events.container(container, "create")
+    return Created(id=container.id, warnings=tuple(warnings))
+
+
+def _record(
+    engine: Engine, name: str | None, config: ContainerConfig, host: HostOptions, image: Image, warnings: list[str]
+) -> Container:
+    id_ = new_id()
+    kind = check.network_kind(host.network_mode)
+    if not config.hostname and kind in ("bridge", "none") and host.uts_mode != "host":
+        config = msgspec.structs.replace(config, hostname=short_id(id_))
+    command = (config.entrypoint or ()) + (config.cmd or ())
+    if not command:
+        raise InvalidArgument("no command specified")
+    directory = engine.container_dir(id_)
+    driver = host.log_config.type if host.log_config else "json-file"
+    return Container(
+        id=id_,
+        name=name or _free_name(engine),
+        created_ns=now_ns(),
+        image_id=image.id,
+        layers=tuple(image.diff_ids),
+        path=command[0],
+        args=tuple(command[1:]),
+        config=config,
+        host=host,
+        state=ContainerState(),
+        mounts=mounts.mount_points(host),
+        endpoint=EndpointState(network=_network_name(host.network_mode)),
+        stop_signal=parse_signal(config.stop_signal) if config.stop_signal else 15,
+        log_path=str(directory / f"{id_}-json.log") if driver == "json-file" else "",
+        directory=str(directory),
+    )
+
+
+async def _store(engine: Engine, container: Container) -> None:
+    """Writes the container down; if that fails half-way, nothing of it stays."""
+    with contextlib.ExitStack() as undo:
+        directory = engine.container_dir(container.id)
+        undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.mkdir(mode=0o710)
+        faults.point("engine.create.directory")
+        undo.callback(engine.snapshots.remove, container.id)
+        engine.snapshots.prepare(container.id, container.layers)
+        faults.point("engine.create.snapshot")
+        engine.containers.add(container)
+        faults.point("engine.create.stored")
+        undo.pop_all()
+    await asyncio.sleep(0)
+
+
+def merge_image_config(config: ContainerConfig, image: Image) -> ContainerConfig:
+    """A container's settings, completed from its image's as Docker does it."""
+    base = image.config
+    entrypoint, cmd = config.entrypoint, config.cmd
+    if entrypoint is None and not cmd:
+        cmd = tuple(base.cmd or ()) or cmd
+    if entrypoint is None:
+        entrypoint = tuple(base.entrypoint) if base.entrypoint else None
+    elif entrypoint == ("",):
+        entrypoint = None
+    given = {variable.partition("=")[0] for variable in config.env or ()}
+    env = [variable for variable in base.env or () if variable.partition("=")[0] not in given]
+    merged = [*(config.env or ()), *env] if config.env else env
+    return msgspec.structs.replace(
+        config,
+        entrypoint=entrypoint,
+        cmd=cmd,
+        env=tuple(merged) if merged or config.env is not None else None,
+        user=config.user or base.user or "",
+        working_dir=config.working_dir or base.working_dir or "",
+        labels={**(base.labels or {}), **(config.labels or {})},
+        exposed_ports={**{port: {} for port in base.exposed_ports or {}}, **(config.exposed_ports or {})} or None,
+        stop_signal=config.stop_signal or base.stop_signal or "",
+    )
+
+
+def _warnings(config: ContainerConfig, host: HostOptions, image: Image) -> list[str]:
+    found = []
+    if image.config.volumes:
+        paths = ", ".join(sorted(image.config.volumes))
+        found.append(f"the image's volumes ({paths}) are kept in the container's own layer: volumes are not there yet")
+    if image.config.healthcheck and not (config.healthcheck and config.healthcheck.test == ("NONE",)):
+        found.append("the image's health check is not run: health checks are not there yet")
+    if (host.publish_all_ports and check.network_kind(host.network_mode) != "bridge") or (host.port_bindings and host.network_mode == "host"):
+        found.append("Published ports are discarded when using host network mode")
+    return found
+
+
+def _with_defaults(engine: Engine, host: HostOptions) -> HostOptions:
+    settings = engine.settings
+    log = host.log_config
+    if log is None or not log.type:
+        log = LogOptions(type=settings.default_log_driver, config=(log and log.config) or settings.default_log_options)
+    return msgspec.structs.replace(
+        host,
+        log_config=log,
+        shm_size=host.shm_size or settings.default_shm_size_bytes,
+        network_mode=host.network_mode or "default",
+        ipc_mode=host.ipc_mode or "private",
+        cgroupns_mode=host.cgroupns_mode or "private",
+        runtime=host.runtime or settings.default_runtime,
+        masked_paths=host.masked_paths,
+        memory_swap=host.memory_swap or (host.memory * 2 if host.memory > 0 else 0),
+    )
+
+
+def _network_name(mode: str) -> str:
+    return "bridge" if mode in ("", "default", "bridge") else mode
+
+
+def _free_name(engine: Engine) -> str:
+    for attempt in range(100):
+        name = random_name(attempt // 3)
+        if engine.containers.name_is_free(name):
+            return name
+    return new_id()
+
+
+def _check_platform(image: Image, platform: str | None) -> None:
+    if not platform:
+        return
+    os_name, _, architecture = platform.partition("/")
+    architecture = architecture.partition("/")[0]
+    if os_name != image.os or (architecture and architecture != image.architecture):
+        raise NotFound(
+            f"image with reference {image.reference_hint} was found but its platform ({image.os}/{image.architecture}) "
+            f"does not match the specified platform ({platform})"
+        )

@@ -1,0 +1,153 @@
+"""The engine's context: everything that the verbs share. It has no verbs of its own and knows nothing of HTTP.
+
+A verb is a function in a file of its own (`start.py`, `stop.py` …) that takes the engine first. All verbs run on the
+event loop's thread; what takes long (tar, hashing, walking trees) they hand to a thread with `in_thread`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from tare.engine.containers import Containers
+from tare.engine.events import Events
+from tare.engine.records import ExecRecord, WaitResult
+from tare.images.images import Images
+from tare.network.service import Network
+from tare.runtime.launcher_client import Launcher
+from tare.runtime.messages import StreamWish
+from tare.runtime.monitor_client import MonitorLink
+from tare.storage.database import Database
+from tare.storage.layers import Layers
+from tare.storage.snapshots import Snapshots
+
+log = logging.getLogger("tare.engine")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is told at start. cgroup_parent: the cgroup below which containers live."""
+
+    data_root: Path
+    exec_root: Path
+    engine_id: str
+    cgroup_parent: str = "/tare"
+    default_runtime: str = "tare"
+    labels: tuple[str, ...] = ()
+    debug: bool = False
+    init_by_default: bool = False
+    no_new_privileges: bool = False
+    default_shm_size_bytes: int = 64 << 20
+    default_ulimits: dict[str, tuple[int, int]] = {}
+    default_log_options: dict[str, str] = {}
+    default_log_driver: str = "json-file"
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    default_stop_timeout_s: int = 10
+
+
+class Live:
+    """What the engine holds of a running container: gone when it ends."""
+
+    def __init__(self, link: MonitorLink, pid: int, pidfd: int) -> None:
+        self.link = link
+        self.pid = pid
+        self.pidfd = pidfd
+        self.handled = asyncio.Event()
+        """Set when the container's end has been dealt with: state stored, network released."""
+
+
+class LiveExec:
+    """What the engine holds of an exec: its record, and the link to its monitor while it runs."""
+
+    def __init__(self, record: ExecRecord) -> None:
+        self.record = record
+        self.link: MonitorLink | None = None
+        self.ended = asyncio.Event()
+
+
+class Engine:
+    """Everything that the verbs share."""
+
+    def __init__(
+        self,
+        *,
+        settings: EngineSettings,
+        database: Database,
+        layers: Layers,
+        snapshots: Snapshots,
+        images: Images,
+        network: Network,
+        launcher: Launcher,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.layers = layers
+        self.snapshots = snapshots
+        self.images = images
+        self.network = network
+        self.launcher = launcher
+        self.containers = Containers(database)
+        self.events = Events()
+        self.live: dict[str, Live] = {}
+        self.execs: dict[str, LiveExec] = {}
+        self.pending_streams: dict[str, list[tuple[StreamWish, socket.socket]]] = {}
+        """Streams attached before the container runs; they go to its monitor with the start."""
+        self.waits: dict[str, list[tuple[str, asyncio.Future[WaitResult]]]] = {}
+        self.restart_tasks: dict[str, asyncio.Task[None]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.shutting_down = False
+
+    def lock(self, container_id: str) -> asyncio.Lock:
+        """The lock that a verb holds while it takes a container from one state to the next."""
+        return self._locks.setdefault(container_id, asyncio.Lock())
+
+    def drop_lock(self, container_id: str) -> None:
+        """Forgets a removed container's lock."""
+        self._locks.pop(container_id, None)
+
+    def container_dir(self, container_id: str) -> Path:
+        """Where a container's files are kept: its log, /etc/hosts, /etc/hostname, /etc/resolv.conf."""
+        return self.settings.data_root / "containers" / container_id
+
+    def run_dir(self, container_id: str) -> Path:
+        """Where a container's monitor lives, below the exec root."""
+        return self.settings.exec_root / "containers" / container_id
+
+    def cgroup_path(self, container_id: str, parent: str = "") -> str:
+        """The path of a container's cgroup in each hierarchy."""
+        return f"{(parent or self.settings.cgroup_parent).rstrip('/')}/{container_id}"
+
+    def spawn(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
+        """Runs work beside the caller; its failure is logged."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def settle(self) -> None:
+        """Cancels what still runs beside and waits until it has stopped."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Runs a function that blocks in a worker thread."""
+    return await asyncio.to_thread(function, *args, **kwargs)

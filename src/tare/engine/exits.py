@@ -1,0 +1,124 @@
+"""What happens when a container's process ends: state stored, network released, waiters woken, restart or removal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+
+from tare import faults
+from tare.engine import remove, restart, wait
+from tare.engine.engine import Engine, Live
+from tare.engine.records import Container, WaitResult
+from tare.errors import KernelError, TareError
+from tare.runtime.cgroups import open_cgroup
+from tare.runtime.messages import Exited
+from tare.runtime.monitor_client import read_exit
+from tare.values.timestamps import now_ns
+
+KILLED = 137
+
+
+async def watch(engine: Engine, container_id: str, live: Live) -> None:
+    """Waits for a running container's end and deals with it."""
+    exited = await live.link.wait_ended()
+    if engine.shutting_down and exited is None:
+        return
+    if exited is None:
+        exited = read_exit(str(engine.run_dir(container_id))) or await _end_orphan(engine, container_id, live)
+    try:
+        await handle_exit(engine, container_id, exited)
+    finally:
+        live.link.close()
+        os.close(live.pidfd)
+        live.pidfd = -1
+        live.handled.set()
+
+
+async def _end_orphan(engine: Engine, container_id: str, live: Live) -> Exited:
+    """Its monitor was killed, so nobody reads its output or will learn its exit code: the container ends, too."""
+    try:
+        signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
+    except OSError:
+        pass
+    await _wait_pidfd(live.pidfd)
+    clear_cgroup(engine, container_id)
+    return Exited(KILLED, False, now_ns())
+
+
+async def _wait_pidfd(pidfd: int) -> None:
+    loop = asyncio.get_running_loop()
+    gone = loop.create_future()
+    loop.add_reader(pidfd, lambda: gone.done() or gone.set_result(None))
+    try:
+        await gone
+    finally:
+        loop.remove_reader(pidfd)
+
+
+def clear_cgroup(engine: Engine, container_id: str) -> None:
+    """Kills what is left in a container's cgroup and removes it; a monitor that is gone couldn't."""
+    container = engine.containers.get(container_id)
+    parent = container.host.cgroup_parent if container is not None else ""
+    cgroup = open_cgroup(engine.cgroup_path(container_id, parent))
+    try:
+        if cgroup.exists():
+            cgroup.kill(signal.SIGKILL)
+            cgroup.remove()
+    except (OSError, KernelError):
+        pass  # a process that can't die yet; the next start of the engine looks again
+
+
+async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None:
+    """Stores a container's end and draws the conclusions. Safe to repeat after a crash at any point."""
+    container = engine.containers.get(container_id)
+    if container is None:
+        return
+    faults.point("engine.exit.seen")
+    await engine.network.release(container_id)
+    faults.point("engine.exit.released")
+    engine.live.pop(container_id, None)
+    end_execs(engine, container_id)
+    again = not engine.shutting_down and restart.wanted(container, exited)
+    container = engine.containers.save_state(
+        container_id,
+        status="restarting" if again else "exited",
+        pid=0,
+        exit_code=exited.exit_code,
+        oom_killed=exited.oom_killed,
+        finished_ns=exited.finished_ns,
+    )
+    faults.point("engine.exit.stored")
+    shutil.rmtree(engine.run_dir(container_id), ignore_errors=True)
+    if exited.oom_killed:
+        engine.events.container(container, "oom")
+    engine.events.container(container, "die", exitCode=str(exited.exit_code), execDuration=_duration(container))
+    result = WaitResult(exit_code=exited.exit_code)
+    if again:
+        wait.wake(engine, container_id, ("next-exit",), result)
+        restart.schedule(engine, container, exited)
+        return
+    wait.wake(engine, container_id, ("next-exit", "not-running"), result)
+    if container.host.auto_remove:
+        engine.spawn(_auto_remove(engine, container_id), f"remove {container_id[:12]}")
+
+
+async def _auto_remove(engine: Engine, container_id: str) -> None:
+    try:
+        await remove.remove_stopped(engine, container_id)
+    except TareError:
+        if engine.containers.get(container_id) is not None:
+            raise
+
+
+def end_execs(engine: Engine, container_id: str) -> None:
+    """The kernel has killed what was exec'd in the container's pid namespace; idle execs are forgotten."""
+    for exec_id, live in list(engine.execs.items()):
+        if live.record.container_id == container_id and not live.record.running:
+            del engine.execs[exec_id]
+
+
+def _duration(container: Container) -> str:
+    state = container.state
+    return str(max(0, state.finished_ns - state.started_ns) // 10**9)

@@ -1,0 +1,52 @@
+"""kill: one signal to a container's first process."""
+
+from __future__ import annotations
+
+import signal as signals
+
+from tare.engine import restart
+from tare.engine.engine import Engine, Live
+from tare.engine.records import Container
+from tare.errors import Conflict, Internal, KernelError
+from tare.runtime.cgroups import open_cgroup
+from tare.values.signals import parse_signal
+
+
+async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
+    """Sends a signal (SIGKILL if signal is ""); a SIGKILL is waited for, as Docker does.
+
+    Raises NotFound, Conflict if it isn't running, InvalidArgument for an unknown signal, with Docker's texts.
+    """
+    number = parse_signal(signal) if signal else int(signals.SIGKILL)
+    container = engine.containers.find(ref)
+    live = engine.live.get(container.id)
+    if container.state.status == "restarting":
+        engine.containers.save_state(container.id, stopped_by_user=True, status="exited")
+        restart.cancel(engine, container.id)
+        return
+    if live is None or not container.state.running:
+        raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
+    if number in (signals.SIGKILL, container.stop_signal):
+        engine.containers.save_state(container.id, stopped_by_user=True)
+    deliver(engine, container, live, number)
+    engine.events.container(container, "kill", signal=str(number))
+    if number == signals.SIGKILL:
+        await live.handled.wait()
+
+
+def deliver(engine: Engine, container: Container, live: Live, number: int) -> None:
+    """Sends a signal; a paused container is thawed if it is meant to end, since it couldn't otherwise."""
+    try:
+        if live.pidfd >= 0:
+            signals.pidfd_send_signal(live.pidfd, number)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise Internal(f"cannot kill container {container.id}: {error.strerror}") from error
+    current = engine.containers.get(container.id)
+    if current is not None and current.state.paused and number in (signals.SIGKILL, container.stop_signal):
+        try:
+            open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).thaw()
+        except KernelError:
+            return  # it has just ended
+        engine.containers.save_state(container.id, status="running")

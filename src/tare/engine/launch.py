@@ -1,0 +1,181 @@
+"""From a stored container to a running one: network, files, spec, plan, monitor. The one way in which containers start.
+
+    run directory → /etc files → network → spec → plan → monitor reports → state stored → watched until it ends
+
+Whatever fails takes back all that was done before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from tare import faults
+from tare.engine import etc_files, exits, mounts
+from tare.engine.check import network_kind
+from tare.engine.engine import Engine, Live
+from tare.engine.network_link import endpoint_request, endpoint_state
+from tare.engine.oci_security import parse_security
+from tare.engine.oci_spec import Surroundings, build_spec
+from tare.engine.records import Container
+from tare.errors import Conflict, InvalidArgument
+from tare.network.records import Endpoint
+from tare.runtime import messages
+from tare.runtime.cgroups import detect_hierarchies
+from tare.runtime.create import StartFailed
+from tare.runtime.monitor_client import MonitorLink
+from tare.runtime.plan import build_plan, encode_plan
+from tare.values.mount import OverlayRoot
+from tare.values.units import parse_bytes
+
+THERMAL = "/sys/devices/system/cpu"
+
+
+async def launch(engine: Engine, container: Container) -> Container:
+    """Starts a container that isn't running; returns its record in the running state.
+
+    The caller holds the container's lock. Raises InvalidArgument with Docker's text when the command can't be run
+    (the record then holds exit code 126 or 127), Conflict, ResourceExhausted, Unavailable, Internal.
+    """
+    async with contextlib.AsyncExitStack() as undo:
+        run_dir = engine.run_dir(container.id)
+        shutil.rmtree(run_dir, ignore_errors=True)
+        run_dir.mkdir(mode=0o700)
+        undo.callback(shutil.rmtree, run_dir, ignore_errors=True)
+        faults.point("engine.start.directory")
+        endpoint = None
+        if network_kind(container.host.network_mode) != "container":
+            endpoint = await engine.network.attach(container.id, endpoint_request(container))
+            undo.push_async_callback(engine.network.release, container.id)
+        faults.point("engine.start.network")
+        mounts.prepare_sources(container.host)
+        etc_files.write(engine, container, endpoint)
+        link = _launch_monitor(engine, container, endpoint)
+        undo.callback(link.close)
+        faults.point("engine.start.launched")
+        started = await _wait_started(engine, container, link)
+        pidfd = os.pidfd_open(started.pid)
+        undo.callback(os.close, pidfd)
+        undo.callback(signal.pidfd_send_signal, pidfd, signal.SIGKILL)
+        faults.point("engine.start.running")
+        container = engine.containers.save_state(
+            container.id,
+            status="running",
+            pid=started.pid,
+            started_ns=started.started_ns,
+            finished_ns=0 if not container.state.restart_count else container.state.finished_ns,
+            exit_code=0,
+            error="",
+            oom_killed=False,
+            stopped_by_user=False,
+        )
+        if endpoint is not None:
+            container = engine.containers.save(_with_endpoint(container, endpoint))
+        undo.pop_all()
+    engine.live[container.id] = live = Live(link, started.pid, pidfd)
+    engine.spawn(exits.watch(engine, container.id, live), f"watch {container.id[:12]}")
+    engine.events.container(container, "start")
+    return container
+
+
+def _with_endpoint(container: Container, endpoint: Endpoint) -> Container:
+    import msgspec
+
+    return msgspec.structs.replace(container, endpoint=endpoint_state(endpoint.record))
+
+
+async def _wait_started(engine: Engine, container: Container, link: MonitorLink) -> messages.Started:
+    try:
+        return await link.wait_started()
+    except StartFailed as error:
+        text = f"failed to create task for container: OCI runtime create failed: {error}: unknown"
+        engine.containers.save_state(container.id, exit_code=error.exit_code, error=text)
+        raise InvalidArgument(text) from error
+
+
+def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | None) -> MonitorLink:
+    security = parse_security(container.host, no_new_privileges=engine.settings.no_new_privileges)
+    cgroup = engine.cgroup_path(container.id, container.host.cgroup_parent)
+    spec = build_spec(engine.settings, container, surroundings(engine, container, cgroup), security)
+    root = engine.snapshots.root_filesystem(container.id)
+    if container.host.auto_remove and isinstance(root, OverlayRoot):
+        root = OverlayRoot(root.lower, root.upper, root.work, volatile=True)
+    config = container.config
+    plan = build_plan(
+        spec,
+        rootfs=root,
+        user=config.user,
+        group_add=container.host.group_add or (),
+        reaper=engine.settings.init_by_default if container.host.init is None else container.host.init,
+        seccomp_cache=str(engine.settings.data_root / "seccomp"),
+    )
+    log_config = (container.host.log_config and container.host.log_config.config) or {}
+    streams = engine.pending_streams.pop(container.id, [])
+    request = messages.StartRequest(
+        name=container.name,
+        directory=str(engine.run_dir(container.id)),
+        plan=encode_plan(plan),
+        terminal=config.tty,
+        open_stdin=config.open_stdin,
+        stdin_once=config.stdin_once,
+        cgroup=cgroup,
+        log_path=container.log_path,
+        log_max_bytes=parse_bytes(log_config["max-size"]) if "max-size" in log_config else 0,
+        log_max_files=int(log_config.get("max-file", "1")),
+        has_netns=endpoint is not None and endpoint.namespace_fd is not None,
+        attached=tuple(wish for wish, _ in streams),
+    )
+    try:
+        netns_fd = endpoint.namespace_fd if endpoint is not None else None
+        return engine.launcher.launch(request, netns_fd=netns_fd, streams=[stream for _, stream in streams])
+    finally:
+        for _, stream in streams:
+            stream.close()
+
+
+def surroundings(engine: Engine, container: Container, cgroup: str) -> Surroundings:
+    """What of this machine and of other containers the container's spec needs."""
+    joined: dict[str, str] = {}
+    shm_path = ""
+    for kind, mode in (
+        ("pid", container.host.pid_mode),
+        ("ipc", container.host.ipc_mode),
+        ("network", container.host.network_mode),
+    ):
+        if mode.startswith("container:"):
+            pid = _running_pid(engine, mode.partition(":")[2])
+            name = "net" if kind == "network" else kind
+            joined[kind] = f"/proc/{pid}/ns/{name}"
+            if kind == "ipc":
+                shm_path = f"/proc/{pid}/root/dev/shm"
+    return Surroundings(
+        cgroup_path=cgroup,
+        joined=joined,
+        thermal_paths=_thermal_paths(),
+        time_namespace=os.path.exists("/proc/self/ns/time"),
+        shm_path=shm_path,
+        cgroup_private=container.host.cgroupns_mode != "host",
+    )
+
+
+def _running_pid(engine: Engine, ref: str) -> int:
+    other = engine.containers.find(ref)
+    if not other.state.running or not other.state.pid:
+        raise Conflict(f"cannot join the namespace of a non running container: {other.id}")
+    return other.state.pid
+
+
+@functools.cache
+def _thermal_paths() -> tuple[str, ...]:
+    """What shows a CPU's throttling to all (GHSA-6fw5-f8r9-fgfm)."""
+    return tuple(sorted(str(path) for path in Path(THERMAL).glob("cpu*/thermal_throttle")))
+
+
+@functools.cache
+def cgroup_mode() -> str:
+    """v1, v2 or hybrid: what this machine mounts."""
+    return detect_hierarchies().mode

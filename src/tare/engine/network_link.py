@@ -1,0 +1,79 @@
+"""Between the engine's records and the network room's: what a container asks for, and what it got. Pure."""
+
+from __future__ import annotations
+
+from tare.engine.check import network_kind
+from tare.engine.options import PortBinding
+from tare.engine.records import Container, EndpointState, PublishedPort
+from tare.errors import InvalidArgument
+from tare.network.records import EndpointRecord, EndpointRequest, PortRequest
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+
+
+def endpoint_request(container: Container) -> EndpointRequest:
+    """What a container wants of the network. Raises InvalidArgument for a wrong port."""
+    kind = network_kind(container.host.network_mode)
+    return EndpointRequest(
+        mode=kind,  # type: ignore[arg-type]
+        container_name=container.name,
+        ports=tuple(_port_requests(container)) if kind == "bridge" else (),
+        mac=container.config.mac_address or None,
+    )
+
+
+def _port_requests(container: Container) -> list[PortRequest]:
+    found: list[PortRequest] = []
+    bindings = container.host.port_bindings or {}
+    for text, wanted in bindings.items():
+        port, protocol = parse_port(text)
+        found.extend(_port_request(port, protocol, binding) for binding in wanted or (PortBinding(),))
+    if container.host.publish_all_ports:
+        for text in container.config.exposed_ports or {}:
+            if text not in bindings:
+                port, protocol = parse_port(text)
+                found.append(PortRequest(port, protocol))
+    return found
+
+
+def _port_request(port: int, protocol: str, binding: PortBinding) -> PortRequest:
+    first, _, last = binding.host_port.partition("-")
+    try:
+        low = int(first or "0")
+        high = int(last or "0")
+    except ValueError as error:
+        raise InvalidArgument(f"invalid port specification: {binding.host_port!r}") from error
+    if not 0 <= low <= 65535 or not 0 <= high <= 65535:
+        raise InvalidArgument(f"invalid port specification: {binding.host_port!r}")
+    return PortRequest(port, protocol, binding.host_ip, low, high)
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """`80/tcp` or `80` as number and protocol. Raises InvalidArgument with Docker's text."""
+    number, _, protocol = text.partition("/")
+    protocol = (protocol or "tcp").lower()
+    if protocol not in PROTOCOLS or not number.isascii() or not number.isdigit() or not 0 < int(number) <= 65535:
+        raise InvalidArgument(f"invalid port specification: {text!r}")
+    return int(number), protocol
+
+
+def endpoint_state(record: EndpointRecord) -> EndpointState:
+    """What inspect shows of an endpoint."""
+    return EndpointState(
+        network=record.network,
+        network_id=record.network_id,
+        endpoint_id=record.endpoint_id,
+        ip_address=record.ip,
+        prefix_length=record.prefix,
+        gateway=record.gateway,
+        mac_address=record.mac,
+        ports=tuple(
+            PublishedPort(
+                container_port=binding.container_port,
+                protocol=binding.protocol,
+                host_ip=binding.host_ip,
+                host_port=binding.host_port,
+            )
+            for binding in record.ports
+        ),
+    )

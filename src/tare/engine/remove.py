@@ -1,0 +1,85 @@
+"""remove: a container and all that is its own."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+
+from tare import faults
+from tare.engine import kill, restart, wait
+from tare.engine.engine import Engine
+from tare.engine.exits import clear_cgroup
+from tare.engine.records import Container, WaitResult
+from tare.errors import Conflict, NotFound, Unsupported
+
+
+async def remove_container(engine: Engine, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
+    """Removes a container; a running one only by force, which kills it.
+
+    volumes: anonymous volumes too (there are none yet). Raises NotFound, Conflict with Docker's texts.
+    """
+    if link:
+        raise Unsupported("links are not supported by Tare yet: link")
+    container = engine.containers.find(ref)
+    state = container.state
+    if state.status == "removing":
+        raise Conflict(f"removal of container {container.id} is already in progress")
+    if state.running:
+        if not force:
+            raise Conflict(_running_text(container))
+        await _kill(engine, container)
+    await remove_stopped(engine, container.id)
+
+
+def _running_text(container: Container) -> str:
+    state = container.state.status
+    hint = (
+        "unpause and then stop the container before removing or force remove"
+        if state == "paused"
+        else "stop the container before removing or force remove"
+    )
+    return f'cannot remove container "/{container.name}": container is {state}: {hint}'
+
+
+async def _kill(engine: Engine, container: Container) -> None:
+    engine.containers.save_state(container.id, stopped_by_user=True)
+    live = engine.live.get(container.id)
+    if live is None:
+        restart.cancel(engine, container.id)
+        return
+    kill.deliver(engine, container, live, signal.SIGKILL)
+    await live.handled.wait()
+
+
+async def remove_stopped(engine: Engine, container_id: str) -> None:
+    """Removes a container that doesn't run. Raises NotFound if it is gone meanwhile, Conflict if it was started."""
+    async with engine.lock(container_id):
+        container = engine.containers.get(container_id)
+        if container is None:
+            raise NotFound(f"No such container: {container_id}")
+        if container.state.running and container.state.status != "restarting":
+            raise Conflict(_running_text(container))
+        await discard(engine, container)
+    engine.drop_lock(container_id)
+
+
+async def discard(engine: Engine, container: Container) -> None:
+    """Takes away everything of a container; the caller holds its lock. Safe to repeat after a crash at any point."""
+    restart.cancel(engine, container.id)
+    engine.containers.save_state(container.id, status="removing")
+    faults.point("engine.remove.marked")
+    await engine.network.release(container.id)
+    for _, stream in engine.pending_streams.pop(container.id, []):
+        stream.close()
+    clear_cgroup(engine, container.id)
+    engine.snapshots.remove(container.id)
+    faults.point("engine.remove.snapshot")
+    for directory in (engine.run_dir(container.id), engine.container_dir(container.id)):
+        shutil.rmtree(directory, ignore_errors=True)
+    faults.point("engine.remove.directory")
+    engine.containers.remove(container.id)
+    for exec_id in [exec_id for exec_id, live in engine.execs.items() if live.record.container_id == container.id]:
+        del engine.execs[exec_id]
+    engine.events.container(container, "destroy")
+    result = WaitResult(exit_code=container.state.exit_code)
+    wait.wake(engine, container.id, ("removed", "next-exit", "not-running"), result)

@@ -1,0 +1,35 @@
+"""start."""
+
+from __future__ import annotations
+
+from tare.engine import launch, remove, restart
+from tare.engine.engine import Engine
+from tare.errors import Conflict, NotModified, TareError
+
+
+async def start_container(engine: Engine, ref: str) -> None:
+    """Starts a container.
+
+    Raises NotFound, NotModified (it runs), Conflict (paused, or being removed), InvalidArgument (its command can't be
+    run), with Docker's texts.
+    """
+    container = engine.containers.find(ref)
+    async with engine.lock(container.id):
+        container = engine.containers.find(container.id)
+        status = container.state.status
+        if status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if status == "running":
+            raise NotModified(f"container {container.id} is already running")
+        if status in ("removing", "dead"):
+            raise Conflict("container is marked for removal and cannot be started")
+        restart.cancel(engine, container.id)
+        engine.containers.save_state(container.id, restart_count=0)
+        try:
+            await launch.launch(engine, engine.containers.find(container.id))
+            return
+        except TareError:
+            if not container.host.auto_remove:
+                raise
+            await remove.discard(engine, engine.containers.find(container.id))
+            raise
