@@ -96,7 +96,12 @@ def format_ports(ports: list[dict[str, Any]]) -> str:
     ordered = sorted(ports, key=lambda port: (port["PrivatePort"], port.get("IP", ""), port.get("PublicPort", 0)))
     ordered.sort(key=lambda port: (port["PrivatePort"], port.get("IP", ""), port.get("PublicPort", 0), port["Type"]))
     for port in ordered:
-        private, public, address, kind = port["PrivatePort"], port.get("PublicPort", 0), port.get("IP", ""), port["Type"]
+        private, public, address, kind = (
+            port["PrivatePort"],
+            port.get("PublicPort", 0),
+            port.get("IP", ""),
+            port["Type"],
+        )
         if address and public != private:
             single.append(f"{_join(address, str(public))}->{private}/{kind}")
             continue

@@ -90,8 +90,6 @@ def parse_bytes(text: str) -> int:
     while split and text[split - 1] not in "0123456789. ":
         split -= 1
     number, unit = text[:split].removesuffix(" "), text[split:].lower()
-    if text in ("-1", "-2"):
-        return int(text)
     try:
         if not number or number != number.strip() or "_" in number:
             raise ValueError
@@ -110,6 +108,11 @@ def parse_bytes(text: str) -> int:
     if short not in _BYTE_POWERS or (unit.endswith("ib") and not short):
         raise ValueError(f"invalid suffix: '{unit}'")
     return int(value * 1024 ** _BYTE_POWERS[short])
+
+
+def parse_swap_bytes(text: str) -> int:
+    """A size, or -1 for no limit."""
+    return -1 if text == "-1" else parse_bytes(text)
 
 
 def parse_nano_cpus(text: str) -> int:

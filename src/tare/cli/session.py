@@ -89,7 +89,9 @@ class Session:
     def require(self, version: str, what: str) -> None:
         """Refuse what the engine's API is too old for, as Docker's command line does."""
         if not self.engine.at_least(version):
-            raise CliError(f'{what} requires API version {version}, but the engine API version is {self.engine.version}')
+            raise CliError(
+                f"{what} requires API version {version}, but the engine API version is {self.engine.version}"
+            )
 
     def for_each(self, names: Iterable[str], act: Callable[[str], object]) -> int:
         """Do it to each, print the names that worked, then the errors of those that didn't."""

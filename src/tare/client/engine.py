@@ -110,7 +110,7 @@ class Engine:
         """A body has been read: keep its connection for the next call."""
         if body.reusable and self._idle is None:
             self._idle = body.wire
-        else:
+        elif self._idle is not body.wire:
             body.wire.close()
 
     def _open(self) -> tuple[Wire, bool]:

@@ -1,10 +1,10 @@
 """What can go wrong between the client and an engine. Stands beside `tare.errors`: the client also drives real Docker.
 
-    ClientError
-    ├── BadHost             the address can't be used (unknown scheme, TLS, ssh …)
-    ├── CannotConnect       nobody listens there, or we may not
-    ├── ProtocolError       the answer is not HTTP as we know it, or broke off
-    └── ApiError            the engine answered with an error: `status` and `message`
+ClientError
+├── BadHost             the address can't be used (unknown scheme, TLS, ssh …)
+├── CannotConnect       nobody listens there, or we may not
+├── ProtocolError       the answer is not HTTP as we know it, or broke off
+└── ApiError            the engine answered with an error: `status` and `message`
 """
 
 from __future__ import annotations
