@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,9 @@ from tare.kernel import netlink_route as route
 from tare.kernel import netns
 from tare.kernel.namespaces import CLONE_NEWNET, open_namespace, setns, unshare
 from tare.kernel.netlink_route import RouteSocket
+from tare.kernel.nftables import NftablesSocket
 from tare.network.records import Endpoint, EndpointRequest, NetworkSettings, PortRequest
+from tare.network.rules import PUBLISHED, PUBLISHED_ANY
 from tare.network.service import Network
 from tare.storage.database import Database
 from tare.values.ids import new_id
@@ -113,8 +116,44 @@ class Engine:
         await self.network.stop(remove=True)
         self.db.close()
 
+    def crash(self) -> None:
+        """What `kill -9` of the daemon leaves: its descriptors are closed, nothing else happens."""
+        network = self.network
+        for fd in network._namespaces.values():
+            os.close(fd)
+        while network._pool._ready:
+            network._pool._ready.pop().close()
+        network._pool._closed = True
+        network._host_ports.close()
+        network._route.close()
+        assert network._table is not None
+        network._table.close()
+        self.db.close()
+
     async def attach(self, *ports: PortRequest, name: str = "box") -> Endpoint:
         return await self.network.attach(new_id(), EndpointRequest(container_name=name, ports=ports))
+
+    def published(self) -> int:
+        """How many map elements there are."""
+        with NftablesSocket() as nft:
+            return sum(len(nft.elements(self.settings.table, name)) for name in (PUBLISHED, PUBLISHED_ANY))
+
+    def ports_of_bridge(self) -> list[str]:
+        with RouteSocket() as sock:
+            bridge = sock.link(self.settings.bridge_name)
+            assert bridge is not None
+            return [link.name for link in sock.links(bridge.ifindex)]
+
+    def bridge_addresses(self) -> list[str]:
+        with RouteSocket() as sock:
+            bridge = sock.link(self.settings.bridge_name)
+            assert bridge is not None
+            return [str(address.interface) for address in sock.addresses(bridge.ifindex)]
+
+    def addresses_inside(self, endpoint: Endpoint) -> list[str]:
+        assert endpoint.namespace_fd is not None
+        with inside(endpoint.namespace_fd), RouteSocket() as sock:
+            return [str(address.interface) for address in sock.addresses()]
 
 
 def listen(
@@ -165,7 +204,7 @@ def talk_udp(namespace_fd: int | None, address: str, port: int, server: socket.s
 
 
 def is_reachable(namespace_fd: int | None, address: str, port: int, timeout: float = 0.3) -> bool:
-    """Whether a TCP connection comes about. What is dropped shows only by silence, so this takes its whole time then."""
+    """Whether a TCP connection comes about. A drop shows only by silence, for all of `timeout`."""
     with client_socket(namespace_fd, timeout=timeout) as client:
         try:
             client.connect((address, port))
@@ -177,3 +216,40 @@ def is_reachable(namespace_fd: int | None, address: str, port: int, timeout: flo
 @contextmanager
 def _here() -> Iterator[None]:
     yield
+
+
+def is_silent(server: socket.socket, timeout: float = 0.3) -> bool:
+    """Whether nothing arrives. Silence shows only by waiting."""
+    server.settimeout(timeout)
+    try:
+        server.recv(16)
+    except TimeoutError:
+        return True
+    return False
+
+
+def link_mac(name: str) -> bytes:
+    with RouteSocket() as sock:
+        link = sock.link(name)
+    assert link is not None
+    return bytes.fromhex(link.mac.replace(":", ""))
+
+
+def frame_socket(namespace_fd: int, link: str) -> socket.socket:
+    """A socket that sends whole Ethernet frames."""
+    with inside(namespace_fd):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        raw.bind((link, 0))
+        return raw
+
+
+def udp_frame(mac: bytes, source: str, destination: str, port: int) -> bytes:
+    """An Ethernet frame with a UDP datagram that the kernel's own routing would never send."""
+    payload = b"frame"
+    udp = struct.pack(">HHHH", 4000, port, 8 + len(payload), 0) + payload
+    ends = socket.inet_aton(source) + socket.inet_aton(destination)
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, socket.IPPROTO_UDP, 0) + ends
+    total = sum(struct.unpack(">10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
+    return mac + b"\x02\x00\x00\x00\x00\x99" + b"\x08\x00" + head + udp

@@ -49,6 +49,9 @@ _SET_MAP = 0x8
 _ELEMENTS_PER_MESSAGE = 400
 _COMMENT = 0  # kind of user data in which nft keeps a rule's comment
 
+# User data of a set by which `nft list` reads a name forwards: kind 0 (key's byte order), 4 bytes, 1 (the machine's).
+_HOST_BYTE_ORDER = struct.pack("=BBI", 0, 4, 1)
+
 _NFGENMSG = struct.Struct(">BBH")
 
 
@@ -228,7 +231,10 @@ class Transaction:
         body += be32(3, _SET_MAP if item.data else 0) + be32(4, item.key.number) + be32(5, item.key.length)
         if item.data:
             body += be32(6, item.data.number) + be32(7, item.data.length)
-        self._add(_NEWSET, "NFT_MSG_NEWSET", item.name, body + be32(10, number), NLM_F_CREATE)
+        body += be32(10, number)
+        if item.key.parts == (TYPE_LINK_NAME,):
+            body += attribute(13, _HOST_BYTE_ORDER)
+        self._add(_NEWSET, "NFT_MSG_NEWSET", item.name, body, NLM_F_CREATE)
 
     def add_rule(self, rule: Rule) -> None:
         body = text(1, self.table) + text(2, rule.chain) + nested(4, *rule.expressions)

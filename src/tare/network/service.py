@@ -103,7 +103,7 @@ class Network:
         if self._bridge is not None:
             if self._table is not None:
                 self._table.rebuild()
-            if not any(record.network == BRIDGE for record in self._store.endpoints()):
+            if not self._has_bridge_endpoints():
                 bridge.drop_other_addresses(self._route, self._bridge, self._interface)
             strays = [
                 link.name
@@ -120,7 +120,7 @@ class Network:
     async def stop(self, *, remove: bool = False) -> None:
         """Lets go of everything but what live containers need. remove: of bridge and table too, if none is attached."""
         await self._pool.close()
-        if remove and self._bridge is not None and not self._namespaces:
+        if remove and self._bridge is not None and not self._has_bridge_endpoints():
             await self._remove_bridge(self._bridge)
         await self._leaving.close()
         self._host_ports.close()
@@ -131,8 +131,6 @@ class Network:
             self._table.close()
 
     async def _remove_bridge(self, link: Link) -> None:
-        if any(record.network == BRIDGE for record in self._store.endpoints()):
-            raise Conflict(f"the bridge {link.name} has containers")
         await self._leaving.delete_links([port.name for port in self._route.links(link.ifindex) if _is_endpoint(port)])
         self._leaving.collect()
         if bridge.is_ours(link, self._bridge_record().network_id):
@@ -313,6 +311,9 @@ class Network:
 
     def _bridge_record(self) -> NetworkRecord:
         return self._network(BRIDGE)
+
+    def _has_bridge_endpoints(self) -> bool:
+        return any(record.network == BRIDGE for record in self._store.endpoints())
 
     def _hold_again(self, record: EndpointRecord) -> None:
         """Holds the ports that an earlier process of this engine chose; who took one meanwhile waits in vain."""

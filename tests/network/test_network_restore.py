@@ -1,0 +1,172 @@
+"""After a crash: what lives goes on, what is dead leaves nothing, and every verb can be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from network_world import HOST_WAN, OUTSIDE, Engine, Outside, is_reachable, listen, talk
+
+from tare.errors import ResourceExhausted
+from tare.kernel.nftables import NftablesSocket, Transaction
+from tare.network.records import PortRequest
+
+# A daemon's life in one script; TARE_FAULT kills it at a named point.
+_LIFE = """
+    import asyncio, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from network_world import Engine
+    from tare.network.records import PortRequest
+
+    async def life():
+        engine = Engine(Path(sys.argv[2]))
+        await engine.network.start()
+        await engine.network.restore([])
+        box = await engine.attach(PortRequest(80, host_port=8080), PortRequest(81, host_port=8081))
+        await engine.network.release(box.record.container_id)
+
+    asyncio.run(life())
+"""
+_POINTS = (
+    "network.bridge.create",
+    "network.bridge.up",
+    "network.table.built",
+    "network.restore.leases",
+    "network.ports.reserve@2",
+    "network.attach.recorded",
+    "network.attach.connected",
+    "network.release.unpublished",
+    "network.release.forgotten",
+)
+
+
+def test_live_container_keeps_its_network(engine: Engine, outside: Outside, tmp_path: Path) -> None:
+    """kill -9: an open connection goes on, the port stays published and held, release works in the next life."""
+
+    async def first_life() -> tuple[str, int, str]:
+        await engine.network.start()
+        box = await engine.attach(PortRequest(80, host_port=8080))
+        assert box.namespace_fd is not None
+        return box.record.container_id, os.dup(box.namespace_fd), box.ip
+
+    async def second_life(container_id: str, namespace_fd: int, ip: str) -> None:
+        async with Engine(tmp_path) as again:
+            await again.network.restore({container_id: 1})
+            client.sendall(b"still there")
+            assert accepted.recv(16) == b"still there"
+            assert talk(outside.namespace_fd, HOST_WAN, 8080, server) == OUTSIDE
+            record = again.network.endpoint(container_id)
+            assert record is not None and record.ip == ip
+            with pytest.raises(ResourceExhausted, match="port is already allocated"):
+                await again.attach(PortRequest(80, host_port=8080))
+            with pytest.raises(OSError, match="Address already in use"):
+                listen(None, 8080)
+            assert (await again.attach()).ip != ip
+            for sock in (client, accepted, server):
+                sock.close()
+            os.close(namespace_fd)
+            await again.network.release(container_id)
+            assert again.published() == 0
+
+    container_id, namespace_fd, ip = asyncio.run(first_life())
+    server = listen(namespace_fd, 80)
+    client = socket.create_connection((HOST_WAN, 8080))
+    accepted, _ = server.accept()
+    engine.crash()
+    asyncio.run(second_life(container_id, namespace_fd, ip))
+
+
+def test_dead_container_is_cleaned_up(engine: Engine, tmp_path: Path) -> None:
+    """A container that died together with the daemon has no endpoint, port or address afterwards."""
+
+    async def first_life() -> None:
+        await engine.network.start()
+        await engine.attach(PortRequest(80, host_port=8080))
+
+    async def second_life() -> None:
+        async with Engine(tmp_path) as again:
+            await again.network.restore([])
+            assert again.network.endpoints() == []
+            assert again.published() == 0
+            await again.network.wait_released()
+            assert (await again.attach(PortRequest(80, host_port=8080))).ip == "172.30.0.2"
+
+    asyncio.run(first_life())
+    engine.crash()
+    asyncio.run(second_life())
+
+
+def test_stray_link_is_removed(engine: Engine, tmp_path: Path) -> None:
+    """A link that no record knows (its record was lost, its namespace is held) goes at the next restore."""
+
+    async def scenario() -> None:
+        async with engine:
+            box = await engine.attach()
+            assert box.namespace_fd is not None
+            held = os.dup(box.namespace_fd)
+            with engine.db.transaction() as tx:
+                tx.run("DELETE FROM network_endpoints")
+                tx.run("DELETE FROM network_leases WHERE link <> ''")
+            await engine.network.restore([])
+            assert engine.ports_of_bridge() == []
+            os.close(held)
+            await engine.network.release(box.record.container_id)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("point", _POINTS)
+def test_killed_at(point: str, host: None, tmp_path: Path) -> None:
+    """Killed at this point, the engine comes up again, does the same, and leaves nothing."""
+    command = [sys.executable, "-c", textwrap.dedent(_LIFE), str(Path(__file__).parent), str(tmp_path)]
+    died = subprocess.run(command, env={**os.environ, "TARE_FAULT": f"{point}:kill"}, timeout=20, check=False)
+    assert died.returncode == -signal.SIGKILL
+
+    async def next_life() -> None:
+        async with Engine(tmp_path) as again:
+            await again.network.restore([])
+            await again.network.wait_released()
+            box = await again.attach(PortRequest(80, host_port=8080), PortRequest(81, host_port=8081))
+            assert box.ip == "172.30.0.2"
+            with listen(box.namespace_fd, 81) as server:
+                assert talk(None, "127.0.0.1", 8081, server)
+            await again.network.release(box.record.container_id)
+            assert again.published() == 0
+            assert again.network.endpoints() == []
+
+    asyncio.run(next_life())
+
+
+def test_flushed_table_is_rebuilt(engine: Engine, outside: Outside) -> None:
+    """After somebody deleted the table, repair brings it back, and publish and release bring it back by themselves."""
+
+    def flush() -> None:
+        transaction = Transaction("tn")
+        transaction.delete_table()
+        with NftablesSocket() as nft:
+            nft.commit(transaction)
+
+    async def scenario() -> None:
+        async with engine:
+            box = await engine.attach(PortRequest(80, host_port=8080))
+            with listen(box.namespace_fd, 80) as server:
+                flush()
+                assert not is_reachable(outside.namespace_fd, HOST_WAN, 8080)
+                engine.network.repair()
+                assert talk(outside.namespace_fd, HOST_WAN, 8080, server) == OUTSIDE
+                flush()
+                other = await engine.attach(PortRequest(80, host_port=8081))
+                assert talk(outside.namespace_fd, HOST_WAN, 8080, server) == OUTSIDE
+                flush()
+                await engine.network.release(other.record.container_id)
+                assert talk(outside.namespace_fd, HOST_WAN, 8080, server) == OUTSIDE
+
+    asyncio.run(scenario())
