@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -79,19 +80,26 @@ class RawClient:
             check_response(method, path, got.status, got.body, got.headers.get("content-type", ""))
         return got
 
+    @contextmanager
+    def opened(
+        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, timeout: float = 30
+    ) -> Iterator[http.client.HTTPResponse]:
+        """An answer whose headers have come and whose body may still be on its way; hangs up at the end."""
+        connection = UnixConnection(self.path, timeout)
+        try:
+            self._send(connection, method, self._target(path, query), None, None)
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
     def stream(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, timeout: float = 30
     ) -> Iterator[bytes]:
         """Lines of an answer as they come; close the iterator to hang up."""
-        connection = UnixConnection(self.path, timeout)
-        try:
-            self._send(connection, method, self._target(path, query), None, None)
-            answer = connection.getresponse()
+        with self.opened(method, path, query=query, timeout=timeout) as answer:
             assert answer.status == 200, (answer.status, answer.read())
             while line := answer.readline():
                 yield line
-        finally:
-            connection.close()
 
     def hijack(
         self, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None, upgrade: bool = True

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 
@@ -58,12 +58,17 @@ class Terminal:
         if hasattr(self, "process"):
             self.process.send_signal(signal.SIGWINCH)
 
-    def expect(self, text: bytes, timeout_s: float = 15) -> bytes:
-        """Reads until `text` shows after what earlier calls consumed; returns all up to and with it."""
+    def expect(self, text: bytes, timeout_s: float = 15, nudge: Callable[[], None] | None = None) -> bytes:
+        """Reads until `text` shows after what earlier calls consumed; returns all up to and with it.
+
+        nudge: called now and then while it hasn't shown.
+        """
         end = time.monotonic() + timeout_s
         while (at := self.seen.find(text, self._mark)) < 0:
             left = end - time.monotonic()
-            if left <= 0 or not self._read(left):
+            if nudge is not None:
+                nudge()
+            if left <= 0 or not self._read(0.5 if nudge else left):
                 raise AssertionError(f"the terminal never showed {text!r}, but: {self.seen[self._mark :]!r}")
         part = self.seen[self._mark : at + len(text)]
         self._mark = at + len(text)
