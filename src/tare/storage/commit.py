@@ -26,13 +26,16 @@ from tare.storage.tree_writer import ENGINE_XATTRS, Metadata, TreeWriter
 _REDIRECTS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
 
-def commit_tree(upper: Path, staging: Path, recipe_fd: int) -> Extracted:
-    """Copies `upper` to <staging>/tree as overlayfs keeps it, with the digest and recipe of the OCI layer tar."""
+def commit_tree(upper: Path, staging: Path, recipe_fd: int, *, root_entry: bool) -> Extracted:
+    """Copies `upper` to <staging>/tree as overlayfs keeps it, with the digest and recipe of the OCI layer tar.
+
+    root_entry: the root directory itself was changed, so it gets an entry; otherwise an empty upper is an empty tar.
+    """
     with Stack([upper]) as stack:
         fds = [open_directory(staging / "tree"), open_directory(staging / "shadow")]
         committing = _Committing(stack, fds[0], fds[1], recipe_fd)
         try:
-            return committing.run()
+            return committing.run(root_entry)
         finally:
             committing.close()
             for descriptor in fds:
@@ -54,9 +57,10 @@ class _Committing:
         self._recipe.close()
         self._tree.close()
 
-    def run(self) -> Extracted:
+    def run(self, root_entry: bool) -> Extracted:
         root_fd = self._stack.root_fds[0]
-        self._header(b"./", os.fstat(root_fd), read_xattrs(root_fd, b".", ENGINE_XATTRS), b"")
+        if root_entry:
+            self._header(b"./", os.fstat(root_fd), read_xattrs(root_fd, b".", ENGINE_XATTRS), b"")
         waiting = [b""]
         while waiting:
             waiting.extend(reversed(self._directory(waiting.pop())))
@@ -69,7 +73,7 @@ class _Committing:
             size_bytes=self._size_bytes,
             tar_bytes=self._digest.total,
             entries=self._entries,
-            root_entry=True,
+            root_entry=root_entry,
             opaque_root=False,
         )
 

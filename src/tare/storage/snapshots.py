@@ -159,9 +159,16 @@ class Snapshots:
 
     def commit(self, snapshot_id: str, *, lease: Lease | None = None) -> Layer:
         """The upper directory as a new layer. The caller pauses the container if it wants one instant."""
-        self._row(snapshot_id)
+        upper = self.upper(snapshot_id)
+        stacked = self._stacked(self.diff_ids(snapshot_id))
+        status = upper.stat()
+        changed = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (
+            stacked.mode,
+            stacked.uid,
+            stacked.gid,
+        )
         with self.layers.staged() as staging:
-            extracted = commit_tree(self.upper(snapshot_id), staging, self.layers.new_recipe(staging))
+            extracted = commit_tree(upper, staging, self.layers.new_recipe(staging), root_entry=changed)
             return self.layers.publish(staging, extracted, lease=lease)
 
     def export(self, snapshot_id: str, write: Write) -> None:

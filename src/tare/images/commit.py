@@ -1,0 +1,73 @@
+"""`commit`: a container's changes become one more layer on its image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tare.images.images import Images
+from tare.images.import_image import host_platform
+from tare.images.instruction import apply_changes
+from tare.images.records import Image
+from tare.oci.image_spec import History, ImageConfig, ImageSpec, RootFS
+from tare.storage.layers import Layer
+from tare.storage.snapshots import Snapshots
+from tare.values.reference import Reference
+from tare.values.timestamps import format_rfc3339, now_ns
+
+# The sha256 of a tar without entries: nothing was changed, so no layer is added.
+EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+
+
+class CommitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """config: the container's, with what the request overrides. created_by: the container's command line."""
+
+    config: ImageConfig
+    changes: Sequence[str] = ()
+    author: str = ""
+    comment: str = ""
+    created_by: str = ""
+    reference: Reference | None = None
+
+
+def commit_snapshot(
+    images: Images, snapshots: Snapshots, snapshot_id: str, parent: Image | None, options: CommitOptions
+) -> Image:
+    """Makes the layer of a snapshot's changes and the image over it; nothing in between can be collected."""
+    apply_changes(options.config, options.changes)  # wrong ones are refused before any work
+    with images.layers.lease(snapshots.diff_ids(snapshot_id)) as lease:
+        layer = snapshots.commit(snapshot_id, lease=lease)
+        return commit(images, layer, snapshots.diff_ids(snapshot_id), parent, options)
+
+
+def commit(images: Images, layer: Layer, below: Sequence[str], parent: Image | None, options: CommitOptions) -> Image:
+    """An image of the layers `below` and `layer` on top. The caller's lease holds them all.
+
+    parent may be None though there are layers below: the container's image was removed.
+    """
+    empty = layer.diff_id == EMPTY_LAYER
+    created = format_rfc3339(now_ns())
+    platform = host_platform()
+    history = list(parent.spec.history) if parent else [History(created=created) for _ in below]
+    history.append(
+        History(
+            created=created,
+            author=options.author,
+            created_by=options.created_by,
+            comment=options.comment,
+            empty_layer=empty,
+        )
+    )
+    spec = ImageSpec(
+        architecture=parent.spec.architecture if parent else platform.architecture,
+        os=parent.spec.os if parent else platform.os,
+        variant=parent.spec.variant if parent else platform.variant,
+        created=created,
+        author=options.author,
+        config=apply_changes(options.config, options.changes),
+        rootfs=RootFS(diff_ids=[*below, *([] if empty else [layer.diff_id])]),
+        history=history,
+    )
+    reference = options.reference.with_default_tag() if options.reference else None
+    return images.record(spec, parent_id=parent.id if parent else None, reference=reference)

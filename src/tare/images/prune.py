@@ -1,0 +1,43 @@
+"""`image prune`: removes images without a name, or all that no container uses."""
+
+from __future__ import annotations
+
+from tare.errors import Conflict, NotFound
+from tare.images.images import Images
+from tare.images.listing import list_images
+from tare.images.records import Image, Pruned, Removed, Uses
+from tare.images.remove import no_uses, remove
+from tare.values.filters import Filters, check_filters, flag
+
+
+def prune(images: Images, filters: Filters | None = None, *, in_use: Uses = no_uses) -> Pruned:
+    """filters: dangling (true: only unnamed images, the default), until, label, label!."""
+    filters = dict(filters or {})
+    check_filters(filters, ("dangling", "label", "label!", "until"))
+    only_dangling = flag(filters, "dangling", True)
+    filters.pop("dangling", None)
+    before = {layer.diff_id: layer.size_bytes for layer in images.layers.all()}
+    used = {use.image_id for use in in_use()}
+    removed: list[Removed] = []
+    for image in list_images(images, filters, all_images=not only_dangling):
+        if image.id in used or (only_dangling and not image.dangling):
+            continue
+        removed.extend(_remove_all(images, image, in_use))
+    after = {layer.diff_id for layer in images.layers.all()}
+    return Pruned(
+        removed=tuple(removed), reclaimed_bytes=sum(size for diff_id, size in before.items() if diff_id not in after)
+    )
+
+
+def _remove_all(images: Images, image: Image, in_use: Uses) -> list[Removed]:
+    """Every name, then the image; one that a child or a new container needs is left alone."""
+    removed: list[Removed] = []
+    try:
+        names = [*image.repo_tags, *image.repo_digests]
+        for name in names:
+            removed.extend(remove(images, name, in_use=in_use))
+        if not names:
+            removed.extend(remove(images, image.id, in_use=in_use))
+    except (Conflict, NotFound):
+        pass  # someone began to use or removed it meanwhile
+    return removed

@@ -1,0 +1,133 @@
+"""`remove`: takes a name away, or the image with all its names, and the layers that nothing else has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tare import faults
+from tare.errors import Conflict
+from tare.images.images import Images, drop_reference
+from tare.images.records import Image, Removed, Use, Uses
+from tare.images.resolve import is_id_of, resolve
+from tare.storage.digests import chain_id
+from tare.values.ids import short_id
+from tare.values.reference import Reference, parse_reference
+
+
+class ImageInUse(Conflict):
+    """used: a container uses the image. hard: force doesn't help."""
+
+    def __init__(self, image_id: str, reason: str, *, hard: bool = False, used: bool = False) -> None:
+        self.hard = hard
+        self.used = used
+        force = "cannot be forced" if hard else "must be forced"
+        super().__init__(f"conflict: unable to delete {short_id(image_id)} ({force}) - {reason}")
+
+
+def no_uses() -> Sequence[Use]:
+    return ()
+
+
+def remove(
+    images: Images, text: str, *, force: bool = False, noprune: bool = False, in_use: Uses = no_uses
+) -> list[Removed]:
+    """Removes what `text` names, by Docker's rules; untagged parents that nothing needs go too unless noprune."""
+    with images.lock:
+        image = resolve(images, text)
+        uses = list(in_use())
+        removed: list[Removed] = []
+        if is_id_of(image.id, text):
+            if _single(images.references(image.id)):
+                _check(images, image.id, uses, force, names_matter=False)
+                for reference in images.references(image.id):
+                    removed.append(_untag(images, reference, image.id))
+            _delete(images, image.id, uses, removed, force=force, prune=not noprune, quiet=False)
+        else:
+            _remove_name(images, image, text, uses, removed, force)
+            if not images.references(image.id):
+                _delete(images, image.id, uses, removed, force=force, prune=not noprune, quiet=True)
+    return removed
+
+
+def _remove_name(images: Images, image: Image, text: str, uses: list[Use], removed: list[Removed], force: bool) -> None:
+    using = next((use for use in uses if use.image_id == image.id), None)
+    if not force and using is not None and _single(images.references(image.id)):
+        raise Conflict(
+            f'conflict: unable to remove repository reference "{text}" (must force) - container'
+            f" {short_id(using.container_id)} is using its referenced image {short_id(image.id)}"
+        )
+    reference = parse_reference(text).with_default_tag()
+    removed.append(_untag(images, reference, image.id))
+    rest = images.references(image.id)
+    same = [other for other in rest if other.repository == reference.repository]
+    if reference.tag is not None and all(other.tag is None for other in same):
+        removed.extend(_untag(images, other, image.id) for other in same)  # digests go with a repository's last tag
+
+
+def _single(references: list[Reference]) -> bool:
+    """Whether an image has one name: at most one tag, all in one repository."""
+    return len({name.repository for name in references}) <= 1 and sum(1 for name in references if name.tag) <= 1
+
+
+def _untag(images: Images, reference: Reference, image_id: str) -> Removed:
+    with images.db.transaction() as tx:
+        drop_reference(tx, reference)
+        faults.point("images.remove.untag")
+    return Removed(kind="untagged", value=reference.familiar, image_id=image_id)
+
+
+def _check(images: Images, image_id: str, uses: list[Use], force: bool, *, names_matter: bool = True) -> None:
+    """Raises what forbids the deletion: children and running containers always, the rest unless forced."""
+    if images.children(image_id):
+        raise ImageInUse(image_id, "image has dependent child images", hard=True)
+    mine = [use for use in uses if use.image_id == image_id]
+    for use in mine:
+        if use.running:
+            reason = f"image is being used by running container {short_id(use.container_id)}"
+            raise ImageInUse(image_id, reason, hard=True, used=True)
+    if force:
+        return
+    if names_matter and images.references(image_id):
+        raise ImageInUse(image_id, "image is referenced in multiple repositories")
+    if mine:
+        reason = f"image is being used by stopped container {short_id(mine[0].container_id)}"
+        raise ImageInUse(image_id, reason, used=True)
+
+
+def _delete(
+    images: Images, image_id: str, uses: list[Use], removed: list[Removed], *, force: bool, prune: bool, quiet: bool
+) -> None:
+    """Deletes an image, then its parents while nothing needs them (quietly, stopping at the first conflict)."""
+    while True:
+        try:
+            _check(images, image_id, uses, force)
+        except ImageInUse as conflict:
+            if quiet and (images.references(image_id) or images.children(image_id) or conflict.used):
+                return
+            raise
+        image = images.get(image_id)
+        removed.extend(_untag(images, reference, image_id) for reference in images.references(image_id))
+        removed.extend(_forget(images, image))
+        if not prune or image.parent_id is None or images.find(image.parent_id) is None:
+            return
+        image_id, force, quiet = image.parent_id, False, True
+        if images.references(image_id) or images.children(image_id):
+            return
+        if any(use.image_id == image_id for use in uses):
+            return
+
+
+def _forget(images: Images, image: Image) -> list[Removed]:
+    with images.db.transaction() as tx:
+        tx.run("DELETE FROM images WHERE image_id = ?", (image.id,))
+        images.layers.drop_root(tx, f"image:{image.id}")
+    faults.point("images.remove.row")
+    images.content.delete(image.id)
+    images.content.delete(image.manifest_digest)
+    gone = {layer.diff_id for layer in images.layers.collect()}
+    removed = [Removed(kind="deleted", value=image.id, image_id=image.id)]
+    for top in range(len(image.diff_ids), 0, -1):
+        if image.diff_ids[top - 1] in gone:
+            chain = chain_id(image.diff_ids[:top])
+            removed.append(Removed(kind="deleted", value=chain, image_id=image.id, layer=True))
+    return removed

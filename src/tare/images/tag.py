@@ -1,0 +1,19 @@
+"""`tag`: one more name for an image; a name that another image had moves."""
+
+from __future__ import annotations
+
+from tare import faults
+from tare.errors import InvalidArgument
+from tare.images.images import Images, set_reference
+from tare.images.records import Image
+from tare.values.reference import Reference
+
+
+def tag(images: Images, image: Image, reference: Reference) -> Image:
+    """Returns the image with its new name. Raises InvalidArgument for a digest reference."""
+    if reference.digest is not None:
+        raise InvalidArgument("refusing to create a tag with a digest reference")
+    with images.lock, images.db.transaction() as tx:
+        set_reference(tx, reference.with_default_tag(), image.id)
+        faults.point("images.tag")
+    return images.get(image.id)
