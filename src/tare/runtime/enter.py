@@ -1,0 +1,114 @@
+"""Starts one more process in a running container (`docker exec`): the call that executes an ExecPlan.
+
+Called from a single-threaded process. The new process joins the container's cgroup and namespaces with everything
+loaded, nobody able to look into it (CVE-2016-9962), and becomes the program just as a container's first process does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+
+from tare import faults
+from tare.errors import KernelError, TareError
+from tare.kernel import namespaces, process
+from tare.runtime.cgroups import Cgroup, open_cgroup
+from tare.runtime.channel import Channel
+from tare.runtime.create import Created
+from tare.runtime.failure import StartFailed, sentence
+from tare.runtime.init import ChildNamespaces, apply_steps, run_guarded
+from tare.runtime.plan import ExecPlan, build_exec_plan
+from tare.runtime.steps.init import Init
+
+__all__ = ["StartFailed", "build_exec_plan", "enter_container", "read_start_ticks"]
+
+
+def read_start_ticks(pid: int) -> int:
+    """When a process started, in clock ticks since boot: with the pid, its identity (/proc/PID/stat, field 22)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, "open", f"/proc/{pid}/stat") from error
+
+
+def _foreign_namespaces(pid: int) -> tuple[str, ...]:
+    """The namespaces of a process that aren't ours."""
+    kinds = namespaces.NAMESPACES.items()
+    return tuple(name for name, (_, file) in kinds if not namespaces.same_namespace(pid, file))
+
+
+def _run(init: Init, plan: ExecPlan, pidfd: int, names: tuple[str, ...]) -> None:
+    process.set_parent_death_signal(signal.SIGKILL)
+    process.set_dumpable(False)
+    os.umask(0)
+    apply_steps(init, plan.early)
+    if init.cgroup is not None:
+        init.cgroup.join()
+    flags = 0
+    for name in names:
+        if name != "pid":
+            flags |= namespaces.NAMESPACES[name][0]
+    if flags:
+        namespaces.setns(pidfd, flags, about=f"namespaces of process {plan.container_pid}")
+    init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.close(pidfd)
+    apply_steps(init, plan.steps)
+
+
+def _open_container(plan: ExecPlan) -> int:
+    """A pidfd of the container's first process, checked to be the one that is meant."""
+    pidfd = namespaces.pidfd_open(plan.container_pid)
+    if plan.start_ticks and read_start_ticks(plan.container_pid) != plan.start_ticks:
+        os.close(pidfd)
+        raise KernelError(errno.ESRCH, "pidfd_open", str(plan.container_pid))
+    return pidfd
+
+
+def _fork(plan: ExecPlan, init: Init, pidfd: int, foreign_fd: int) -> int:
+    names = _foreign_namespaces(plan.container_pid)
+    joins = {"pid": pidfd} if "pid" in names else {}
+    with ChildNamespaces((), joins):
+        pid = os.fork()
+        if pid == 0:
+            run_guarded(init, (foreign_fd,), lambda: _run(init, plan, pidfd, names))
+    return pid
+
+
+def enter_container(plan: ExecPlan, *, stdio: tuple[int, int, int] | None = None) -> Created:
+    """Starts the plan's process in its container; returns when its program runs. Raises StartFailed.
+
+    stdio: descriptors for 0, 1, 2; None for our own, or where the plan has a terminal.
+    """
+    cgroup: Cgroup | None = open_cgroup(plan.cgroup, plan.hierarchies) if plan.cgroup else None
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    init = Init(theirs, None if plan.terminal else stdio)
+    init.cgroup = cgroup
+    try:
+        pidfd = _open_container(plan)
+        try:
+            pid = _fork(plan, init, pidfd, ours.fileno())
+        finally:
+            os.close(pidfd)
+    except (TareError, OSError) as error:
+        ours.close()
+        raise StartFailed(f"unable to start container process: {sentence(error)}") from error
+    finally:
+        theirs.close()
+    channel = Channel(ours, plan, pid)
+    try:
+        faults.point("runtime.exec.started")
+        channel.serve({})
+    except BaseException:
+        channel.drop_terminal()
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        raise
+    finally:
+        channel.close()
+    return Created(pid, channel.terminal_fd)

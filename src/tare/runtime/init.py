@@ -1,0 +1,158 @@
+"""A container's first process between fork and exec: enters its namespaces and applies the plan's steps.
+
+Runs inside the container: loads no module, leaves no descriptor, and whatever goes wrong is told through the channel.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from tare.kernel import namespaces, process
+from tare.kernel.loopback import bring_up_loopback
+from tare.runtime.cgroups import Cgroup
+from tare.runtime.failure import EXIT_ENGINE, encode_failure
+from tare.runtime.plan import Plan, Step, namespace_flags
+from tare.runtime.steps.init import Init
+
+# Those that unshare(2) and setns(2) give to the next child only (namespaces(7)); cgroup is entered by a step.
+_FOR_CHILDREN = ("pid", "time")
+_LATER = ("pid", "time", "cgroup", "user")
+
+
+def start_init(
+    plan: Plan,
+    channel: socket.socket,
+    stdio: tuple[int, int, int] | None,
+    netns_fd: int | None,
+    gate_fd: int,
+    cgroup: Cgroup | None,
+    foreign_fds: tuple[int, ...] = (),
+) -> int:
+    """Forks the first process; returns its pid, or that of the process in between where there is a user namespace.
+
+    foreign_fds: the creator's ends, which the child must not hold open.
+    """
+    init = Init(channel, stdio, gate_fd)
+    init.cgroup = cgroup
+    joins: dict[str, int] = {} if netns_fd is None else {"network": netns_fd}
+    try:
+        for join in plan.join:
+            if join.type not in joins:
+                joins[join.type] = namespaces.open_namespace(join.path)
+        if "user" in plan.new or "user" in joins:
+            process.set_child_subreaper(True)
+            pid = os.fork()
+            if pid == 0:
+                run_guarded(init, foreign_fds, lambda: _enter_user_namespace(init, plan, joins))
+            return pid
+        with ChildNamespaces(plan.new, joins, plan.time_offsets):
+            pid = os.fork()
+            if pid == 0:
+                run_guarded(init, foreign_fds, lambda: _run(init, plan, joins, own_child=gate_fd < 0))
+        return pid
+    finally:
+        for name, fd in joins.items():
+            if not (name == "network" and netns_fd is not None):
+                os.close(fd)
+
+
+class ChildNamespaces:
+    """While it is entered, children are born into other pid and time namespaces; we stay where we are."""
+
+    def __init__(self, new: tuple[str, ...], joins: dict[str, int], time_offsets: str = "") -> None:
+        self.new = tuple(name for name in new if name in _FOR_CHILDREN and name not in joins)
+        self.joins = {name: fd for name, fd in joins.items() if name in _FOR_CHILDREN}
+        self.time_offsets = time_offsets
+        self.before: list[tuple[int, int]] = []
+
+    def __enter__(self) -> None:
+        for name in (*self.new, *self.joins):
+            flag, file = namespaces.NAMESPACES[name]
+            self.before.append((namespaces.open_namespace(f"/proc/self/ns/{file}"), flag))
+        for name, fd in self.joins.items():
+            namespaces.setns(fd, namespaces.NAMESPACES[name][0], about=name)
+        if self.new:
+            namespaces.unshare(namespace_flags(self.new))
+        if self.time_offsets and "time" in self.new:
+            process.write_own("timens_offsets", self.time_offsets)
+
+    def __exit__(self, *_: object) -> None:
+        for fd, flag in self.before:
+            namespaces.setns(fd, flag)
+            os.close(fd)
+
+
+def run_guarded(init: Init, foreign_fds: tuple[int, ...], action: Callable[[], None]) -> NoReturn:
+    """Runs `action` in a forked child, which never returns from here; its failure goes through the channel."""
+    try:
+        for fd in foreign_fds:
+            os.close(fd)
+        sys.meta_path.clear()  # from now on an import fails: it could find the container's files (CVE-2019-14271)
+        action()
+    except BaseException as error:
+        step = getattr(error, "step", "")
+        init.channel.send(encode_failure(step, error))
+    finally:
+        os._exit(EXIT_ENGINE)
+
+
+def _enter_user_namespace(init: Init, plan: Plan, joins: dict[str, int]) -> None:
+    """In the process in between: takes what the host's rights are needed for, gives them up, forks init, ends."""
+    init.join_cgroup()
+    apply_steps(init, plan.early)
+    _join(joins)
+    if "user" in joins:
+        namespaces.setns(joins["user"], namespaces.CLONE_NEWUSER, about="user")
+    else:
+        namespaces.unshare(namespaces.CLONE_NEWUSER)
+        init.ask(b"maps")
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.setgroups(())
+    process.set_dumpable(True)  # else /proc/self belongs to the host's root
+    with ChildNamespaces(plan.new, joins, plan.time_offsets):
+        pid = os.fork()
+        if pid:
+            init.channel.send(b"pid %d" % pid)
+            os._exit(0)
+        init.wait_answer()
+        _run(init, plan, joins, own_child=False)
+
+
+def _run(init: Init, plan: Plan, joins: dict[str, int], own_child: bool) -> None:
+    has_user_namespace = "user" in plan.new or "user" in joins
+    if own_child:
+        process.set_parent_death_signal(signal.SIGKILL)
+    if "pid" not in plan.new and not has_user_namespace:
+        process.set_dumpable(False)  # others are there already who could look into us (CVE-2016-9962)
+    os.umask(0)
+    new = tuple(name for name in plan.new if name not in _LATER and name not in joins)
+    if not has_user_namespace:
+        _join(joins)
+    namespaces.unshare(namespace_flags(new))
+    if "network" in new:
+        bring_up_loopback()
+    if not has_user_namespace:
+        apply_steps(init, plan.early)
+    apply_steps(init, plan.steps)
+
+
+def _join(joins: dict[str, int]) -> None:
+    for name, fd in joins.items():
+        if name not in _LATER:
+            namespaces.setns(fd, namespaces.NAMESPACES[name][0], about=name)
+
+
+def apply_steps(init: Init, steps: tuple[Step, ...]) -> None:
+    """Applies steps one by one; an error is marked with the step that it came from."""
+    for step in steps:
+        try:
+            step.apply(init)
+        except Exception as error:
+            error.step = step.describe()  # type: ignore[attr-defined]
+            raise

@@ -1,0 +1,259 @@
+"""From an OCI spec to a plan: the list of small steps that a container's first process executes. Pure.
+
+A plan is data: tared builds it, sends it (`encode_plan`), and a monitor has it executed (`runtime/create.py`). Building
+it asks nothing of the machine; what depends on the machine is passed in or decided by the step itself.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tare.errors import InvalidArgument, Unsupported
+from tare.kernel.namespaces import NAMESPACES
+from tare.oci.runtime_spec import IDMapping, Linux, LinuxResources, Process, Spec, State
+from tare.runtime.cgroups import Hierarchies
+from tare.runtime.check import check_process, check_spec
+from tare.runtime.hooks import PlannedHook, plan_hooks
+from tare.runtime.plan_mounts import MountPlan, plan_devices
+from tare.runtime.plan_process import plan_label, plan_limits, plan_program, plan_settings
+from tare.runtime.steps import devices, execute, filesystems, identity, masks, roots
+from tare.values.mount import RootFilesystem
+
+Step = (
+    roots.CloneSource
+    | roots.IsolateMounts
+    | roots.MakeOverlay
+    | roots.AttachRoot
+    | roots.SealRoot
+    | roots.MakeDirectory
+    | roots.Pivot
+    | filesystems.MountFilesystem
+    | filesystems.BindMount
+    | filesystems.MountCgroup1
+    | filesystems.MountCgroup2
+    | devices.MakeDevices
+    | devices.OpenTerminal
+    | masks.MaskPaths
+    | masks.ReadonlyPaths
+    | identity.SetHostname
+    | identity.SetSysctls
+    | identity.SetOomScore
+    | identity.NewSession
+    | identity.SetScheduling
+    | identity.SetPersonality
+    | identity.SetLabel
+    | identity.RunHooks
+    | identity.RunInnerHooks
+    | identity.JoinCgroupNamespace
+    | execute.Execute
+)
+
+
+class NamespaceJoin(msgspec.Struct, frozen=True):
+    """A namespace that exists: its OCI name and its file."""
+
+    type: str
+    path: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything that makes one container.
+
+    new: OCI names of the namespaces to make. join: those to join. uid_map, gid_map: of a new user namespace.
+    cgroup: path below the hierarchies' roots, empty for none. early, steps: executed by the first process, in this
+    order; the early ones with the host's rights and name spaces (but a new mount namespace, unless there is a user one).
+    """
+
+    container_id: str
+    new: tuple[str, ...]
+    join: tuple[NamespaceJoin, ...]
+    uid_map: str
+    gid_map: str
+    time_offsets: str
+    cgroup: str
+    hierarchies: Hierarchies | None
+    resources: LinuxResources | None
+    early: tuple[Step, ...]
+    steps: tuple[Step, ...]
+    hooks: tuple[PlannedHook, ...] = ()
+    state: bytes = b""
+    terminal: bool = False
+
+    def describe(self) -> list[str]:
+        """What will be done, a line for each step; for people."""
+        return [step.describe() for step in (*self.early, *self.steps)]
+
+
+class ExecPlan(msgspec.Struct, frozen=True):
+    """Everything that starts one more process in a container.
+
+    start_ticks: when process `container_pid` started (/proc/PID/stat, field 22), against a reused pid; 0 if unknown.
+    """
+
+    container_pid: int
+    start_ticks: int
+    cgroup: str
+    hierarchies: Hierarchies | None
+    early: tuple[Step, ...]
+    steps: tuple[Step, ...]
+    terminal: bool = False
+
+
+_encoder = msgspec.msgpack.Encoder()
+_plan_decoder = msgspec.msgpack.Decoder(Plan)
+_exec_decoder = msgspec.msgpack.Decoder(ExecPlan)
+
+
+def encode_plan(plan: Plan | ExecPlan) -> bytes:
+    """A plan as bytes for another process."""
+    return _encoder.encode(plan)
+
+
+def decode_plan(data: bytes) -> Plan:
+    """What `encode_plan` made of a Plan."""
+    return _plan_decoder.decode(data)
+
+
+def decode_exec_plan(data: bytes) -> ExecPlan:
+    """What `encode_plan` made of an ExecPlan."""
+    return _exec_decoder.decode(data)
+
+
+def _id_map(mappings: tuple[IDMapping, ...] | None) -> str:
+    return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings or ())
+
+
+def _time_offsets(linux: Linux) -> str:
+    offsets = linux.time_offsets
+    if offsets is None:
+        return ""
+    pairs = (("monotonic", offsets.monotonic), ("boottime", offsets.boottime))
+    return "".join(f"{clock} {offset.secs} {offset.nanosecs}\n" for clock, offset in pairs if offset is not None)
+
+
+def build_plan(
+    spec: Spec,
+    *,
+    container_id: str,
+    rootfs: RootFilesystem | None = None,
+    hierarchies: Hierarchies | None = None,
+    user: str | None = None,
+    group_add: tuple[str, ...] = (),
+    init: bool = False,
+    bundle: str = "",
+    pivot: bool = True,
+    preserve_fds: int = 0,
+) -> Plan:
+    """The plan of a container.
+
+    rootfs: None for the bundle's directory (spec.root.path). hierarchies: what `detect_hierarchies()` found.
+    user, group_add: Docker's `--user` and `--group-add`, resolved inside the root; user None takes spec.process.user.
+    init: a reaper stays as pid 1 (`docker run --init`). pivot: False moves the root instead (runc's `--no-pivot`).
+    Raises InvalidArgument or Unsupported, naming what is wrong in the spec.
+    """
+    check_spec(spec)
+    linux = spec.linux or Linux()
+    process = spec.process
+    if process is None:
+        raise InvalidArgument("process must be set in the OCI runtime spec")
+    namespaces = linux.namespaces or ()
+    new = tuple(n.type for n in namespaces if not n.path)
+    join = tuple(NamespaceJoin(n.type, n.path) for n in namespaces if n.path)
+    if "mount" not in new:
+        raise Unsupported("a container without a mount namespace of its own")
+    has_user_namespace = any(n.type == "user" for n in namespaces)
+    hooks = spec.hooks
+    state = State(spec.oci_version, container_id, "creating", 0, bundle, spec.annotations or {})
+    files = MountPlan(bundle, early_binds=has_user_namespace)
+    files.add_root(spec, rootfs)
+    files.add_mounts(spec, hierarchies, "cgroup" in new)
+    steps: list[Step] = [roots.IsolateMounts(), *files.root, *files.mounts]
+    steps += plan_devices(spec, has_user_namespace)
+    if process.terminal:
+        size = process.console_size
+        steps.append(devices.OpenTerminal(size.height if size else 0, size.width if size else 0))
+    if hooks and (hooks.prestart or hooks.create_runtime):
+        steps.append(identity.RunHooks())
+    if hooks and hooks.create_container:
+        steps.append(identity.RunInnerHooks(plan_hooks(hooks.create_container), msgspec.json.encode(state)))
+    steps.append(roots.MakeDirectory(process.cwd))
+    steps += [*plan_settings(spec, container_id), *plan_label(process)]
+    if linux.readonly_paths:
+        steps.append(masks.ReadonlyPaths(linux.readonly_paths))
+    if linux.masked_paths:
+        steps.append(masks.MaskPaths(linux.masked_paths))
+    if spec.root is not None and spec.root.readonly:
+        steps.append(roots.SealRoot())
+    steps.append(roots.Pivot(not pivot, linux.rootfs_propagation))
+    steps.append(
+        plan_program(
+            process,
+            linux.seccomp,
+            user=user,
+            group_add=group_add,
+            hooks=plan_hooks(hooks.start_container if hooks else None),
+            state=msgspec.json.encode(state),
+            preserve_fds=preserve_fds,
+            reaper=init,
+        )
+    )
+    before_pivot = (*(hooks.prestart or ()), *(hooks.create_runtime or ())) if hooks else ()
+    return Plan(
+        container_id=container_id,
+        new=new,
+        join=join,
+        uid_map=_id_map(linux.uid_mappings),
+        gid_map=_id_map(linux.gid_mappings),
+        time_offsets=_time_offsets(linux),
+        cgroup=linux.cgroups_path,
+        hierarchies=hierarchies,
+        resources=linux.resources,
+        early=(*plan_limits(process, linux.personality), *files.early),
+        steps=tuple(steps),
+        hooks=plan_hooks(before_pivot),
+        state=msgspec.json.encode(state),
+        terminal=process.terminal,
+    )
+
+
+def build_exec_plan(
+    process: Process,
+    *,
+    container_pid: int,
+    spec: Spec,
+    container_id: str = "",
+    start_ticks: int = 0,
+    hierarchies: Hierarchies | None = None,
+    user: str | None = None,
+    group_add: tuple[str, ...] = (),
+    preserve_fds: int = 0,
+) -> ExecPlan:
+    """The plan of one more process in the container whose first process is `container_pid` and that `spec` made.
+
+    Capabilities, seccomp filter and limits are those of `process` (seccomp: the spec's), as for OCI `exec`.
+    """
+    check_process(process)
+    linux = spec.linux or Linux()
+    steps: list[Step] = []
+    if process.terminal:
+        size = process.console_size
+        steps.append(devices.OpenTerminal(size.height if size else 0, size.width if size else 0, console=False))
+    steps.append(identity.NewSession(f"_ses.{container_id}" if container_id else ""))
+    steps.append(plan_program(process, linux.seccomp, user=user, group_add=group_add, preserve_fds=preserve_fds))
+    return ExecPlan(
+        container_pid=container_pid,
+        start_ticks=start_ticks,
+        cgroup=linux.cgroups_path,
+        hierarchies=hierarchies,
+        early=(*plan_limits(process, linux.personality), *plan_label(process)),
+        steps=tuple(steps),
+        terminal=process.terminal,
+    )
+
+
+def namespace_flags(names: tuple[str, ...]) -> int:
+    """The CLONE_NEW* flags of namespaces by their OCI names."""
+    flags = 0
+    for name in names:
+        flags |= NAMESPACES[name][0]
+    return flags

@@ -1,0 +1,187 @@
+"""The part of a plan that concerns the file system: root, mounts, devices. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+
+from tare.errors import InvalidArgument, Unsupported
+from tare.kernel import mounts
+from tare.oci.runtime_spec import LinuxDevice, Mount, Spec
+from tare.runtime.cgroups import Hierarchies
+from tare.runtime.mount_options import MountOptions, parse_mount_options
+from tare.runtime.steps import devices, filesystems, identity, roots
+from tare.values.mount import OverlayRoot, RootFilesystem
+
+DEFAULT_DEVICES = (
+    devices.DeviceNode("/dev/null", "c", 1, 3),
+    devices.DeviceNode("/dev/zero", "c", 1, 5),
+    devices.DeviceNode("/dev/full", "c", 1, 7),
+    devices.DeviceNode("/dev/random", "c", 1, 8),
+    devices.DeviceNode("/dev/urandom", "c", 1, 9),
+    devices.DeviceNode("/dev/tty", "c", 5, 0),
+)
+DEFAULT_LINKS = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+    "/dev/ptmx": "pts/ptmx",
+}
+
+MountStep = (
+    filesystems.MountFilesystem
+    | filesystems.BindMount
+    | filesystems.MountCgroup1
+    | filesystems.MountCgroup2
+    | identity.JoinCgroupNamespace
+)
+
+
+ROOT_SLOT = -1
+
+
+class MountPlan:
+    """The steps for the file system, in three groups.
+
+    early: before the mount namespace is cut off, and before a user namespace is entered. root, mounts: after.
+    """
+
+    __slots__ = ("bundle", "early", "early_binds", "mounts", "root")
+
+    def __init__(self, bundle: str, early_binds: bool) -> None:
+        self.bundle = bundle
+        self.early_binds = early_binds
+        self.early: list[roots.CloneSource | roots.MakeOverlay] = []
+        self.root: list[roots.CloneSource | roots.MakeOverlay | roots.AttachRoot] = []
+        self.mounts: list[MountStep] = []
+
+    def add_root(self, spec: Spec, rootfs: RootFilesystem | None) -> None:
+        """The root: attached where the spec says (hooks look there), else on the host's `/` in our own view."""
+        path = spec.root.path if spec.root is not None else ""
+        if path and not path.startswith("/"):
+            path = posixpath.join(self.bundle, path)
+        if rootfs is None and not path:
+            raise InvalidArgument("root must be set in the OCI runtime spec")
+        source: roots.CloneSource | roots.MakeOverlay
+        if isinstance(rootfs, OverlayRoot):
+            path = path or "/"
+            source = self._overlay(rootfs, path)
+        else:
+            path = path if rootfs is None else rootfs.path
+            source = roots.CloneSource(ROOT_SLOT, path, True)
+        (self.early if self.early_binds else self.root).append(source)
+        self.root.append(roots.AttachRoot(ROOT_SLOT, "/" if self.early_binds else path))
+
+    def _overlay(self, rootfs: OverlayRoot, mount_point: str) -> roots.MakeOverlay:
+        if not rootfs.lower:
+            raise InvalidArgument("an overlay root needs a lower directory")
+        if (rootfs.upper is None) != (rootfs.work is None):
+            raise InvalidArgument("an overlay root needs both upper and work directory, or neither")
+        upper, work = rootfs.upper or "", rootfs.work or ""
+        return roots.MakeOverlay(ROOT_SLOT, rootfs.lower, upper, work, rootfs.volatile, mount_point)
+
+    def add_mounts(self, spec: Spec, hierarchies: Hierarchies | None, cgroup_namespace: bool) -> None:
+        """All mounts of the spec, in its order."""
+        cgroup = spec.linux.cgroups_path if spec.linux is not None else ""
+        # A cgroup namespace shows as root the cgroup that we are in when we make it; before cgroups are mounted.
+        if cgroup_namespace:
+            self.mounts.append(identity.JoinCgroupNamespace())
+        for mount in spec.mounts or ():
+            options = parse_mount_options(mount.options or ())
+            if options.bind or mount.type == "bind":
+                self._add_bind(mount, options)
+            elif mount.type in ("cgroup", "cgroup2"):
+                step = _plan_cgroup(mount, options, cgroup, hierarchies, cgroup_namespace)
+                if step is not None:
+                    self.mounts.append(step)
+            else:
+                self.mounts.append(_plan_filesystem(mount, options))
+
+    def _add_bind(self, mount: Mount, options: MountOptions) -> None:
+        if mount.uid_mappings or mount.gid_mappings:
+            raise Unsupported("id-mapped bind mounts")
+        if options.data:
+            raise InvalidArgument(f"invalid option {options.data[0]!r} of the bind mount at {mount.destination}")
+        if not mount.source:
+            raise InvalidArgument(f"bind mount at {mount.destination} has no source")
+        source = mount.source if mount.source.startswith("/") else posixpath.join(self.bundle, mount.source)
+        slot = -1
+        # What IsolateMounts makes private can't become the host's peer or slave again.
+        if self.early_binds or options.propagation in (mounts.MS_SHARED, mounts.MS_SLAVE):
+            slot = len(self.early)
+            self.early.append(roots.CloneSource(slot, source, options.recursive_bind))
+        self.mounts.append(
+            filesystems.BindMount(
+                source=source,
+                target=mount.destination,
+                recursive=options.recursive_bind,
+                slot=slot,
+                set=options.set,
+                clear=options.clear,
+                recursive_set=options.recursive_set,
+                recursive_clear=options.recursive_clear,
+                propagation=options.propagation,
+                recursive_propagation=options.recursive_propagation,
+            )
+        )
+
+
+def _plan_filesystem(mount: Mount, options: MountOptions) -> filesystems.MountFilesystem:
+    if not mount.type or not mount.type.replace(".", "").replace("_", "").replace("-", "").isalnum():
+        raise InvalidArgument(f"invalid type {mount.type!r} of the mount at {mount.destination}")
+    return filesystems.MountFilesystem(
+        mount.type,
+        mount.source,
+        mount.destination,
+        tuple(options.data),
+        options.set | options.recursive_set,
+        options.propagation,
+    )
+
+
+def _plan_cgroup(
+    mount: Mount, options: MountOptions, cgroup: str, hierarchies: Hierarchies | None, namespaced: bool
+) -> filesystems.MountCgroup1 | filesystems.MountCgroup2 | None:
+    if hierarchies is None or (not hierarchies.v1 and hierarchies.v2 is None):
+        return None
+    attributes = options.set | options.recursive_set
+    if not hierarchies.v1 and hierarchies.v2 is not None:
+        directory = hierarchies.v2.base + cgroup
+        return filesystems.MountCgroup2(mount.destination, directory, attributes, namespaced)
+    shown = []
+    links: dict[str, str] = {}
+    for hierarchy in hierarchies.v1:
+        name = posixpath.basename(hierarchy.base)
+        named = tuple(c for c in hierarchy.controllers if c.startswith("name="))
+        own_options = ("none", *named) if named else hierarchy.controllers
+        shown.append(filesystems.Cgroup1Hierarchy(name, hierarchy.base + cgroup, own_options))
+        if len(hierarchy.controllers) > 1:
+            links.update((c, name) for c in hierarchy.controllers if c != name and "=" not in c)
+    return filesystems.MountCgroup1(mount.destination, tuple(shown), links, attributes, namespaced)
+
+
+def _plan_device(device: LinuxDevice) -> devices.DeviceNode:
+    mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+    return devices.DeviceNode(
+        posixpath.normpath(device.path),
+        device.type,
+        device.major,
+        device.minor,
+        mode,
+        device.uid or 0,
+        device.gid or 0,
+    )
+
+
+def plan_devices(spec: Spec, bind: bool) -> list[devices.MakeDevices]:
+    """Default nodes and links, and the spec's; nothing where /dev itself is a directory of the host."""
+    for mount in spec.mounts or ():
+        if posixpath.normpath(mount.destination) == "/dev" and (
+            mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options or ())
+        ):
+            return []
+    own = [_plan_device(device) for device in (spec.linux.devices if spec.linux else None) or ()]
+    paths = {node.path for node in own}
+    nodes = (*(node for node in DEFAULT_DEVICES if node.path not in paths), *own)
+
+    return [devices.MakeDevices(nodes, DEFAULT_LINKS, bind)]

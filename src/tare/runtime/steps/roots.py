@@ -1,0 +1,199 @@
+"""Steps that make the root file system and enter it.
+
+Only in the container's own mount namespace, or detached: there is never anything to unmount on the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import msgspec
+
+from tare.errors import KernelError
+from tare.kernel import mounts
+from tare.kernel.fds import make_directories
+from tare.runtime.steps.init import Init
+
+_PROPAGATION = {
+    "private": mounts.MS_PRIVATE,
+    "shared": mounts.MS_SHARED,
+    "slave": mounts.MS_SLAVE,
+    "unbindable": mounts.MS_UNBINDABLE,
+}
+
+
+class CloneSource(msgspec.Struct, frozen=True, tag="clone"):
+    """Copies the mounts at a host path, detached.
+
+    Early, while they still have the host's propagation (`shared`, `slave` binds), or while we still have the host's
+    rights over the way there (a user namespace).
+    """
+
+    slot: int
+    source: str
+    recursive: bool
+
+    def describe(self) -> str:
+        return f'error mounting "{self.source}"'
+
+    def apply(self, init: Init) -> None:
+        init.trees[self.slot] = mounts.clone_tree(self.source, self.recursive)
+
+
+class IsolateMounts(msgspec.Struct, frozen=True, tag="isolate"):
+    """Cuts this mount namespace off: nothing that is mounted in it shows on the host, nor the other way round."""
+
+    def describe(self) -> str:
+        return "make mounts private"
+
+    def apply(self, init: Init) -> None:
+        mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_PRIVATE)
+
+
+class MakeOverlay(msgspec.Struct, frozen=True, tag="overlay"):
+    """Makes the root file system of layer directories (overlayfs), detached.
+
+    lower: topmost first. upper, work: empty for a read-only view. mount_point: for kernels without the mount-descriptor
+    calls, which must mount it somewhere.
+    """
+
+    slot: int
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+    volatile: bool
+    mount_point: str
+
+    def describe(self) -> str:
+        return f"mount overlay of {len(self.lower)} layers"
+
+    def apply(self, init: Init) -> None:
+        try:
+            init.trees[self.slot] = self._mount_new()
+        except KernelError as error:
+            # Before Linux 5.2, or in a sandbox that hides the calls.
+            if error.call != "fsopen" or error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            self._mount_classic()
+            init.root_fd = os.open(self.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _options(self) -> list[tuple[str, str]]:
+        """What both ways set. Off: features that make an upper directory unreadable as a plain diff."""
+        options = [("redirect_dir", "off"), ("index", "off"), ("metacopy", "off")]
+        if self.upper:
+            options += [("upperdir", self.upper), ("workdir", self.work)]
+        return options
+
+    def _mount_new(self) -> int:
+        context = mounts.FilesystemContext("overlay")
+        try:
+            context.set("source", "overlay")
+            try:
+                for path in self.lower:
+                    context.set("lowerdir+", path)
+            except KernelError as error:
+                if error.errno != errno.EINVAL:  # EINVAL: `lowerdir+` came with Linux 6.5
+                    raise
+                context.set("lowerdir", ":".join(escape_layer(path) for path in self.lower))
+            for key, value in self._options():
+                context.set(key, value)
+            if self.volatile:
+                context.set_flag("volatile")
+            return context.mount()
+        finally:
+            context.close()
+
+    def _mount_classic(self) -> None:
+        layers = ":".join(escape_layer(path) for path in self.lower)
+        options = [f"lowerdir={layers}"]
+        options += [f"{key}={escape_comma(value)}" for key, value in self._options()]
+        if self.volatile:
+            options.append("volatile")
+        data = ",".join(options)
+        if len(data) >= os.sysconf("SC_PAGE_SIZE"):
+            # mount(2) copies one page of options: longer lists would be cut without a word.
+            raise KernelError(errno.E2BIG, "mount", self.mount_point, "too many layers for this kernel's mount call")
+        mounts.mount("overlay", self.mount_point, "overlay", 0, data)
+
+
+def escape_comma(path: str) -> str:
+    """A path as an option of overlayfs in a comma-separated list."""
+    return path.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def escape_layer(path: str) -> str:
+    """A path as a part of overlayfs's `lowerdir=`, which separates by colons."""
+    return escape_comma(path).replace(":", "\\:")
+
+
+class AttachRoot(msgspec.Struct, frozen=True, tag="attach_root"):
+    """Attaches the root file system at `mount_point` in our own mount namespace; hooks may look for it there."""
+
+    slot: int
+    mount_point: str
+
+    def describe(self) -> str:
+        return f"attach root file system at {self.mount_point}"
+
+    def apply(self, init: Init) -> None:
+        if init.root_fd >= 0:
+            return  # mounted the classic way
+        target_fd = os.open(self.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        tree_fd = init.trees.pop(self.slot)
+        mounts.mount_setattr(tree_fd, propagation=mounts.MS_PRIVATE, recursive=True)
+        mounts.move_mount(tree_fd, target_fd, about=self.mount_point)
+        os.close(target_fd)
+        init.root_fd = tree_fd
+
+
+class SealRoot(msgspec.Struct, frozen=True, tag="seal_root"):
+    """Makes the root mount read-only (not what is mounted below it)."""
+
+    def describe(self) -> str:
+        return "make the root file system read-only"
+
+    def apply(self, init: Init) -> None:
+        mounts.mount_setattr(init.root_fd, set=mounts.MOUNT_ATTR_RDONLY)
+
+
+class MakeDirectory(msgspec.Struct, frozen=True, tag="directory"):
+    """Makes the working directory where it is missing."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"create working directory {self.path}"
+
+    def apply(self, init: Init) -> None:
+        try:
+            os.close(make_directories(init.root_fd, self.path))
+        except KernelError as error:
+            # ENOTDIR, ELOOP and the like are told by the chdir that follows, in the words that users know.
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EROFS, errno.EEXIST):
+                raise
+
+
+class Pivot(msgspec.Struct, frozen=True, tag="pivot"):
+    """Makes the container's root the root of this mount namespace, and lets go of the host's."""
+
+    move: bool = False  # MS_MOVE and chroot instead, where the host's root is a ramdisk (runc's --no-pivot)
+    propagation: str = ""
+
+    def describe(self) -> str:
+        return "pivot_root"
+
+    def apply(self, init: Init) -> None:
+        init.join_cgroup()  # its files are on the host's side
+        os.fchdir(init.root_fd)
+        if self.move:
+            mounts.mount(".", "/", "", mounts.MS_MOVE)
+            os.chroot(".")
+        else:
+            # "." twice stacks the old root on the new one (pivot_root(2), "pivot_root(".", ".")"): no directory needed.
+            mounts.pivot_root(".", ".")
+            mounts.umount2(".", mounts.MNT_DETACH)
+        os.chdir("/")
+        init.enter_root()
+        if self.propagation:
+            mounts.mount("", "/", "", _PROPAGATION[self.propagation])
