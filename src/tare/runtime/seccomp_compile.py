@@ -83,6 +83,20 @@ _NEW_NUMBERS = {
 }
 _X86_64_ONLY = {"uretprobe": 335}
 
+# What libseccomp answers for these on 32-bit x86 is no number but a token for both ways; the direct way's numbers are
+# in arch/x86/entry/syscalls/syscall_32.tbl.
+_X86_DIRECT = {
+    name: number
+    for first, names in (
+        (359, "socket socketpair bind connect listen accept4 getsockopt setsockopt getsockname getpeername sendto"),
+        (370, "sendmsg recvfrom recvmsg shutdown"),
+        (337, "recvmmsg"),
+        (345, "sendmmsg"),
+        (393, "semget semctl shmget shmctl shmat shmdt msgget msgsnd msgrcv msgctl"),
+    )
+    for number, name in enumerate(names.split(), first)
+}
+
 # Calls that 32-bit x86 has a second way to: by their number in socketcall(2)'s and ipc(2)'s first argument.
 _SOCKETCALL = (
     *("socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv"),
@@ -140,6 +154,8 @@ class _Names:
         number: int = self._resolve(token, name)
         if number >= 0:
             return number
+        if arch == _X86 and name in _X86_DIRECT:
+            return _X86_DIRECT[name]
         if arch == "SCMP_ARCH_X86_64" and name in _X86_64_ONLY:
             return _X86_64_ONLY[name]
         if number == -1 and name in _NEW_NUMBERS and "MIPS" not in arch:
