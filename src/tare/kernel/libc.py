@@ -70,13 +70,12 @@ def syscall(call: str, *arguments: int | bytes | bytearray | memoryview | None, 
         raise Unsupported(f"system call {call} on {_machine}")
     converted: list[object] = [_long(number)]
     for argument in arguments:
-        kind = type(argument)
-        if kind is int:
-            converted.append(_long(argument))  # type: ignore[arg-type]
-        elif kind is bytes or argument is None:
+        if isinstance(argument, int):
+            converted.append(_long(argument))
+        elif argument is None or isinstance(argument, bytes):
             converted.append(argument)
         else:
-            converted.append((_char_array * len(argument)).from_buffer(argument))  # type: ignore[arg-type]
+            converted.append((_char_array * len(argument)).from_buffer(argument))
     result: int = _syscall(*converted)
     if result == -1:
         raise KernelError(_get_errno(), call, about)

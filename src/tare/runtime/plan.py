@@ -61,7 +61,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     new: OCI names of the namespaces to make. join: those to join. uid_map, gid_map: of a new user namespace.
     cgroup: path below the hierarchies' roots, empty for none. early, steps: executed by the first process, in this
-    order; the early ones with the host's rights and name spaces (but a new mount namespace, unless there is a user one).
+    order; the early ones while it still has the rights over the host's files.
     """
 
     container_id: str

@@ -29,7 +29,7 @@ class DeviceNode(msgspec.Struct, frozen=True):
     gid: int = 0
 
 
-class MakeDevices(msgspec.Struct, frozen=True, tag="devices"):
+class MakeDevices(msgspec.Struct, frozen=True, tag_field="step", tag="devices"):
     """Makes the device nodes and links of /dev. bind: mount the host's nodes instead (a user namespace can't mknod)."""
 
     nodes: tuple[DeviceNode, ...]
@@ -81,6 +81,8 @@ class MakeDevices(msgspec.Struct, frozen=True, tag="devices"):
                 raise KernelError(error.errno or errno.EIO, "mknod", node.path) from error
             self._bind_node(init, node)
             return
+        if node.path == "/dev/null" and init.null_fd < 0:
+            init.take_null(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd))
         if node.uid or node.gid:
             os.chown(name, node.uid, node.gid, dir_fd=directory_fd, follow_symlinks=False)
 
@@ -96,7 +98,7 @@ class MakeDevices(msgspec.Struct, frozen=True, tag="devices"):
             os.close(fd)
 
 
-class OpenTerminal(msgspec.Struct, frozen=True, tag="terminal"):
+class OpenTerminal(msgspec.Struct, frozen=True, tag_field="step", tag="terminal"):
     """Opens a terminal of the container's own devpts, shows it as /dev/console and sends it to the creator."""
 
     rows: int = 0

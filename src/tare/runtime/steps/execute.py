@@ -48,7 +48,7 @@ class ResourceLimit(msgspec.Struct, frozen=True):
     hard: int
 
 
-class Execute(msgspec.Struct, frozen=True, tag="execute"):
+class Execute(msgspec.Struct, frozen=True, tag_field="step", tag="execute"):
     """user: Docker's `--user`, resolved inside the root; None to take uid, gid, additional_gids as they are.
 
     preserve_fds: how many descriptors from 3 on the program gets. reaper: stay as pid 1 and fork the program.

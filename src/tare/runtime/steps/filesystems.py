@@ -27,7 +27,7 @@ PROC_TARGETS_ALLOWED = frozenset(
 )
 
 
-class MountFilesystem(msgspec.Struct, frozen=True, tag="filesystem"):
+class MountFilesystem(msgspec.Struct, frozen=True, tag_field="step", tag="filesystem"):
     """Mounts a new file system. options: `key` or `key=value` for the file system. attributes: MOUNT_ATTR_*."""
 
     type: str
@@ -88,7 +88,7 @@ class MountFilesystem(msgspec.Struct, frozen=True, tag="filesystem"):
             return tree_fd
 
 
-class BindMount(msgspec.Struct, frozen=True, tag="bind"):
+class BindMount(msgspec.Struct, frozen=True, tag_field="step", tag="bind"):
     """Mounts a file or directory of the host. slot: where CloneSource left it, or -1."""
 
     source: str
@@ -148,7 +148,7 @@ class Cgroup1Hierarchy(msgspec.Struct, frozen=True):
     options: tuple[str, ...]
 
 
-class MountCgroup1(msgspec.Struct, frozen=True, tag="cgroup1"):
+class MountCgroup1(msgspec.Struct, frozen=True, tag_field="step", tag="cgroup1"):
     """Shows the container's own cgroups of each v1 hierarchy below `target`, and nothing of other cgroups."""
 
     target: str
@@ -188,7 +188,7 @@ class MountCgroup1(msgspec.Struct, frozen=True, tag="cgroup1"):
         return tree_fd
 
 
-class MountCgroup2(msgspec.Struct, frozen=True, tag="cgroup2"):
+class MountCgroup2(msgspec.Struct, frozen=True, tag_field="step", tag="cgroup2"):
     """Mounts cgroup2 at `target`: its own view in a cgroup namespace, else the container's own cgroup bound there."""
 
     target: str

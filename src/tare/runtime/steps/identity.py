@@ -25,7 +25,7 @@ from tare.runtime.steps.init import Init
 _IOPRIO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 
 
-class SetHostname(msgspec.Struct, frozen=True, tag="hostname"):
+class SetHostname(msgspec.Struct, frozen=True, tag_field="step", tag="hostname"):
     """The container's host name and NIS domain; empty leaves one alone."""
 
     hostname: str = ""
@@ -57,7 +57,7 @@ def write_proc_file(init: Init, path: str, value: str) -> None:
         os.close(fd)
 
 
-class SetSysctls(msgspec.Struct, frozen=True, tag="sysctls"):
+class SetSysctls(msgspec.Struct, frozen=True, tag_field="step", tag="sysctls"):
     """Writes sysctls of the container's own namespaces."""
 
     values: dict[str, str]
@@ -78,7 +78,7 @@ def sysctl_path(key: str) -> str:
     return key.translate({ord("."): "/", ord("/"): "."})
 
 
-class SetOomScore(msgspec.Struct, frozen=True, tag="oom_score"):
+class SetOomScore(msgspec.Struct, frozen=True, tag_field="step", tag="oom_score"):
     """oom_score_adj of the first process."""
 
     value: int
@@ -90,7 +90,7 @@ class SetOomScore(msgspec.Struct, frozen=True, tag="oom_score"):
         process.write_own("oom_score_adj", str(self.value))
 
 
-class NewSession(msgspec.Struct, frozen=True, tag="session"):
+class NewSession(msgspec.Struct, frozen=True, tag_field="step", tag="session"):
     """A session of its own, with the terminal (if there is one) as its controlling one; a session keyring."""
 
     keyring: str = ""
@@ -111,7 +111,7 @@ class NewSession(msgspec.Struct, frozen=True, tag="session"):
                     raise
 
 
-class SetScheduling(msgspec.Struct, frozen=True, tag="scheduling"):
+class SetScheduling(msgspec.Struct, frozen=True, tag_field="step", tag="scheduling"):
     """Scheduler policy, I/O priority and CPUs of the first process; None leaves one alone."""
 
     policy: tuple[int, int, int, int, int, int, int] | None = None
@@ -131,7 +131,7 @@ class SetScheduling(msgspec.Struct, frozen=True, tag="scheduling"):
             os.sched_setaffinity(0, self.cpus)
 
 
-class SetPersonality(msgspec.Struct, frozen=True, tag="personality"):
+class SetPersonality(msgspec.Struct, frozen=True, tag_field="step", tag="personality"):
     """The execution domain (PER_LINUX32 shows a 32-bit machine)."""
 
     persona: int
@@ -143,7 +143,7 @@ class SetPersonality(msgspec.Struct, frozen=True, tag="personality"):
         process.personality(self.persona)
 
 
-class SetLabel(msgspec.Struct, frozen=True, tag="label"):
+class SetLabel(msgspec.Struct, frozen=True, tag_field="step", tag="label"):
     """The AppArmor profile or SELinux label that the user's program gets at its exec."""
 
     apparmor: str = ""
@@ -175,7 +175,7 @@ def has_apparmor() -> bool:
         return False
 
 
-class RunHooks(msgspec.Struct, frozen=True, tag="hooks"):
+class RunHooks(msgspec.Struct, frozen=True, tag_field="step", tag="hooks"):
     """Lets the creator run its hooks, now that the namespaces and mounts are there but not entered yet."""
 
     def describe(self) -> str:
@@ -187,7 +187,7 @@ class RunHooks(msgspec.Struct, frozen=True, tag="hooks"):
             raise InvalidArgument("a hook of the runtime failed")
 
 
-class RunInnerHooks(msgspec.Struct, frozen=True, tag="inner_hooks"):
+class RunInnerHooks(msgspec.Struct, frozen=True, tag_field="step", tag="inner_hooks"):
     """Runs the createContainer hooks: in the container's namespaces, before the pivot."""
 
     hooks: tuple[PlannedHook, ...]
@@ -200,7 +200,7 @@ class RunInnerHooks(msgspec.Struct, frozen=True, tag="inner_hooks"):
         run_hooks(self.hooks, self.state, "createContainer")
 
 
-class JoinCgroupNamespace(msgspec.Struct, frozen=True, tag="cgroup_namespace"):
+class JoinCgroupNamespace(msgspec.Struct, frozen=True, tag_field="step", tag="cgroup_namespace"):
     """Makes the container's cgroup the root of what it sees of cgroups; after it was put there."""
 
     def describe(self) -> str:

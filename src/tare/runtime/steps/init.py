@@ -36,14 +36,17 @@ class Init:
         self.cgroup_joined = False
 
     def open_null(self) -> int:
-        """The host's /dev/null, checked to be the real one (CVE-2025-31133)."""
+        """A null device, checked to be one (CVE-2025-31133): that which we made in the container, or the host's."""
         if self.null_fd < 0:
-            fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            facts = os.fstat(fd)
-            if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != os.makedev(1, 3):
-                raise InvalidArgument("/dev/null is not the null device")
-            self.null_fd = fd
+            self.take_null(os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
         return self.null_fd
+
+    def take_null(self, fd: int) -> None:
+        """Keeps an O_PATH descriptor as the null device, after a look at what it is."""
+        facts = os.fstat(fd)
+        if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != os.makedev(1, 3):
+            raise InvalidArgument("/dev/null is not the null device")
+        self.null_fd = fd
 
     def enter_root(self) -> None:
         """After the pivot: the root is `/` now."""

@@ -24,7 +24,7 @@ def _resolve_if_present(init: Init, path: str) -> int | None:
         raise
 
 
-class ReadonlyPaths(msgspec.Struct, frozen=True, tag="readonly"):
+class ReadonlyPaths(msgspec.Struct, frozen=True, tag_field="step", tag="readonly"):
     """Makes paths read-only by a mount of their own."""
 
     paths: tuple[str, ...]
@@ -44,7 +44,7 @@ class ReadonlyPaths(msgspec.Struct, frozen=True, tag="readonly"):
             os.close(target_fd)
 
 
-class MaskPaths(msgspec.Struct, frozen=True, tag="mask"):
+class MaskPaths(msgspec.Struct, frozen=True, tag_field="step", tag="mask"):
     """Covers files with /dev/null and directories with one empty read-only tmpfs."""
 
     paths: tuple[str, ...]
@@ -71,6 +71,8 @@ class MaskPaths(msgspec.Struct, frozen=True, tag="mask"):
                     os.close(tree_fd)
             else:
                 tree_fd = mounts.clone_fd(init.open_null())
+                # So that a chmod of the mask doesn't change the device's mode everywhere.
+                mounts.mount_setattr(tree_fd, set=mounts.MOUNT_ATTR_RDONLY)
                 mounts.move_mount(tree_fd, target_fd, about=path)
                 os.close(tree_fd)
             os.close(target_fd)

@@ -23,7 +23,7 @@ _PROPAGATION = {
 }
 
 
-class CloneSource(msgspec.Struct, frozen=True, tag="clone"):
+class CloneSource(msgspec.Struct, frozen=True, tag_field="step", tag="clone"):
     """Copies the mounts at a host path, detached.
 
     Early, while they still have the host's propagation (`shared`, `slave` binds), or while we still have the host's
@@ -41,7 +41,7 @@ class CloneSource(msgspec.Struct, frozen=True, tag="clone"):
         init.trees[self.slot] = mounts.clone_tree(self.source, self.recursive)
 
 
-class IsolateMounts(msgspec.Struct, frozen=True, tag="isolate"):
+class IsolateMounts(msgspec.Struct, frozen=True, tag_field="step", tag="isolate"):
     """Cuts this mount namespace off: nothing that is mounted in it shows on the host, nor the other way round."""
 
     def describe(self) -> str:
@@ -51,7 +51,7 @@ class IsolateMounts(msgspec.Struct, frozen=True, tag="isolate"):
         mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_PRIVATE)
 
 
-class MakeOverlay(msgspec.Struct, frozen=True, tag="overlay"):
+class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
     """Makes the root file system of layer directories (overlayfs), detached.
 
     lower: topmost first. upper, work: empty for a read-only view. mount_point: for kernels without the mount-descriptor
@@ -127,7 +127,7 @@ def escape_layer(path: str) -> str:
     return escape_comma(path).replace(":", "\\:")
 
 
-class AttachRoot(msgspec.Struct, frozen=True, tag="attach_root"):
+class AttachRoot(msgspec.Struct, frozen=True, tag_field="step", tag="attach_root"):
     """Attaches the root file system at `mount_point` in our own mount namespace; hooks may look for it there."""
 
     slot: int
@@ -147,7 +147,7 @@ class AttachRoot(msgspec.Struct, frozen=True, tag="attach_root"):
         init.root_fd = tree_fd
 
 
-class SealRoot(msgspec.Struct, frozen=True, tag="seal_root"):
+class SealRoot(msgspec.Struct, frozen=True, tag_field="step", tag="seal_root"):
     """Makes the root mount read-only (not what is mounted below it)."""
 
     def describe(self) -> str:
@@ -157,7 +157,7 @@ class SealRoot(msgspec.Struct, frozen=True, tag="seal_root"):
         mounts.mount_setattr(init.root_fd, set=mounts.MOUNT_ATTR_RDONLY)
 
 
-class MakeDirectory(msgspec.Struct, frozen=True, tag="directory"):
+class MakeDirectory(msgspec.Struct, frozen=True, tag_field="step", tag="directory"):
     """Makes the working directory where it is missing."""
 
     path: str
@@ -174,7 +174,7 @@ class MakeDirectory(msgspec.Struct, frozen=True, tag="directory"):
                 raise
 
 
-class Pivot(msgspec.Struct, frozen=True, tag="pivot"):
+class Pivot(msgspec.Struct, frozen=True, tag_field="step", tag="pivot"):
     """Makes the container's root the root of this mount namespace, and lets go of the host's."""
 
     move: bool = False  # MS_MOVE and chroot instead, where the host's root is a ramdisk (runc's --no-pivot)
