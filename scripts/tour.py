@@ -204,19 +204,17 @@ class Engine:
 
     def kill(self) -> None:
         """As a crash would: SIGKILL, at once."""
-        pid = self.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-        self._wait_gone(pid)
+        self._end(signal.SIGKILL)
 
     def stop(self) -> None:
         """Asks the engine to end, and waits for it."""
-        pid = self.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-        self._wait_gone(pid)
+        self._end(signal.SIGTERM)
 
-    def _wait_gone(self, pid: int | None, deadline_s: float = 30) -> None:
+    def _end(self, number: signal.Signals, deadline_s: float = 30) -> None:
+        # The pid file is written when the engine answers; before that, only the one who started it knows it.
+        pid = self.process.pid if self.process is not None and self.process.poll() is None else self.pid()
+        if pid is not None:
+            os.kill(pid, number)
         end = time.monotonic() + deadline_s
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
