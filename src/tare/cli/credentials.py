@@ -16,15 +16,15 @@ HUB_KEY = "https://index.docker.io/v1/"
 
 def config_directory() -> str:
     found = os.environ.get("TARE_CONFIG") or os.environ.get("DOCKER_CONFIG")
-    return found or os.path.expanduser("~/.docker")  # noqa: PTH111 - pathlib costs 10 ms
+    return found or os.path.expanduser("~/.docker")
 
 
 def read_config() -> dict[str, Any]:
     from tare.client.jsontext import parse_json
 
-    path = os.path.join(config_directory(), "config.json")  # noqa: PTH118
+    path = os.path.join(config_directory(), "config.json")
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             parsed = parse_json(file.read())
     except (OSError, ValueError):
         return {}

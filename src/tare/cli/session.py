@@ -129,9 +129,7 @@ class Session:
         sys.stdout.write(f"{question} [y/N] ")
         sys.stdout.flush()
         answer = sys.stdin.readline().strip().lower()
-        if answer not in ("y", "yes"):
-            return False
-        return True
+        return answer in ("y", "yes")
 
 
 def container_path(name: str, verb: str = "") -> str:

@@ -81,8 +81,9 @@ class Demultiplexer:
 class Duplex:
     """One exchange over a hijacked wire.
 
-    stdin_fd: where input comes from, None for none. receive: called with what arrives. on_wakeup: called when a byte
-    arrives on wakeup_fd (signals). `run` returns when the peer closes its side.
+    stdin_fd: where input comes from, None for none. receive: called with what arrives. on_wakeup: called with what
+    arrives on wakeup_fd (signal numbers). filter_input: changes input on its way; None from it means "let go".
+    `run` returns when the peer closes its side, or at None, after which `detached` is true.
     """
 
     def __init__(
@@ -91,13 +92,16 @@ class Duplex:
         stdin_fd: int | None,
         receive: Callable[[bytes], None],
         wakeup_fd: int | None = None,
-        on_wakeup: Callable[[], None] | None = None,
+        on_wakeup: Callable[[bytes], None] | None = None,
+        filter_input: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
         self.wire = wire
         self.stdin_fd = stdin_fd
         self.receive = receive
         self.wakeup_fd = wakeup_fd
         self.on_wakeup = on_wakeup
+        self.filter_input = filter_input
+        self.detached = False
         self._outgoing = memoryview(b"")
 
     def run(self) -> None:
@@ -126,21 +130,23 @@ class Duplex:
                 registered = wanted
             for fd, events in poller.poll():
                 if fd == self.stdin_fd:
-                    self._read_stdin(regular=bool(events & select.POLLNVAL))
+                    self._read_stdin(usable=not events & select.POLLNVAL)
+                    if self.detached:
+                        return
                 elif fd == self.wakeup_fd:
-                    os.read(fd, 512)
+                    arrived = os.read(fd, 512)
                     if self.on_wakeup is not None:
-                        self.on_wakeup()
+                        self.on_wakeup(arrived)
                 elif fd == socket_fd:
                     if events & select.POLLOUT:
                         self._flush()
                     if events & ~select.POLLOUT and not self._read_socket():
                         return
 
-    def _read_stdin(self, regular: bool) -> None:
+    def _read_stdin(self, usable: bool) -> None:
         assert self.stdin_fd is not None
         try:
-            data = b"" if regular else os.read(self.stdin_fd, READ_BYTES)
+            data = os.read(self.stdin_fd, READ_BYTES) if usable else b""
         except BlockingIOError:
             return
         except OSError:  # EIO: our terminal went away
@@ -149,6 +155,12 @@ class Duplex:
             self.stdin_fd = None
             self._half_close()
             return
+        if self.filter_input is not None:
+            filtered = self.filter_input(data)
+            if filtered is None:
+                self.detached = True
+                return
+            data = filtered
         self._outgoing = memoryview(data)
         self._flush()
 

@@ -16,7 +16,7 @@ BOM = "\ufeff"
 
 def _read_lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="strict") as file:  # noqa: PTH123 - pathlib costs 10 ms
+        with open(path, encoding="utf-8", errors="strict") as file:
             text = file.read()
     except OSError as error:
         raise ValueError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
@@ -145,7 +145,7 @@ def _read_profile(path: str) -> str:
     from tare.client.jsontext import format_json, parse_json
 
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs 10 ms
+        with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -1,0 +1,31 @@
+"""`tare rm`: removes containers."""
+
+from __future__ import annotations
+
+from tare.cli.command import Command, Flag, Values
+from tare.cli.session import container_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tare.cli.session import Session
+
+
+def run(session: Session, flags: Values, arguments: list[str]) -> int:
+    query: dict[str, str | list[str]] = {}
+    for flag, key in (("force", "force"), ("volumes", "v"), ("link", "link")):
+        if flags.on(flag):
+            query[key] = "1"
+    names = ["/" + name.strip("/") if flags.on("link") else name.strip("/") for name in arguments]
+    return session.for_all("DELETE", names, container_path, query)
+
+
+COMMAND = Command(
+    "CONTAINER [CONTAINER...]",
+    run,
+    (
+        Flag("force", "f", "bool", "Kill it first if it runs"),
+        Flag("link", "l", "bool", "Remove the link, not the container"),
+        Flag("volumes", "v", "bool", "Remove its anonymous volumes too"),
+    ),
+    least=1,
+)
