@@ -11,10 +11,13 @@ import msgspec
 from tare import faults
 from tare.engine import check, mounts
 from tare.engine.engine import Engine
+from tare.engine.image_verbs import resolve_image
+from tare.engine.oci_resources import resources
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
 from tare.engine.records import Container, ContainerState, Created, EndpointState
 from tare.errors import InvalidArgument, NotFound
 from tare.images.records import Image
+from tare.runtime.cgroups import check_resources
 from tare.values.ids import new_id, short_id
 from tare.values.names import check_container_name, random_name
 from tare.values.signals import parse_signal
@@ -38,23 +41,22 @@ async def create_container(
         engine.containers.check_name_free(name)
     if not config.image:
         raise InvalidArgument("no command specified" if not config.cmd and not config.entrypoint else "invalid image")
-    image = engine.images.resolve(config.image)
-    _check_platform(image, platform)
+    image = resolve_image(engine, config.image)
+    _check_platform(image, config.image, platform)
     check.check_config(config)
     check.check_host(host)
     check.check_networking(host, networking)
-    warnings = list(_warnings(config, host, image))
+    _, warnings = check_resources(resources(host, None))
+    warnings += _warnings(config, host, image)
     config = merge_image_config(config, image)
     host = _with_defaults(engine, host)
-    container = _record(engine, name, config, host, image, warnings)
+    container = _record(engine, name, config, host, image)
     await _store(engine, container)
     engine.events.container(container, "create")
     return Created(id=container.id, warnings=tuple(warnings))
 
 
-def _record(
-    engine: Engine, name: str | None, config: ContainerConfig, host: HostOptions, image: Image, warnings: list[str]
-) -> Container:
+def _record(engine: Engine, name: str | None, config: ContainerConfig, host: HostOptions, image: Image) -> Container:
     id_ = new_id()
     kind = check.network_kind(host.network_mode)
     if not config.hostname and kind in ("bridge", "none") and host.uts_mode != "host":
@@ -132,8 +134,9 @@ def _warnings(config: ContainerConfig, host: HostOptions, image: Image) -> list[
         found.append(f"the image's volumes ({paths}) are kept in the container's own layer: volumes are not there yet")
     if image.config.healthcheck and not (config.healthcheck and config.healthcheck.test == ("NONE",)):
         found.append("the image's health check is not run: health checks are not there yet")
-    if (host.publish_all_ports and check.network_kind(host.network_mode) != "bridge") or (host.port_bindings and host.network_mode == "host"):
-        found.append("Published ports are discarded when using host network mode")
+    kind = check.network_kind(host.network_mode)
+    if (host.publish_all_ports or host.port_bindings) and kind != "bridge":
+        found.append(f"Published ports are discarded when using {kind} network mode")
     return found
 
 
@@ -167,13 +170,14 @@ def _free_name(engine: Engine) -> str:
     return new_id()
 
 
-def _check_platform(image: Image, platform: str | None) -> None:
+def _check_platform(image: Image, reference: str, platform: str | None) -> None:
     if not platform:
         return
+    spec = image.spec
     os_name, _, architecture = platform.partition("/")
     architecture = architecture.partition("/")[0]
-    if os_name != image.os or (architecture and architecture != image.architecture):
+    if os_name != spec.os or (architecture and architecture != spec.architecture):
         raise NotFound(
-            f"image with reference {image.reference_hint} was found but its platform ({image.os}/{image.architecture}) "
+            f"image with reference {reference} was found but its platform ({spec.os}/{spec.architecture}) "
             f"does not match the specified platform ({platform})"
         )

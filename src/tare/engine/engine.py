@@ -88,6 +88,7 @@ class Engine:
         images: Images,
         network: Network,
         launcher: Launcher,
+        watch: Callable[[Engine, str, Live], Coroutine[Any, Any, None]],
     ) -> None:
         self.settings = settings
         self.database = database
@@ -107,6 +108,8 @@ class Engine:
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.shutting_down = False
+        self.watch = watch
+        """What is run beside each running container until it ends (`exits.watch`; named here it would be a circle)."""
 
     def lock(self, container_id: str) -> asyncio.Lock:
         """The lock that a verb holds while it takes a container from one state to the next."""

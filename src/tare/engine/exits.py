@@ -8,11 +8,11 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import remove, restart, wait
+from tare.engine import remove, restart_policy, wait
+from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container, WaitResult
-from tare.errors import KernelError, TareError
-from tare.runtime.cgroups import open_cgroup
+from tare.errors import TareError
 from tare.runtime.messages import Exited
 from tare.runtime.monitor_client import read_exit
 from tare.values.timestamps import now_ns
@@ -49,25 +49,12 @@ async def _end_orphan(engine: Engine, container_id: str, live: Live) -> Exited:
 
 async def _wait_pidfd(pidfd: int) -> None:
     loop = asyncio.get_running_loop()
-    gone = loop.create_future()
-    loop.add_reader(pidfd, lambda: gone.done() or gone.set_result(None))
+    gone = asyncio.Event()
+    loop.add_reader(pidfd, gone.set)
     try:
-        await gone
+        await gone.wait()
     finally:
         loop.remove_reader(pidfd)
-
-
-def clear_cgroup(engine: Engine, container_id: str) -> None:
-    """Kills what is left in a container's cgroup and removes it; a monitor that is gone couldn't."""
-    container = engine.containers.get(container_id)
-    parent = container.host.cgroup_parent if container is not None else ""
-    cgroup = open_cgroup(engine.cgroup_path(container_id, parent))
-    try:
-        if cgroup.exists():
-            cgroup.kill(signal.SIGKILL)
-            cgroup.remove()
-    except (OSError, KernelError):
-        pass  # a process that can't die yet; the next start of the engine looks again
 
 
 async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None:
@@ -80,7 +67,7 @@ async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None
     faults.point("engine.exit.released")
     engine.live.pop(container_id, None)
     end_execs(engine, container_id)
-    again = not engine.shutting_down and restart.wanted(container, exited)
+    again = not engine.shutting_down and restart_policy.wanted(container, exited)
     container = engine.containers.save_state(
         container_id,
         status="restarting" if again else "exited",
@@ -97,7 +84,7 @@ async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None
     result = WaitResult(exit_code=exited.exit_code)
     if again:
         wait.wake(engine, container_id, ("next-exit",), result)
-        restart.schedule(engine, container, exited)
+        restart_policy.schedule(engine, container, exited)
         return
     wait.wake(engine, container_id, ("next-exit", "not-running"), result)
     if container.host.auto_remove:

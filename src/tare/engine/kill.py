@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 
-from tare.engine import restart
+from tare.engine import restart_policy
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container
 from tare.errors import Conflict, Internal, KernelError
@@ -22,7 +22,7 @@ async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
     live = engine.live.get(container.id)
     if container.state.status == "restarting":
         engine.containers.save_state(container.id, stopped_by_user=True, status="exited")
-        restart.cancel(engine, container.id)
+        restart_policy.cancel(engine, container.id)
         return
     if live is None or not container.state.running:
         raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")

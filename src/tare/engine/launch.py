@@ -14,8 +14,10 @@ import shutil
 import signal
 from pathlib import Path
 
+import msgspec
+
 from tare import faults
-from tare.engine import etc_files, exits, mounts
+from tare.engine import etc_files, mounts
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
 from tare.engine.network_link import endpoint_request, endpoint_state
@@ -25,10 +27,11 @@ from tare.engine.records import Container
 from tare.errors import Conflict, InvalidArgument
 from tare.network.records import Endpoint
 from tare.runtime import messages
-from tare.runtime.cgroups import detect_hierarchies
+from tare.runtime.cgroups import Hierarchies, detect_hierarchies
 from tare.runtime.create import StartFailed
 from tare.runtime.monitor_client import MonitorLink
 from tare.runtime.plan import build_plan, encode_plan
+from tare.runtime.seccomp import compile_filter
 from tare.values.mount import OverlayRoot
 from tare.values.units import parse_bytes
 
@@ -77,14 +80,12 @@ async def launch(engine: Engine, container: Container) -> Container:
             container = engine.containers.save(_with_endpoint(container, endpoint))
         undo.pop_all()
     engine.live[container.id] = live = Live(link, started.pid, pidfd)
-    engine.spawn(exits.watch(engine, container.id, live), f"watch {container.id[:12]}")
+    engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")
     engine.events.container(container, "start")
     return container
 
 
 def _with_endpoint(container: Container, endpoint: Endpoint) -> Container:
-    import msgspec
-
     return msgspec.structs.replace(container, endpoint=endpoint_state(endpoint.record))
 
 
@@ -105,13 +106,16 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
     if container.host.auto_remove and isinstance(root, OverlayRoot):
         root = OverlayRoot(root.lower, root.upper, root.work, volatile=True)
     config = container.config
+    if security.seccomp is not None:
+        compile_filter(security.seccomp, str(engine.settings.data_root / "seccomp"))  # remembered; the plan asks for it
     plan = build_plan(
         spec,
+        container_id=container.id,
         rootfs=root,
+        hierarchies=hierarchies(),
         user=config.user,
         group_add=container.host.group_add or (),
-        reaper=engine.settings.init_by_default if container.host.init is None else container.host.init,
-        seccomp_cache=str(engine.settings.data_root / "seccomp"),
+        init=engine.settings.init_by_default if container.host.init is None else container.host.init,
     )
     log_config = (container.host.log_config and container.host.log_config.config) or {}
     streams = engine.pending_streams.pop(container.id, [])
@@ -176,6 +180,6 @@ def _thermal_paths() -> tuple[str, ...]:
 
 
 @functools.cache
-def cgroup_mode() -> str:
-    """v1, v2 or hybrid: what this machine mounts."""
-    return detect_hierarchies().mode
+def hierarchies() -> Hierarchies:
+    """The cgroup hierarchies of this machine."""
+    return detect_hierarchies()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 import msgspec
 
 from tare.engine.options import HostOptions
@@ -128,17 +126,15 @@ def _flag(option: str, value: str) -> bool:
     raise InvalidArgument(f"invalid --security-opt 2: {option!r}")
 
 
-_resolved: dict[tuple[bytes | None, tuple[str, ...]], LinuxSeccomp] = {}
+_resolved: dict[tuple[bytes | None, tuple[str, ...]], LinuxSeccomp | None] = {}
 
 
-def _seccomp(host: HostOptions, profile: bytes | None) -> LinuxSeccomp:
+def _seccomp(host: HostOptions, profile: bytes | None) -> LinuxSeccomp | None:
     names = effective_capabilities(host)
     key = (profile, names)
-    found = _resolved.get(key)
-    if found is None:
+    if key not in _resolved:
         if len(_resolved) > 64:
             _resolved.clear()
-        text = seccomp.default_profile_json() if profile is None else profile
-        found = seccomp.resolve_profile(text, frozenset(names), platform.machine(), platform.release())
-        _resolved[key] = found
-    return found
+        text = seccomp.default_profile() if profile is None else profile
+        _resolved[key] = seccomp.resolve_profile(text, frozenset(names))
+    return _resolved[key]

@@ -6,9 +6,9 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import kill, restart, wait
+from tare.engine import kill, restart_policy, wait
+from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
-from tare.engine.exits import clear_cgroup
 from tare.engine.records import Container, WaitResult
 from tare.errors import Conflict, NotFound, Unsupported
 
@@ -45,7 +45,7 @@ async def _kill(engine: Engine, container: Container) -> None:
     engine.containers.save_state(container.id, stopped_by_user=True)
     live = engine.live.get(container.id)
     if live is None:
-        restart.cancel(engine, container.id)
+        restart_policy.cancel(engine, container.id)
         return
     kill.deliver(engine, container, live, signal.SIGKILL)
     await live.handled.wait()
@@ -65,7 +65,7 @@ async def remove_stopped(engine: Engine, container_id: str) -> None:
 
 async def discard(engine: Engine, container: Container) -> None:
     """Takes away everything of a container; the caller holds its lock. Safe to repeat after a crash at any point."""
-    restart.cancel(engine, container.id)
+    restart_policy.cancel(engine, container.id)
     engine.containers.save_state(container.id, status="removing")
     faults.point("engine.remove.marked")
     await engine.network.release(container.id)

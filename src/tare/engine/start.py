@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.engine import launch, remove, restart
+from tare.engine import launch, remove, restart_policy
 from tare.engine.engine import Engine
 from tare.errors import Conflict, NotModified, TareError
 
@@ -23,7 +23,7 @@ async def start_container(engine: Engine, ref: str) -> None:
             raise NotModified(f"container {container.id} is already running")
         if status in ("removing", "dead"):
             raise Conflict("container is marked for removal and cannot be started")
-        restart.cancel(engine, container.id)
+        restart_policy.cancel(engine, container.id)
         engine.containers.save_state(container.id, restart_count=0)
         try:
             await launch.launch(engine, engine.containers.find(container.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal as signals
 
-from tare.engine import kill, restart
+from tare.engine import kill, restart_policy
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container
 from tare.errors import NotModified
@@ -36,7 +36,7 @@ async def stop_now(
     number = parse_signal(signal) if signal else container.stop_signal
     engine.containers.save_state(container.id, stopped_by_user=True)
     if container.state.status == "restarting":
-        restart.cancel(engine, container.id)
+        restart_policy.cancel(engine, container.id)
         engine.containers.save_state(container.id, status="exited")
         return
     live = engine.live.get(container.id)

@@ -147,6 +147,7 @@ class _StateFile(msgspec.Struct):
 def _read(directory: str, name: str) -> object | None:
     try:
         with open(f"{directory}/{name}", "rb") as file:
-            return msgspec.json.decode(file.read())
+            found: object = msgspec.json.decode(file.read())
+            return found
     except (OSError, msgspec.DecodeError):
         return None

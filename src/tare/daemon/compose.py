@@ -1,0 +1,176 @@
+"""The composition root: builds the rooms, joins them, listens, and takes everything down again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+from tare.api.serve import build_api, serve
+from tare.daemon.listeners import open_listeners
+from tare.daemon.notify import notify
+from tare.daemon.settings import DaemonSettings, parse_ulimits, split_pairs
+from tare.engine import exits, stop
+from tare.engine.engine import Engine, EngineSettings
+from tare.engine.restore import restore
+from tare.errors import KernelError
+from tare.images.images import Images
+from tare.network.records import NetworkSettings
+from tare.network.service import Network
+from tare.runtime.cgroups import open_cgroup
+from tare.runtime.launcher_client import Launcher
+from tare.storage.content import Content
+from tare.storage.database import Database
+from tare.storage.layers import Layers
+from tare.storage.snapshots import Snapshots
+from tare.values.ids import new_id
+from tare.values.units import parse_bytes
+
+log = logging.getLogger("tared")
+
+DEFAULT_DATA_ROOT = "/var/lib/tare"
+
+
+async def run_engine(settings: DaemonSettings, launcher_pid: int, connection: socket.socket) -> None:
+    """Runs the engine until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    launcher = Launcher(launcher_pid, connection)
+    launcher.start()
+    engine = build_engine(settings, launcher)
+    await engine.network.start()
+    await restore(engine)
+    listeners = open_listeners(settings)
+    handler = build_api(engine)
+    servers = [await serve(handler, [sock], context) for sock, context in listeners]
+    _write_pidfile(settings.pidfile)
+    notify("READY=1")
+    log.info("listening on %s", ", ".join(settings.hosts))
+    await stopping.wait()
+    notify("STOPPING=1")
+    log.info("shutting down")
+    for server in servers:
+        await server.close()
+    await _shut_down(engine, settings, launcher)
+
+
+def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
+    """All rooms of one engine, joined. Each owns one directory below the data root."""
+    data_root = Path(settings.data_root)
+    database = Database(data_root / "tare.db")
+    layers = Layers(data_root / "layers", database)
+    snapshots = Snapshots(data_root / "snapshots", layers, database)
+    images = Images(database, Content(data_root / "content"), layers)
+    network = Network(database, _network_settings(settings), launcher.make_netns)
+    return Engine(
+        settings=_engine_settings(settings),
+        database=database,
+        layers=layers,
+        snapshots=snapshots,
+        images=images,
+        network=network,
+        launcher=launcher,
+        watch=exits.watch,
+    )
+
+
+def _engine_settings(settings: DaemonSettings) -> EngineSettings:
+    data_root = Path(settings.data_root)
+    return EngineSettings(
+        data_root=data_root,
+        exec_root=Path(settings.exec_root),
+        engine_id=_engine_id(data_root),
+        cgroup_parent=settings.cgroup_parent or _own_name(settings, "/tare", "/tare-"),
+        labels=tuple(settings.labels),
+        debug=settings.debug or settings.log_level == "debug",
+        init_by_default=settings.init,
+        no_new_privileges=settings.no_new_privileges,
+        default_shm_size_bytes=parse_bytes(settings.default_shm_size),
+        default_ulimits=parse_ulimits(settings.default_ulimits),
+        default_log_driver=settings.log_driver,
+        default_log_options=split_pairs(settings.log_opts, "log option"),
+        dns=tuple(settings.dns),
+        dns_search=tuple(settings.dns_search),
+        dns_options=tuple(settings.dns_opts),
+    )
+
+
+def _network_settings(settings: DaemonSettings) -> NetworkSettings:
+    enabled = settings.bridge != "none"
+    return NetworkSettings(
+        enabled=enabled,
+        bridge_name=settings.bridge if enabled else "tare0",
+        subnet=settings.bip or None,
+        mtu=settings.mtu,
+        icc=settings.icc,
+        ip_masq=settings.ip_masq,
+        ip_forward=settings.ip_forward,
+        firewall=settings.iptables,
+        default_bind_address=settings.ip,
+        table="tare" if settings.bridge in ("tare0", "none") else "tare_" + re.sub(r"\W", "_", settings.bridge),
+    )
+
+
+def _own_name(settings: DaemonSettings, default: str, prefix: str) -> str:
+    """A name that engines with different data roots don't share."""
+    if settings.data_root == DEFAULT_DATA_ROOT:
+        return default
+    return prefix + hashlib.sha256(settings.data_root.encode()).hexdigest()[:12]
+
+
+def _engine_id(data_root: Path) -> str:
+    path = data_root / "engine-id"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        fresh = new_id()
+        aside = path.with_suffix(".new")
+        aside.write_text(fresh + "\n", encoding="ascii")
+        aside.rename(path)
+        return fresh
+
+
+def _write_pidfile(path: str) -> None:
+    with open(f"{path}.new", "w", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    os.rename(f"{path}.new", path)
+
+
+async def _shut_down(engine: Engine, settings: DaemonSettings, launcher: Launcher) -> None:
+    if not settings.live_restore:
+        await _stop_all(engine, settings.shutdown_timeout)
+    engine.shutting_down = True
+    for live in engine.live.values():
+        live.link.close()
+    idle = not engine.live
+    await engine.settle()
+    await engine.network.stop(remove=idle)
+    launcher.close()
+    engine.database.close()
+    if idle:
+        try:
+            open_cgroup(engine.settings.cgroup_parent).remove()
+        except (OSError, KernelError):
+            pass
+        shutil.rmtree(engine.settings.exec_root / "containers", ignore_errors=True)
+    for path in [settings.pidfile, *(host.removeprefix("unix://") for host in settings.hosts if "unix://" in host)]:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+async def _stop_all(engine: Engine, timeout_s: int) -> None:
+    running = [engine.containers.find(container_id) for container_id in list(engine.live)]
+    await asyncio.gather(
+        *(stop.stop_now(engine, container, signal=None, timeout_s=timeout_s) for container in running),
+        return_exceptions=True,
+    )

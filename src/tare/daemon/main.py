@@ -1,0 +1,81 @@
+"""`tared`: reads its options, takes the lock, forks the launcher, and runs the engine until it is told to stop.
+
+The launcher is forked before anything that starts a thread or a loop is even imported.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+
+import tare
+from tare.daemon.settings import DaemonSettings, load_settings, make_parser
+from tare.errors import Conflict, TareError
+from tare.runtime.launcher import fork_launcher
+
+_LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR", "fatal": "CRITICAL"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    options = vars(make_parser().parse_args(argv))
+    config_file, validate = options.pop("config_file"), options.pop("validate")
+    if options.pop("version"):
+        print(f"Tare version {tare.__version__}")
+        return 0
+    try:
+        settings = load_settings(options, config_file)
+        if validate:
+            print("configuration OK")
+            return 0
+        if os.geteuid() != 0:
+            raise Conflict("tared needs to be started as root")
+        return _run(settings)
+    except (TareError, OSError) as error:
+        print(f"tared: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(settings: DaemonSettings) -> int:
+    level = "DEBUG" if settings.debug else _LEVELS[settings.log_level]
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.umask(0o022)
+    _make_directories(settings)
+    lock_fds = [_lock(f"{directory}/tared.lock") for directory in (settings.data_root, settings.exec_root)]
+    launcher_pid, connection = fork_launcher()
+    import asyncio
+
+    from tare.daemon.compose import run_engine
+
+    try:
+        asyncio.run(run_engine(settings, launcher_pid, connection))
+    finally:
+        for fd in lock_fds:
+            os.close(fd)
+    return 0
+
+
+def _make_directories(settings: DaemonSettings) -> None:
+    """The data root is nobody's to look into: images hold setuid files of foreign making (CVE-2021-41091)."""
+    os.makedirs(settings.data_root, mode=0o710, exist_ok=True)
+    os.chmod(settings.data_root, 0o710)
+    os.makedirs(settings.exec_root, mode=0o711, exist_ok=True)
+    for directory in (f"{settings.data_root}/containers", f"{settings.exec_root}/containers"):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+
+
+def _lock(path: str) -> int:
+    """Holds a lock file for the life of this process. Raises Conflict if another tared holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise Conflict(f"another tared uses {os.path.dirname(path)}") from error
+    return fd
+
+
+if __name__ == "__main__":
+    sys.exit(main())

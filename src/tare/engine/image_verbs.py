@@ -1,0 +1,202 @@
+"""Images: import, list, inspect, history, tag, remove, prune: the images room's verbs, with events and uses."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+
+import msgspec
+
+from tare.engine.commit import image_reference
+from tare.engine.engine import Engine, in_thread
+from tare.engine.records import PruneReport
+from tare.errors import InvalidArgument
+from tare.images import history as image_history_verb
+from tare.images import import_image as image_import
+from tare.images import listing
+from tare.images import prune as image_prune
+from tare.images import remove as image_remove
+from tare.images import resolve as image_resolve
+from tare.images import tag as image_tag
+from tare.images.records import HistoryEntry, Image, Removed, Use
+from tare.values.filters import Filters
+from tare.values.reference import parse_reference
+
+READ_AHEAD = 16
+
+
+class ImageSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the image list. containers: how many use it. shared_bytes: None unless asked for."""
+
+    image: Image
+    containers: int
+    shared_bytes: int | None = None
+
+
+def resolve_image(engine: Engine, ref: str) -> Image:
+    """The image that a user means. Raises NotFound, InvalidArgument with Docker's texts."""
+    return image_resolve.resolve(engine.images, ref)
+
+
+class _BodyReader(io.RawIOBase):
+    """A request's body as a blocking stream for a worker thread: the loop puts chunks in, the thread takes them out."""
+
+    def __init__(self, body: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        self._body = aiter(body)
+        self._loop = loop
+        self._rest = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At least one byte, at most size; b"" at the end."""
+        while not self._rest and not self._ended:
+            self._rest = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+        if size < 0:
+            size = len(self._rest)
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    async def _next(self) -> bytes:
+        try:
+            return await anext(self._body)
+        except StopAsyncIteration:
+            self._ended = True
+            return b""
+
+
+async def import_image(
+    engine: Engine,
+    body: AsyncIterator[bytes],
+    *,
+    repository: str,
+    tag: str,
+    changes: tuple[str, ...],
+    message: str,
+    platform: str | None,
+) -> str:
+    """Makes an image of a tar (plain or compressed) of a root file system; returns its id.
+
+    Raises InvalidArgument for a wrong name, change or archive.
+    """
+    reference = image_reference(repository, tag)
+    wanted = image_import.parse_platform(platform or "")
+    reader = _BodyReader(body, asyncio.get_running_loop())
+    image = await in_thread(
+        image_import.import_image,
+        engine.images,
+        reader,
+        reference=reference,
+        changes=changes,
+        message=message or "Imported from -",
+        platform=wanted,
+    )
+    name = reference.familiar if reference else image.id
+    engine.events.publish("image", "import", image.id, {"name": name})
+    return image.id
+
+
+async def list_images(
+    engine: Engine, *, all: bool, filters: Filters, shared_size: bool, digests: bool
+) -> list[ImageSummary]:
+    """Images, newest first. Raises InvalidArgument for a wrong filter."""
+    found = await in_thread(listing.list_images, engine.images, filters, all_images=all)
+    used = Counter(container.image_id for container in engine.containers)
+    shared = await in_thread(_shared_bytes, engine) if shared_size else {}
+    return [
+        ImageSummary(
+            image=image,
+            containers=used[image.id],
+            shared_bytes=sum(shared.get(diff_id, 0) for diff_id in image.diff_ids) if shared_size else None,
+        )
+        for image in found
+    ]
+
+
+def _shared_bytes(engine: Engine) -> dict[str, int]:
+    """The size of each layer that more than one image has."""
+    count = Counter(diff_id for image in engine.images.all() for diff_id in set(image.diff_ids))
+    return {layer.diff_id: layer.size_bytes for layer in engine.layers.all() if count[layer.diff_id] > 1}
+
+
+async def inspect_image(engine: Engine, ref: str) -> Image:
+    """An image. Raises NotFound, InvalidArgument."""
+    return resolve_image(engine, ref)
+
+
+async def image_history(engine: Engine, ref: str) -> list[HistoryEntry]:
+    """How an image came to be, newest step first. Raises NotFound, InvalidArgument."""
+    image = resolve_image(engine, ref)
+    return await in_thread(image_history_verb.history, engine.images, image)
+
+
+async def tag_image(engine: Engine, ref: str, repository: str, tag: str) -> None:
+    """Gives an image one more name. Raises NotFound, InvalidArgument with Docker's texts."""
+    image = resolve_image(engine, ref)
+    if not repository:
+        raise InvalidArgument("invalid reference format")
+    reference = parse_reference(f"{repository}:{tag}" if tag else repository)
+    if reference.digest is not None:
+        raise InvalidArgument("refusing to create a tag with a digest reference")
+    reference = reference.with_default_tag()
+    await in_thread(image_tag.tag, engine.images, image, reference)
+    engine.events.publish("image", "tag", image.id, {"name": reference.familiar, **image.config.labels})
+
+
+def _uses(engine: Engine) -> Iterable[Use]:
+    return [
+        Use(container_id=container.id, image_id=container.image_id, running=container.state.running)
+        for container in engine.containers
+    ]
+
+
+async def remove_image(engine: Engine, ref: str, *, force: bool, noprune: bool) -> list[Removed]:
+    """Removes a name, or an image. Raises NotFound, InvalidArgument, Conflict with Docker's texts."""
+    uses = _uses(engine)
+    removed = await in_thread(
+        image_remove.remove, engine.images, ref, force=force, noprune=noprune, in_use=lambda: uses
+    )
+    _publish_removed(engine, removed)
+    _sweep(engine)
+    return removed
+
+
+def _publish_removed(engine: Engine, removed: Iterable[Removed]) -> None:
+    for line in removed:
+        if line.kind == "untagged":
+            engine.events.publish("image", "untag", line.image_id, {"name": line.value})
+        elif not line.layer:
+            engine.events.publish("image", "delete", line.image_id, {"name": line.image_id})
+
+
+def _sweep(engine: Engine) -> None:
+    """Frees the space of removed layers, in its own time."""
+    engine.spawn(in_thread(engine.layers.empty_trash), "empty the trash of layers")
+
+
+async def prune_images(engine: Engine, filters: Filters) -> tuple[list[Removed], int]:
+    """Removes images that nothing needs: what was removed, and the bytes that this freed. Raises InvalidArgument."""
+    uses = _uses(engine)
+    pruned = await in_thread(image_prune.prune, engine.images, filters, in_use=lambda: uses)
+    _publish_removed(engine, pruned.removed)
+    engine.events.publish("image", "prune", "", {"reclaimed": str(pruned.reclaimed_bytes)})
+    _sweep(engine)
+    return list(pruned.removed), pruned.reclaimed_bytes
+
+
+__all__ = [
+    "ImageSummary",
+    "PruneReport",
+    "image_history",
+    "import_image",
+    "inspect_image",
+    "list_images",
+    "prune_images",
+    "remove_image",
+    "resolve_image",
+    "tag_image",
+]

@@ -1,0 +1,138 @@
+"""The container list, and its filters."""
+
+from __future__ import annotations
+
+from tare.engine.engine import Engine, in_thread
+from tare.engine.image_verbs import resolve_image
+from tare.engine.network_link import parse_port
+from tare.engine.records import Container, ContainerSummary
+from tare.errors import InvalidArgument, NotFound, TareError
+from tare.values.filters import Filters, check_filters, flag, match_labels
+
+ACCEPTED_FILTERS = frozenset(
+    "ancestor before exited expose health id is-task isolation label name network publish since status volume".split()
+)
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+
+
+async def list_containers(
+    engine: Engine, *, all: bool, limit: int | None, size: bool, filters: Filters
+) -> list[ContainerSummary]:
+    """Containers, newest first. all: also those that don't run; limit: at most so many (which implies all).
+
+    Raises InvalidArgument for a wrong filter, with Docker's texts.
+    """
+    check_filters(filters, ACCEPTED_FILTERS)
+    for status in filters.get("status", ()):
+        if status not in STATUSES:
+            raise InvalidArgument(f"invalid filter 'status={status}'")
+    everything = all or bool(limit) or any(name in filters for name in ("status", "exited", "before", "since"))
+    chooser = _Chooser(engine, filters)
+    found = []
+    for container in sorted(engine.containers, key=lambda container: container.created_ns, reverse=True):
+        if (everything or container.state.running) and chooser.accepts(container):
+            found.append(container)
+            if limit and len(found) >= limit:
+                break
+    return [await _summary(engine, container, size) for container in found]
+
+
+async def _summary(engine: Engine, container: Container, size: bool) -> ContainerSummary:
+    size_rw = size_root = None
+    if size:
+        size_rw, size_root = await in_thread(engine.snapshots.sizes, container.id)
+    return ContainerSummary(
+        container=container, image_name=_image_name(engine, container), size_rw_bytes=size_rw, size_root_bytes=size_root
+    )
+
+
+def _image_name(engine: Engine, container: Container) -> str:
+    """What the user called the image, or its id if that name means another image now."""
+    try:
+        if resolve_image(engine, container.config.image).id == container.image_id:
+            return container.config.image
+    except TareError:
+        pass
+    return container.image_id
+
+
+class _Chooser:
+    """The filters of one list call."""
+
+    def __init__(self, engine: Engine, filters: Filters) -> None:
+        self._filters = filters
+        self._health = filters.get("health", ())
+        self._before = self._instant(engine, "before")
+        self._since = self._instant(engine, "since")
+        self._exited = self._codes()
+        self._ancestors = self._images(engine)
+        self._ports = {name: {parse_port(port) for port in filters.get(name, ())} for name in ("publish", "expose")}
+        flag(filters, "is-task", False)
+
+    def _instant(self, engine: Engine, name: str) -> int | None:
+        refs = self._filters.get(name, ())
+        return engine.containers.find(refs[-1]).created_ns if refs else None
+
+    def _codes(self) -> set[int]:
+        try:
+            return {int(code) for code in self._filters.get("exited", ())}
+        except ValueError as error:
+            raise InvalidArgument(f"invalid filter 'exited={self._filters['exited'][0]}'") from error
+
+    def _images(self, engine: Engine) -> set[str] | None:
+        if "ancestor" not in self._filters:
+            return None
+        found = set()
+        for name in self._filters["ancestor"]:
+            try:
+                found.add(resolve_image(engine, name).id)
+            except (NotFound, InvalidArgument):
+                pass
+        return found
+
+    def accepts(self, container: Container) -> bool:
+        """Whether a container passes all filters."""
+        filters, state = self._filters, container.state
+        return (
+            (self._before is None or container.created_ns < self._before)
+            and (self._since is None or container.created_ns > self._since)
+            and ("status" not in filters or state.status in filters["status"])
+            and (not self._exited or (state.status == "exited" and state.exit_code in self._exited))
+            and (self._ancestors is None or container.image_id in self._ancestors)
+            and ("id" not in filters or any(container.id.startswith(wanted) for wanted in filters["id"]))
+            and ("name" not in filters or any(_name_matches(container.name, wanted) for wanted in filters["name"]))
+            and match_labels(filters, container.config.labels or {})
+            and ("network" not in filters or self._in_network(container))
+            and ("volume" not in filters or self._has_mount(container))
+            and ("is-task" not in filters or not flag(filters, "is-task", False))
+            and ("health" not in filters or "none" in self._health)
+            and self._has_port(container)
+        )
+
+    def _in_network(self, container: Container) -> bool:
+        endpoint = container.endpoint
+        return endpoint is not None and any(
+            wanted in (endpoint.network, endpoint.network_id) for wanted in self._filters["network"]
+        )
+
+    def _has_mount(self, container: Container) -> bool:
+        wanted = self._filters["volume"]
+        return any(mount.source in wanted or mount.destination in wanted for mount in container.mounts)
+
+    def _has_port(self, container: Container) -> bool:
+        published = {parse_port(port) for port in container.host.port_bindings or {}}
+        exposed = published | {parse_port(port) for port in container.config.exposed_ports or {}}
+        return (not self._ports["publish"] or bool(self._ports["publish"] & published)) and (
+            not self._ports["expose"] or bool(self._ports["expose"] & exposed)
+        )
+
+
+def _name_matches(name: str, wanted: str) -> bool:
+    """Docker takes the filter for a regular expression that matches anywhere in `/name`."""
+    import re
+
+    try:
+        pattern = re.compile(wanted)
+    except re.error as error:
+        raise InvalidArgument(f"invalid filter 'name={wanted}'") from error
+    return pattern.search(f"/{name}") is not None or pattern.search(name) is not None
