@@ -12,6 +12,8 @@ import signal
 import socket
 from pathlib import Path
 
+
+
 from tare.api.serve import build_api, serve
 from tare.daemon.listeners import open_listeners
 from tare.daemon.notify import notify

@@ -48,6 +48,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         run_dir = engine.run_dir(container.id)
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir(mode=0o700)
+        (run_dir / "rootfs").mkdir(mode=0o700)
         undo.callback(shutil.rmtree, run_dir, ignore_errors=True)
         faults.point("engine.start.directory")
         endpoint = None
@@ -158,6 +159,7 @@ def surroundings(engine: Engine, container: Container, cgroup: str) -> Surroundi
                 shm_path = f"/proc/{pid}/root/dev/shm"
     return Surroundings(
         cgroup_path=cgroup,
+        root_path=str(engine.run_dir(container.id) / "rootfs"),
         joined=joined,
         thermal_paths=_thermal_paths(),
         time_namespace=os.path.exists("/proc/self/ns/time"),

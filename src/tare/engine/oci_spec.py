@@ -48,10 +48,12 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What the spec needs beyond the record.
 
     joined: namespaces of other containers, by OCI type, as paths. thermal_paths: the throttle directories of this
-    machine's CPUs. cgroup_path: where the cgroup is. time_namespace: whether the kernel has them.
+    machine's CPUs. cgroup_path: where the cgroup is. root_path: an empty directory that the root is
+    mounted on, in the container's own mount namespace. time_namespace: whether the kernel has them.
     """
 
     cgroup_path: str
+    root_path: str
     joined: dict[str, str] = {}
     thermal_paths: tuple[str, ...] = ()
     time_namespace: bool = True
@@ -64,7 +66,7 @@ def build_spec(settings: EngineSettings, container: Container, around: Surroundi
     host = container.host
     return Spec(
         oci_version=OCI_VERSION,
-        root=Root(path="rootfs", readonly=host.readonly_rootfs),
+        root=Root(path=around.root_path, readonly=host.readonly_rootfs),
         process=_process(settings, container, security),
         hostname="" if host.uts_mode == "host" else container.config.hostname,
         domainname="" if host.uts_mode == "host" else container.config.domainname,
