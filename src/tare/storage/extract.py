@@ -17,9 +17,9 @@ from tare.storage.decompress import Readable, plain_chunks
 from tare.storage.hashing import ThreadedDigest
 from tare.storage.limits import Limits
 from tare.storage.recipe import RecipeWriter
-from tare.storage.tar_format import Entry
+from tare.storage.tar_format import Entry, shown
 from tare.storage.tar_reader import TarReader
-from tare.storage.tree_writer import Escape, Metadata, TreeWriter, clean_path, shown
+from tare.storage.tree_writer import Escape, Metadata, TreeWriter, clean_path
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"

@@ -6,6 +6,7 @@ Must never trust a number or length it reads: what doesn't parse is `archive/tar
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 import msgspec
 
@@ -52,6 +53,13 @@ class Entry(msgspec.Struct):
     extents: list[tuple[int, int]] | None = None
 
 
+def shown(name: bytes) -> str:
+    """A name for an error text, cut where it is absurdly long."""
+    text = name[:256].decode("utf-8", "backslashreplace")
+    return text + "…" if len(name) > 256 else text
+
+
+@lru_cache(4096)  # owners, modes and devices repeat from entry to entry
 def parse_number(field: bytes) -> int:
     """An octal field, or base-256 when its first bit is set (GNU)."""
     if field and field[0] & 0x80:

@@ -130,7 +130,7 @@ class TarReader:
             self._unread -= len(piece)
             yield piece
         if left:
-            raise Truncated(_shown(self.entry.name))
+            raise Truncated(fmt.shown(self.entry.name))
 
     def finish(self) -> None:
         """Reads what follows the end of the archive (padding) to the end of the stream."""
@@ -142,15 +142,15 @@ class TarReader:
         while self._unread:
             part = self._source.take(min(self._unread, 1 << 16))
             if not part:
-                raise Truncated(_shown(self.entry.name) if self.entry else "")
+                raise Truncated(fmt.shown(self.entry.name) if self.entry else "")
             self._unread -= len(part)
             self._on_raw(part)
         if self._padding:
             padding = self._source.take(self._padding)
             if padding:
                 self._on_raw(padding)
-            if len(padding) != self._padding:
-                raise Truncated(_shown(self.entry.name) if self.entry else "")
+            if padding and len(padding) != self._padding:  # some writers leave the last padding out altogether
+                raise Truncated(fmt.shown(self.entry.name) if self.entry else "")
             self._padding = 0
 
     def _header(self) -> bytes | None:
@@ -259,7 +259,7 @@ class TarReader:
                 raise InvalidHeader("malformed sparse map")
             block = self._block()
             if block is None:
-                raise Truncated(_shown(entry.name))
+                raise Truncated(fmt.shown(entry.name))
             text += block
             lines += block.count(b"\n")
             if wanted is None and lines:
@@ -284,7 +284,7 @@ class TarReader:
                 break
             block = self._block()
             if block is None:
-                raise Truncated(_shown(entry.name))
+                raise Truncated(fmt.shown(entry.name))
             table, count, extended = block[:504], 21, block[504]
             if len(numbers) > self._limits.header_bytes:
                 raise InvalidHeader("sparse map is too long")
@@ -294,7 +294,3 @@ class TarReader:
 
 def _ignore(_: bytes) -> None:
     pass
-
-
-def _shown(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")

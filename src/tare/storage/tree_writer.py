@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from tare import errors
 from tare.storage.limits import Limits
+from tare.storage.tar_format import shown
 
 OPAQUE_XATTR = b"trusted.overlay.opaque"
 # Attributes that steer overlayfs itself; only the engine may set them (overlayfs.rst in the kernel's documentation).
@@ -29,10 +30,6 @@ class Escape(errors.InvalidArgument):
     """A name or link that leads out of the tree."""
 
 
-def shown(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
-
-
 def clean_path(name: bytes, path_bytes: int = 4095) -> bytes:
     """`name` relative to the root without `.`, `//` and `..`; b"" is the root. One that climbs out is refused."""
     parts: list[bytes] = []
@@ -45,7 +42,7 @@ def clean_path(name: bytes, path_bytes: int = 4095) -> bytes:
             parts.append(part)
     path = b"/".join(parts)
     if len(path) > path_bytes:
-        raise errors.InvalidArgument(f'"{shown(path[:200])}…": file name too long')
+        raise errors.InvalidArgument(f'"{shown(path)}": file name too long')
     if b"\0" in path:
         raise errors.InvalidArgument(f'"{shown(path)}": name holds a NUL byte')
     return path
@@ -173,12 +170,13 @@ class TreeWriter:
     def create_file(self, path: bytes) -> int:
         """A new empty file, open for writing; the caller closes it after `set_file`."""
         parent, last = self.parent_fd(path)
-        self.files += 1
         try:
-            return os.open(last, _FILE_FLAGS, 0o600, dir_fd=parent)
+            descriptor = os.open(last, _FILE_FLAGS, 0o600, dir_fd=parent)
         except FileExistsError:
             self._displace(parent, last, path)
-            return os.open(last, _FILE_FLAGS, 0o600, dir_fd=parent)
+            descriptor = os.open(last, _FILE_FLAGS, 0o600, dir_fd=parent)
+        self.files += 1
+        return descriptor
 
     def set_file(self, descriptor: int, meta: Metadata) -> None:
         self._set_metadata(descriptor, meta)
