@@ -14,6 +14,9 @@ from pathlib import Path
 
 
 
+
+
+
 from tare.api.serve import build_api, serve
 from tare.daemon.listeners import open_listeners
 from tare.daemon.notify import notify

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 
 from tare.engine import logs
@@ -38,6 +39,7 @@ async def attach_container(engine: Engine, ref: str, options: AttachOptions) -> 
     live = engine.live.get(container.id)
     if live is None:
         engine.pending_streams.setdefault(container.id, []).append((wish, theirs))
+        session.on_close = lambda: _forget(engine, container.id, theirs)
     else:
         try:
             live.link.attach(wish, theirs)
@@ -46,6 +48,15 @@ async def attach_container(engine: Engine, ref: str, options: AttachOptions) -> 
         theirs.close()
     engine.events.container(container, "attach")
     return session
+
+
+def _forget(engine: Engine, container_id: str, stream: socket.socket) -> None:
+    """The client left before the container was started."""
+    waiting = engine.pending_streams.get(container_id, [])
+    kept = [entry for entry in waiting if entry[1] is not stream]
+    if len(kept) < len(waiting):
+        stream.close()
+        engine.pending_streams[container_id] = kept
 
 
 async def _history(engine: Engine, container: Container, options: AttachOptions) -> AsyncIterator[bytes]:

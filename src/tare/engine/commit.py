@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 
+import msgspec
+
 from tare.engine.engine import Engine, in_thread
 from tare.engine.options import CommitOptions, ContainerConfig
 from tare.engine.records import Container
 from tare.errors import Conflict, KernelError
 from tare.images import commit as image_commit
+from tare.images.records import Image
 from tare.oci.image_spec import Healthcheck, ImageConfig
 from tare.runtime.cgroups import open_cgroup
 from tare.values.reference import Reference, parse_reference
@@ -31,19 +34,24 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
         created_by=shlex.join((container.path, *container.args)),
         reference=reference,
     )
+    committing = _commit(engine, container, wanted, pause=options.pause)
+    image = await engine.uninterrupted(committing, f"commit {container.id[:12]}")
+    name = reference.with_default_tag().familiar if reference else ""
+    engine.events.container(container, "commit", comment=options.comment, imageID=image.id, imageRef=name)
+    return image.id
+
+
+async def _commit(engine: Engine, container: Container, wanted: image_commit.CommitOptions, *, pause: bool) -> Image:
     async with engine.lock(container.id):
-        paused = _pause(engine, container) if options.pause else False
+        paused = _pause(engine, container) if pause else False
         try:
             parent = engine.images.find(container.image_id)
-            image = await in_thread(
+            return await in_thread(
                 image_commit.commit_snapshot, engine.images, engine.snapshots, container.id, parent, wanted
             )
         finally:
             if paused:
                 _thaw(engine, container)
-    name = reference.with_default_tag().familiar if reference else ""
-    engine.events.container(container, "commit", comment=options.comment, imageID=image.id, imageRef=name)
-    return image.id
 
 
 def _pause(engine: Engine, container: Container) -> bool:
@@ -76,8 +84,6 @@ def _overridden(config: ContainerConfig, request: ContainerConfig | None) -> Con
     """The container's settings, with those that the request gives in their place (as Docker's merge does)."""
     if request is None:
         return config
-    import msgspec
-
     given = {
         name: value
         for name in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 
@@ -51,7 +50,7 @@ async def create_container(
     config = merge_image_config(config, image)
     host = _with_defaults(engine, host)
     container = _record(engine, name, config, host, image)
-    await _store(engine, container)
+    _store(engine, container)
     engine.events.container(container, "create")
     return Created(id=container.id, warnings=tuple(warnings))
 
@@ -85,7 +84,7 @@ def _record(engine: Engine, name: str | None, config: ContainerConfig, host: Hos
     )
 
 
-async def _store(engine: Engine, container: Container) -> None:
+def _store(engine: Engine, container: Container) -> None:
     """Writes the container down; if that fails half-way, nothing of it stays."""
     with contextlib.ExitStack() as undo:
         directory = engine.container_dir(container.id)
@@ -98,7 +97,6 @@ async def _store(engine: Engine, container: Container) -> None:
         engine.containers.add(container)
         faults.point("engine.create.stored")
         undo.pop_all()
-    await asyncio.sleep(0)
 
 
 def merge_image_config(config: ContainerConfig, image: Image) -> ContainerConfig:

@@ -131,12 +131,27 @@ class Engine:
         """The path of a container's cgroup in each hierarchy."""
         return f"{(parent or self.settings.cgroup_parent).rstrip('/')}/{container_id}"
 
+    def drop_pending_streams(self, container_id: str) -> None:
+        """Closes the streams that wait for a start that won't come."""
+        for _, stream in self.pending_streams.pop(container_id, []):
+            stream.close()
+
     def spawn(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
         """Runs work beside the caller; its failure is logged."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
+
+    async def uninterrupted(self, work: Coroutine[Any, Any, R], name: str) -> R:
+        """Runs work to its end though the caller may be cancelled meanwhile, since its client hung up.
+
+        For what takes a container from one state to the next: that must not stop half-way.
+        """
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -97,7 +97,8 @@ async def start_exec(
         streams.append((StreamWish(options.attach_stdin, options.attach_stdout, options.attach_stderr), theirs))
     live.record = msgspec.structs.replace(record, running=True)
     try:
-        await _launch(engine, container, live, options, streams)
+        launching = _launch(engine, container, live, options, streams)
+        await engine.uninterrupted(launching, f"exec {exec_id[:12]}")
     except BaseException:
         if session is not None:
             await session.close()

@@ -8,7 +8,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import remove, restart_policy, wait
+from tare.engine import network_link, remove, restart_policy, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container, WaitResult
@@ -31,18 +31,20 @@ async def watch(engine: Engine, container_id: str, live: Live) -> None:
         await handle_exit(engine, container_id, exited)
     finally:
         live.link.close()
-        os.close(live.pidfd)
-        live.pidfd = -1
+        if live.pidfd >= 0:
+            os.close(live.pidfd)
+            live.pidfd = -1
         live.handled.set()
 
 
 async def _end_orphan(engine: Engine, container_id: str, live: Live) -> Exited:
     """Its monitor was killed, so nobody reads its output or will learn its exit code: the container ends, too."""
-    try:
-        signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
-    except OSError:
-        pass
-    await _wait_pidfd(live.pidfd)
+    if live.pidfd >= 0:
+        try:
+            signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        await _wait_pidfd(live.pidfd)
     clear_cgroup(engine, container_id)
     return Exited(KILLED, False, now_ns())
 
@@ -76,6 +78,8 @@ async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None
         oom_killed=exited.oom_killed,
         finished_ns=exited.finished_ns,
     )
+    network_link.publish(engine.events, container, "disconnect")
+    container = engine.containers.save(network_link.disconnected(container))
     faults.point("engine.exit.stored")
     shutil.rmtree(engine.run_dir(container_id), ignore_errors=True)
     if exited.oom_killed:

@@ -17,10 +17,9 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.engine import etc_files, mounts
+from tare.engine import etc_files, mounts, network_link
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
-from tare.engine.network_link import endpoint_request, endpoint_state
 from tare.engine.oci_security import parse_security
 from tare.engine.oci_spec import Surroundings, build_spec
 from tare.engine.records import Container
@@ -53,7 +52,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         faults.point("engine.start.directory")
         endpoint = None
         if network_kind(container.host.network_mode) != "container":
-            endpoint = await engine.network.attach(container.id, endpoint_request(container))
+            endpoint = await engine.network.attach(container.id, network_link.endpoint_request(container))
             undo.push_async_callback(engine.network.release, container.id)
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
@@ -80,6 +79,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         if endpoint is not None:
             container = engine.containers.save(_with_endpoint(container, endpoint))
         undo.pop_all()
+    network_link.publish(engine.events, container, "connect")
     engine.live[container.id] = live = Live(link, started.pid, pidfd)
     engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")
     engine.events.container(container, "start")
@@ -87,7 +87,7 @@ async def launch(engine: Engine, container: Container) -> Container:
 
 
 def _with_endpoint(container: Container, endpoint: Endpoint) -> Container:
-    return msgspec.structs.replace(container, endpoint=endpoint_state(endpoint.record))
+    return msgspec.structs.replace(container, endpoint=network_link.endpoint_state(endpoint.record))
 
 
 async def _wait_started(engine: Engine, container: Container, link: MonitorLink) -> messages.Started:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tare.engine.check import network_kind
+from tare.engine.events import Events
 from tare.engine.options import PortBinding
 from tare.engine.records import Container, EndpointState, PublishedPort
 from tare.errors import InvalidArgument
@@ -77,3 +80,21 @@ def endpoint_state(record: EndpointRecord) -> EndpointState:
             for binding in record.ports
         ),
     )
+
+
+def disconnected(container: Container) -> Container:
+    """The container's record once it has left its network: the network's name stays, the addresses go."""
+    endpoint = container.endpoint
+    if endpoint is None:
+        return container
+    left = EndpointState(network=endpoint.network, network_id=endpoint.network_id, aliases=endpoint.aliases)
+    return msgspec.structs.replace(container, endpoint=left)
+
+
+def publish(events: Events, container: Container, action: str) -> None:
+    """Tells that a container joined or left its network."""
+    endpoint = container.endpoint
+    if endpoint is not None and endpoint.network_id:
+        kind = "bridge" if endpoint.network == "bridge" else {"none": "null"}.get(endpoint.network, endpoint.network)
+        attributes = {"container": container.id, "name": endpoint.network, "type": kind}
+        events.publish("network", action, endpoint.network_id, attributes)

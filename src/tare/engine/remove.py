@@ -53,6 +53,10 @@ async def _kill(engine: Engine, container: Container) -> None:
 
 async def remove_stopped(engine: Engine, container_id: str) -> None:
     """Removes a container that doesn't run. Raises NotFound if it is gone meanwhile, Conflict if it was started."""
+    await engine.uninterrupted(_remove_stopped(engine, container_id), f"remove {container_id[:12]}")
+
+
+async def _remove_stopped(engine: Engine, container_id: str) -> None:
     async with engine.lock(container_id):
         container = engine.containers.get(container_id)
         if container is None:
@@ -69,8 +73,7 @@ async def discard(engine: Engine, container: Container) -> None:
     engine.containers.save_state(container.id, status="removing")
     faults.point("engine.remove.marked")
     await engine.network.release(container.id)
-    for _, stream in engine.pending_streams.pop(container.id, []):
-        stream.close()
+    engine.drop_pending_streams(container.id)
     clear_cgroup(engine, container.id)
     engine.snapshots.remove(container.id)
     faults.point("engine.remove.snapshot")

@@ -10,11 +10,16 @@ from tare.errors import Conflict
 async def restart_container(engine: Engine, ref: str, *, signal: str | None, timeout_s: int | None) -> None:
     """Stops a container if it runs, and starts it. Raises as stop and start do."""
     container = engine.containers.find(ref)
+    await engine.uninterrupted(_restart(engine, container.id, signal, timeout_s), f"restart {container.id[:12]}")
+
+
+async def _restart(engine: Engine, container_id: str, signal: str | None, timeout_s: int | None) -> None:
+    container = engine.containers.find(container_id)
     async with engine.lock(container.id):
         container = engine.containers.find(container.id)
         if container.state.status in ("removing", "dead"):
             raise Conflict(f"container {container.id} is marked for removal and cannot be restarted")
         if container.state.running:
-            await stop.stop_now(engine, container, signal=signal, timeout_s=timeout_s, remove=False)
+            await stop.stop_now(engine, container, signal=signal, timeout_s=timeout_s)
         container = await launch.launch(engine, engine.containers.find(container.id))
         engine.events.container(container, "restart")

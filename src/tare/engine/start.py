@@ -14,6 +14,11 @@ async def start_container(engine: Engine, ref: str) -> None:
     run), with Docker's texts.
     """
     container = engine.containers.find(ref)
+    await engine.uninterrupted(_start(engine, container.id), f"start {container.id[:12]}")
+
+
+async def _start(engine: Engine, container_id: str) -> None:
+    container = engine.containers.find(container_id)
     async with engine.lock(container.id):
         container = engine.containers.find(container.id)
         status = container.state.status
@@ -29,6 +34,7 @@ async def start_container(engine: Engine, ref: str) -> None:
             await launch.launch(engine, engine.containers.find(container.id))
             return
         except TareError:
+            engine.drop_pending_streams(container.id)
             if not container.host.auto_remove:
                 raise
             await remove.discard(engine, engine.containers.find(container.id))

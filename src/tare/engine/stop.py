@@ -25,14 +25,13 @@ async def stop_container(engine: Engine, ref: str, *, signal: str | None, timeou
         parse_signal(signal)
     if not container.state.running:
         raise NotModified(f"container {container.id} is not running")
-    await stop_now(engine, container, signal=signal, timeout_s=timeout_s)
+    stopping = stop_now(engine, container, signal=signal, timeout_s=timeout_s)
+    await engine.uninterrupted(stopping, f"stop {container.id[:12]}")
     engine.events.container(engine.containers.get(container.id) or container, "stop")
 
 
-async def stop_now(
-    engine: Engine, container: Container, *, signal: str | None, timeout_s: int | None, remove: bool = True
-) -> None:
-    """Stops a running container whatever locks are held. remove=False: keep it though it is `--rm`."""
+async def stop_now(engine: Engine, container: Container, *, signal: str | None, timeout_s: int | None) -> None:
+    """Stops a running container whatever locks are held."""
     number = parse_signal(signal) if signal else container.stop_signal
     engine.containers.save_state(container.id, stopped_by_user=True)
     if container.state.status == "restarting":

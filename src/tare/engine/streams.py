@@ -70,6 +70,7 @@ class AttachSession:
         history: AsyncIterator[bytes] | None = None,
         on_detach: Callable[[], None] | None = None,
     ) -> None:
+        self.on_close: Callable[[], None] | None = None
         self.tty = tty
         self.detached = False
         self._reader = reader
@@ -122,6 +123,9 @@ class AttachSession:
         """The client is gone. May be called more than once."""
         self._input_open = False
         self._writer.close()
+        if self.on_close is not None:
+            self.on_close()
+            self.on_close = None
 
     def _detach(self) -> None:
         self.detached = True
