@@ -27,7 +27,7 @@ DOORS = {
     "runtime": FLOOR | {"kernel", "oci"},
     "storage": FLOOR | {"kernel", "oci"},
     "images": FLOOR | {"kernel", "oci", "storage"},
-    "network": FLOOR | {"kernel", "oci"},
+    "network": FLOOR | {"kernel", "oci", "storage"},
     "engine": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network"},
     "api": FLOOR | {"engine"},
     "daemon": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "engine", "api"},

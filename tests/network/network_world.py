@@ -128,6 +128,8 @@ class Engine:
         network._route.close()
         assert network._table is not None
         network._table.close()
+        assert network._watch is not None
+        network._watch._news.close()
         self.db.close()
 
     async def attach(self, *ports: PortRequest, name: str = "box") -> Endpoint:

@@ -34,7 +34,8 @@ NLMSG_DONE = 3
 NLA_F_NESTED = 0x8000
 _NLA_TYPE_MASK = 0x3FFF
 
-_SOL_NETLINK = 270
+SOL_NETLINK = 270
+NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NLMSGERR_ATTR_MSG = 1
@@ -142,7 +143,7 @@ class NetlinkSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _RECEIVE_TIMEOUT)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
             try:
-                self._socket.setsockopt(_SOL_NETLINK, option, 1)
+                self._socket.setsockopt(SOL_NETLINK, option, 1)
             except OSError:
                 pass  # kernels before 4.12: error texts are then only the errno's
 

@@ -6,23 +6,27 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections.abc import Callable
 
 from tare.kernel.netlink import (
     NETLINK_NETFILTER,
     NetlinkSocket,
     Request,
     attribute,
-    be32,
     nested,
     parse_attributes,
+    u8,
+    u32,
 )
 
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
 _GET, _DELETE = 1, 2
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_FILTER, _CTA_ID = 1, 2, 25, 12
-_CTA_TUPLE_IP, _CTA_IP_V4_SRC = 1, 1
-_CTA_FILTER_REPLY_FLAGS = 2
-_FILTER_IP_SRC = 1 << 0
+_CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
+_CTA_IP_V4_SRC, _CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 1, 1, 3
+_CTA_FILTER_ORIG_FLAGS, _CTA_FILTER_REPLY_FLAGS = 1, 2
+# Which parts of a tuple the filter compares: not in the headers; net/netfilter/nf_conntrack_netlink.c numbers them.
+_IP_SRC, _PROTO_NUM, _PROTO_DST_PORT = 1 << 0, 1 << 3, 1 << 5
 _NFGENMSG = struct.Struct(">BBH")
 
 
@@ -35,18 +39,44 @@ class ConntrackSocket(NetlinkSocket):
     def forget_replies_from(self, address: str) -> int:
         """Deletes the connections that `address` answers (those translated to it, too); returns how many there were."""
         wanted = ipaddress.IPv4Address(address).packed
-        head = _NFGENMSG.pack(socket.AF_INET, 0, 0)
         source = nested(_CTA_TUPLE_REPLY, nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, wanted)))
-        flags = nested(_CTA_FILTER, be32(1, 0), be32(_CTA_FILTER_REPLY_FLAGS, _FILTER_IP_SRC))
-        found = self.dump(Request(_SUBSYSTEM | _GET, 0, head + source + flags, "IPCTNL_MSG_CT_GET", address))
-        deletions = []
+        flags = nested(_CTA_FILTER, u32(_CTA_FILTER_ORIG_FLAGS, 0), u32(_CTA_FILTER_REPLY_FLAGS, _IP_SRC))
+        return self._forget(source + flags, address, lambda parts: _reply_source(parts) == wanted)
+
+    def forget_datagrams_to(self, port: int) -> int:
+        """Deletes the UDP flows that were sent to `port`, whatever address."""
+        wanted = port.to_bytes(2, "big")
+        protocol = u8(_CTA_PROTO_NUM, socket.IPPROTO_UDP) + attribute(_CTA_PROTO_DST_PORT, wanted)
+        target = nested(_CTA_TUPLE_ORIG, nested(_CTA_TUPLE_PROTO, protocol))
+        flags = nested(
+            _CTA_FILTER,
+            u32(_CTA_FILTER_ORIG_FLAGS, _PROTO_NUM | _PROTO_DST_PORT),
+            u32(_CTA_FILTER_REPLY_FLAGS, 0),
+        )
+        return self._forget(target + flags, f"udp port {port}", lambda parts: _is_datagram_to(parts, wanted))
+
+    def _forget(self, wanted: bytes, about: str, matches: Callable[[dict[int, bytes]], bool]) -> int:
+        """The kernel filters from 5.8 on; before, it lists everything: so each answer is looked at."""
+        head = _NFGENMSG.pack(socket.AF_INET, 0, 0)
+        found = self.dump(Request(_SUBSYSTEM | _GET, 0, head + wanted, "IPCTNL_MSG_CT_GET", about))
+        count = 0
         for reply in found:
             parts = parse_attributes(reply.body, _NFGENMSG.size)
-            answers = parse_attributes(parse_attributes(parts.get(_CTA_TUPLE_REPLY, b"")).get(_CTA_TUPLE_IP, b""))
-            if answers.get(_CTA_IP_V4_SRC) != wanted:
-                continue  # the filter is the kernel's from 5.8 on; before, it lists everything
-            body = head + nested(_CTA_TUPLE_ORIG, parts[_CTA_TUPLE_ORIG]) + attribute(_CTA_ID, parts[_CTA_ID])
-            deletions.append(Request(_SUBSYSTEM | _DELETE, 0, body, "IPCTNL_MSG_CT_DELETE", address, (errno.ENOENT,)))
-        for deletion in deletions:
-            self.execute((deletion,))
-        return len(deletions)
+            if matches(parts):
+                body = head + nested(_CTA_TUPLE_ORIG, parts[_CTA_TUPLE_ORIG]) + attribute(_CTA_ID, parts[_CTA_ID])
+                deletion = Request(_SUBSYSTEM | _DELETE, 0, body, "IPCTNL_MSG_CT_DELETE", about, (errno.ENOENT,))
+                self.execute((deletion,))
+                count += 1
+        return count
+
+
+def _reply_source(parts: dict[int, bytes]) -> bytes:
+    answer = parse_attributes(parts.get(_CTA_TUPLE_REPLY, b""))
+    return parse_attributes(answer.get(_CTA_TUPLE_IP, b"")).get(_CTA_IP_V4_SRC, b"")
+
+
+def _is_datagram_to(parts: dict[int, bytes], port: bytes) -> bool:
+    asked = parse_attributes(parts.get(_CTA_TUPLE_ORIG, b""))
+    protocol = parse_attributes(asked.get(_CTA_TUPLE_PROTO, b""))
+    is_udp = protocol.get(_CTA_PROTO_NUM) == bytes((socket.IPPROTO_UDP,))
+    return is_udp and protocol.get(_CTA_PROTO_DST_PORT) == port

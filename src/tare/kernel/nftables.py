@@ -1,8 +1,8 @@
 """nf_tables through nfnetlink: tables, chains, rules, maps and their elements, in transactions of our own encoding.
 
 It must never run `nft` nor know Tare's rules (those are `network/rules.py`). A `Transaction` is one datagram: the
-kernel takes all of it or nothing. Adding an element costs 0.02 ms this way, against 0.4 and more through libnftables,
-which reads the ruleset back first; and no shared library is needed.
+kernel takes all of it or nothing. Adding an element costs 0.02 ms this way, 0.08 to 0.12 through libnftables, 15 with
+the `nft` program; and no shared library is needed.
 
     registers: four of 16 bytes (1 to 4), or the same space as sixteen of 4 bytes (8 to 23); a key made of several
     parts lies in consecutive registers, each part padded to 4 bytes.
@@ -11,15 +11,18 @@ which reads the ruleset back first; and no shared library is needed.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tare.errors import KernelError
 from tare.kernel.netlink import (
+    NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     NLM_F_APPEND,
     NLM_F_CREATE,
+    SOL_NETLINK,
     NetlinkSocket,
     Request,
     attribute,
@@ -32,10 +35,11 @@ from tare.kernel.netlink import (
 )
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_GROUP_NFTABLES = 7
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
 _NEWCHAIN, _GETCHAIN = 3, 4
-_NEWRULE, _NEWSET = 6, 9
+_NEWRULE, _GETRULE, _NEWSET = 6, 7, 9
 _NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
 
 NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
@@ -76,6 +80,7 @@ class Chain(NamedTuple):
     kind: str
     hook: str
     priority: int
+    drops_by_default: bool = False
 
 
 class Set(NamedTuple):
@@ -222,7 +227,13 @@ class Transaction:
     def add_chain(self, chain: Chain) -> None:
         priority = (chain.priority & 0xFFFFFFFF).to_bytes(4, "big")
         hook = nested(4, be32(1, _HOOKS[chain.hook]), attribute(2, priority))
-        body = text(1, self.table) + text(3, chain.name) + hook + be32(5, 1) + text(7, chain.kind)
+        body = (
+            text(1, self.table)
+            + text(3, chain.name)
+            + hook
+            + be32(5, int(not chain.drops_by_default))
+            + text(7, chain.kind)
+        )
         self._add(_NEWCHAIN, "NFT_MSG_NEWCHAIN", chain.name, body, NLM_F_CREATE)
 
     def add_set(self, item: Set, number: int) -> None:
@@ -271,6 +282,32 @@ class BaseChain(NamedTuple):
     drops_by_default: bool
 
 
+class NftablesNews(NetlinkSocket):
+    """A non-blocking socket that hears of every change to the packet filter of the caller's namespace."""
+
+    def __init__(self) -> None:
+        super().__init__(NETLINK_NETFILTER)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
+        self._socket.setblocking(False)
+
+    def read_nowait(self, table: str) -> bool:
+        """Reads all that has come; whether some of it may be about `table`."""
+        concerned = False
+        while True:
+            try:
+                messages = self._receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return concerned
+            except KernelError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                concerned = True  # more came than the buffer holds: anything may have changed
+                continue
+            concerned = concerned or any(
+                parse_text(parse_attributes(body, _NFGENMSG.size).get(1, b"")) == table for *_, body in messages
+            )
+
+
 class NftablesSocket(NetlinkSocket):
     """A netfilter netlink socket of the caller's network namespace."""
 
@@ -312,6 +349,16 @@ class NftablesSocket(NetlinkSocket):
                 parts = parse_attributes(member)
                 found.append(Element(_parse_value(parts.get(1, b"")), _parse_value(parts.get(2, b""))))
         return found
+
+    def rule_count(self, table: str, family: int = NFPROTO_INET) -> int:
+        """How many rules a table has; 0 if there is no such table."""
+        body = _NFGENMSG.pack(family, 0, 0) + text(1, table)
+        try:
+            return len(self.dump(Request(_SUBSYSTEM | _GETRULE, 0, body, "NFT_MSG_GETRULE", table)))
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return 0
+            raise
 
     def base_chains(self) -> list[BaseChain]:
         """All hooked chains of every table in this namespace, foreign ones too."""

@@ -3,13 +3,15 @@
 It must never hand out what is in use. The database decides that, in the transaction that also records the endpoint: a
 crash leaves either both or neither. A released address goes on counting as used (`leaving`) until its link is gone.
 
-    network_leases(pool, position, holder, link, leaving)     pool: the subnet; position: address minus first address
+    network_leases(pool, position, holder, link, leaving, had_flows)
+        pool: the subnet; position: address minus first address; had_flows: connections may be tracked that lead here
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from tare.errors import InvalidArgument, ResourceExhausted
 from tare.storage.database import Database, Transaction
@@ -21,6 +23,7 @@ CREATE TABLE network_leases (
     holder TEXT NOT NULL,
     link TEXT NOT NULL DEFAULT '',
     leaving INTEGER NOT NULL DEFAULT 0,
+    had_flows INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (pool, position)
 ) WITHOUT ROWID;
 CREATE INDEX network_leases_leaving ON network_leases (leaving) WHERE leaving;
@@ -105,23 +108,32 @@ class AddressPool:
         return int(address) - int(self.subnet.network_address)
 
 
-def leave(tx: Transaction, endpoint_id: str) -> None:
+def leave(tx: Transaction, endpoint_id: str, had_flows: bool) -> None:
     """Marks an endpoint's addresses as free once its link is gone."""
-    tx.run("UPDATE network_leases SET leaving = 1 WHERE holder = ?", (endpoint_id,))
+    tx.run("UPDATE network_leases SET leaving = 1, had_flows = ? WHERE holder = ?", (had_flows, endpoint_id))
 
 
 def leave_orphans(tx: Transaction) -> None:
     """Marks the leases that no endpoint holds: what a crash between two steps may leave."""
     tx.run(
-        "UPDATE network_leases SET leaving = 1 WHERE link <> '' AND holder NOT IN "
+        "UPDATE network_leases SET leaving = 1, had_flows = 1 WHERE link <> '' AND holder NOT IN "
         "(SELECT endpoint_id FROM network_endpoints)"
     )
 
 
-def leaving_links(db: Database) -> list[tuple[str, str]]:
-    """The released leases: link, and address."""
-    rows = db.all("SELECT pool, position, link FROM network_leases WHERE leaving = 1")
-    return [(str(row["link"]), str(_address(str(row["pool"]), int(row["position"])))) for row in rows]
+class LeavingLease(NamedTuple):
+    """A released address whose link may still be there."""
+
+    link: str
+    address: str
+    had_flows: bool
+
+
+def leaving_leases(db: Database) -> list[LeavingLease]:
+    rows = db.all("SELECT pool, position, link, had_flows FROM network_leases WHERE leaving = 1")
+    return [
+        LeavingLease(row["link"], str(_address(row["pool"], row["position"])), bool(row["had_flows"])) for row in rows
+    ]
 
 
 def free(db: Database, links: Sequence[str]) -> None:

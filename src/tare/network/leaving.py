@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 from tare.errors import KernelError
 from tare.kernel import netlink_route as route
-from tare.kernel.netlink_conntrack import ConntrackSocket
 from tare.kernel.netlink_route import RouteSocket
-from tare.network import ipam
+from tare.network import flows, ipam
 from tare.storage.database import Database
 
 _log = logging.getLogger(__name__)
@@ -33,11 +32,9 @@ class Leaving:
 
     def collect(self) -> int:
         """Frees the addresses whose links are gone; returns how many are still leaving."""
-        leaving = ipam.leaving_links(self._db)
-        gone = [(link, address) for link, address in leaving if self._route.link(link) is None]
-        if gone:
-            _forget_connections([address for _, address in gone])
-            ipam.free(self._db, [link for link, _ in gone])
+        leaving = ipam.leaving_leases(self._db)
+        gone = [lease.link for lease in leaving if not lease.had_flows and self._route.link(lease.link) is None]
+        ipam.free(self._db, gone)
         return len(leaving) - len(gone)
 
     def watch_nowait(self) -> None:
@@ -51,11 +48,21 @@ class Leaving:
             self._again = False
             for delay in _LOOK_AFTER_S:
                 await asyncio.sleep(delay)
+                await self._forget_flows()
                 if not self.collect():
                     break
             else:
-                await self.delete_links([link for link, _ in ipam.leaving_links(self._db)])
+                await self.delete_links([lease.link for lease in ipam.leaving_leases(self._db)])
+                await self._forget_flows()
                 self.collect()
+
+    async def _forget_flows(self) -> None:
+        """A datagram flow tracked to an old container must not lead to the next one with its address."""
+        leases = [lease for lease in ipam.leaving_leases(self._db) if lease.had_flows]
+        gone = [lease for lease in leases if self._route.link(lease.link) is None]
+        if gone:
+            await asyncio.to_thread(flows.forget_answers_of, [lease.address for lease in gone])
+            ipam.free(self._db, [lease.link for lease in gone])
 
     async def wait_gone(self) -> None:
         """Until nothing is leaving any more (shutdown and tests)."""
@@ -82,13 +89,3 @@ def _delete_links(names: list[str]) -> None:
                 sock.execute((route.delete_link(name),))
             except KernelError as error:
                 _log.warning("link %s stays for now: %s", name, error)
-
-
-def _forget_connections(addresses: list[str]) -> None:
-    """A connection tracked to an old container must not lead to the next one with its address (UDP has no end)."""
-    try:
-        with ConntrackSocket() as sock:
-            for address in addresses:
-                sock.forget_replies_from(address)
-    except KernelError as error:
-        _log.debug("tracked connections not deleted: %s", error)

@@ -91,6 +91,11 @@ def build_table(table: str, bridges: Sequence[BridgeRules], ports: Iterable[Publ
     return transaction
 
 
+def rule_count(bridges: Sequence[BridgeRules]) -> int:
+    """How many rules the table has when nobody has tampered with it."""
+    return len(_rules(bridges))
+
+
 def publish(table: str, ports: Iterable[PublishedPort]) -> nft.Transaction:
     transaction = nft.Transaction(table)
     _add_ports(transaction, ports)

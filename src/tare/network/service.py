@@ -9,6 +9,7 @@ bears their id (link alias), so that clean-up after a crash reads the kernel and
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import logging
@@ -21,7 +22,7 @@ from tare.errors import Conflict, Internal, InvalidArgument, KernelError, NotFou
 from tare.kernel import netlink_route as route
 from tare.kernel.netlink_route import Link, RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import bridge, ipam
+from tare.network import bridge, flows, ipam
 from tare.network.defaults import ensure_networks
 from tare.network.host_ports import HostPorts
 from tare.network.leaving import Leaving
@@ -39,6 +40,7 @@ from tare.network.records import (
 )
 from tare.network.store import NetworkStore
 from tare.network.table import Table
+from tare.network.table_watch import TableWatch
 from tare.storage.database import Database
 from tare.values.ids import is_id, new_id
 
@@ -61,6 +63,8 @@ class Network:
         self._namespaces: dict[str, int] = {}
         self._route = RouteSocket()
         self._table = Table(settings.table, self._store) if settings.firewall else None
+        self._watch: TableWatch | None = None
+        self._forgetting: set[asyncio.Future[None]] = set()
         self._leaving = Leaving(db, self._route)
         self._addresses: ipam.AddressPool | None = None
         self._bridge: Link | None = None
@@ -79,6 +83,8 @@ class Network:
             self.repair()
             self._addresses = ipam.AddressPool(self._db, self._interface)
             self._addresses.prepare()
+            if self._table is not None and self._watch is None:
+                self._watch = TableWatch(self._table)
         self._pool.refill_nowait()
 
     def repair(self) -> None:
@@ -120,6 +126,10 @@ class Network:
     async def stop(self, *, remove: bool = False) -> None:
         """Lets go of everything but what live containers need. remove: of bridge and table too, if none is attached."""
         await self._pool.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        await asyncio.gather(*self._forgetting)
         if remove and self._bridge is not None and not self._has_bridge_endpoints():
             await self._remove_bridge(self._bridge)
         await self._leaving.close()
@@ -213,8 +223,16 @@ class Network:
             faults.point("network.attach.connected")
             if bindings and self._table is not None:
                 self._table.publish(record)
+                self._forget_flows_nowait(bindings)
             undo.pop_all()
         return Endpoint(record=record, namespace_fd=namespace.namespace_fd)
+
+    def _forget_flows_nowait(self, bindings: tuple[PortBinding, ...]) -> None:
+        ports = [binding.host_port for binding in bindings if binding.protocol == "udp"]
+        if ports:
+            future = asyncio.get_running_loop().run_in_executor(None, flows.forget_datagrams_to, ports)
+            self._forgetting.add(future)
+            future.add_done_callback(self._forgetting.discard)
 
     def _reserve_ports(self, endpoint_id: str, request: EndpointRequest) -> tuple[PortBinding, ...]:
         if not request.ports:

@@ -69,5 +69,5 @@ class NetworkStore:
 
     def remove_endpoint(self, record: EndpointRecord) -> None:
         with self._db.transaction(durable=False) as tx:
-            ipam.leave(tx, record.endpoint_id)
+            ipam.leave(tx, record.endpoint_id, had_flows=any(port.protocol == "udp" for port in record.ports))
             tx.run("DELETE FROM network_endpoints WHERE endpoint_id = ?", (record.endpoint_id,))

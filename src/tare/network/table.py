@@ -20,14 +20,14 @@ class Table:
     """Publishing is one element; whenever the table isn't as it should be, it is built anew from what is recorded."""
 
     def __init__(self, name: str, store: NetworkStore) -> None:
-        self._name = name
+        self.name = name
         self._store = store
         self._socket = NftablesSocket()
 
     def publish(self, record: EndpointRecord) -> None:
         """Opens the endpoint's ports; it must be recorded already."""
         try:
-            self._socket.commit(rules.publish(self._name, _published(record)))
+            self._socket.commit(rules.publish(self.name, _published(record)))
         except KernelError as error:
             if not is_missing(error):
                 raise
@@ -35,7 +35,7 @@ class Table:
 
     def unpublish(self, record: EndpointRecord) -> None:
         try:
-            self._socket.commit(rules.unpublish(self._name, _published(record)))
+            self._socket.commit(rules.unpublish(self.name, _published(record)))
         except KernelError as error:
             if not is_missing(error):
                 raise
@@ -43,15 +43,22 @@ class Table:
 
     def rebuild(self, without: str = "") -> None:
         """The whole table in one transaction: no packet meets half of it."""
-        bridges = [_bridge_rules(record) for record in self._store.networks() if record.driver == BRIDGE]
+        bridges = self._bridges()
         ports = [
             port for record in self._store.endpoints() if record.endpoint_id != without for port in _published(record)
         ]
-        self._socket.commit(rules.build_table(self._name, bridges, ports))
+        self._socket.commit(rules.build_table(self.name, bridges, ports))
         faults.point("network.table.built")
 
+    def is_whole(self) -> bool:
+        """Whether the table still has the rules that it was built with."""
+        return self._socket.rule_count(self.name) == rules.rule_count(self._bridges())
+
+    def _bridges(self) -> list[rules.BridgeRules]:
+        return [_bridge_rules(record) for record in self._store.networks() if record.driver == BRIDGE]
+
     def remove(self) -> None:
-        transaction = Transaction(self._name)
+        transaction = Transaction(self.name)
         transaction.delete_table()
         self._socket.commit(transaction)
 
@@ -60,7 +67,7 @@ class Table:
         return [
             (chain.table, chain.name)
             for chain in self._socket.base_chains()
-            if chain.hook == _HOOK_FORWARD and chain.drops_by_default and chain.table != self._name
+            if chain.hook == _HOOK_FORWARD and chain.drops_by_default and chain.table != self.name
         ]
 
     def close(self) -> None:
