@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +11,14 @@ from support.deadline import wait_until
 from support.engine import Engine
 
 SERVE_TCP = "while :; do echo tcp-$(hostname) | nc -l -p 80; done"
+UDP_SERVER = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 53))
+print("ready", flush=True)
+while True:
+    s.sendto(b"udp-fine", s.recvfrom(100)[1])
+"""
 CLIENT = (
     "import socket,sys\n"
     "kind=socket.SOCK_DGRAM if sys.argv[1]=='udp' else socket.SOCK_STREAM\n"
@@ -50,10 +59,18 @@ def test_tcp_from_loopback_and_by_bridge_address(engine: Engine) -> None:
 
 
 def test_udp(engine: Engine) -> None:
-    """-p …/udp is reached by 127.0.0.1."""
-    serve = "nc -u -l -p 53 -e echo udp-fine"
-    engine.start(flags=["-p", "127.0.0.1:18053:53/udp"], command=["sh", "-c", f"while :; do {serve}; done"])
-    wait_until(lambda: fetch(engine, "udp", "127.0.0.1", "18053") == "udp-fine\n", "loopback reaches it", 20)
+    """-p …/udp is reached by 127.0.0.1, and answers find their way back. (busybox has no UDP server, so ours.)"""
+    container = engine.start(flags=["-p", "127.0.0.1:18053:53/udp"])
+    pid = engine.inspect(container)["State"]["Pid"]
+    argv = ["nsenter", f"--net=/proc/{pid}/ns/net", "--", sys.executable, "-c", UDP_SERVER]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+        wait_until(lambda: fetch(engine, "udp", "127.0.0.1", "18053") == "udp-fine", "loopback reaches it", 20)
+    finally:
+        server.kill()
+        server.wait()
+    assert published(engine, container, "53/udp") == ["127.0.0.1:18053"]
 
 
 def test_port_chosen_by_the_engine(engine: Engine) -> None:

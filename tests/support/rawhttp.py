@@ -29,8 +29,11 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The text of an error."""
-        return str(self.json["message"]) if self.body else ""
+        """The text of an error; Docker prints it bare to very old clients and where a stream would have begun."""
+        try:
+            return str(self.json["message"])
+        except ValueError:
+            return self.body.decode(errors="replace").strip()
 
     def __repr__(self) -> str:
         return f"<{self.status} {self.body[:300]!r}>"
