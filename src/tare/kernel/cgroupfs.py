@@ -149,6 +149,15 @@ def remove(directory: str, timeout_s: float) -> None:
         pause = min(pause * 2, 0.05)
 
 
+def remove_if_empty(directory: str) -> None:
+    """Removes a cgroup that has neither processes nor children; leaves any other alone."""
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+            raise KernelError(error.errno or errno.EIO, "rmdir", directory) from error
+
+
 def wait_event(path: str, key: str, value: int, timeout_s: float) -> bool:
     """Waits until `key` of a cgroup.events file (cgroup2) is `value`; sleeps the time where there is no such file."""
     deadline = time.monotonic() + timeout_s

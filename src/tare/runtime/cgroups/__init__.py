@@ -94,6 +94,9 @@ class Cgroup(Protocol):
     def remove(self) -> None:
         """Removes it and those below; waits up to 10 s for the last process. One that is gone is no error."""
 
+    def remove_if_empty(self) -> None:
+        """Removes it unless something is below or in it (a parent that other engines may use); waits for nothing."""
+
 
 def open_cgroup(path: str, hierarchies: Hierarchies | None = None) -> Cgroup:
     """The cgroup of a path such as `/tare/<id>`; neither made nor looked for yet."""

@@ -154,3 +154,8 @@ class CgroupHybrid:
         """Removes it from every hierarchy, with what is below; waits until it is empty."""
         self._v1.remove()
         self._v2.remove()
+
+    def remove_if_empty(self) -> None:
+        """Removes it where nothing is below or in it."""
+        self._v1.remove_if_empty()
+        self._v2.remove_if_empty()

@@ -202,6 +202,11 @@ class CgroupV1:
             faults.point("cgroups.remove.rmdir")
             cgroupfs.remove(directory, deadline - time.monotonic())
 
+    def remove_if_empty(self) -> None:
+        """Removes it where nothing is below or in it."""
+        for directory in self._bases:
+            cgroupfs.remove_if_empty(directory)
+
 
 def _inherit_cpuset(directory: str, base: str) -> None:
     """Fills an empty cpuset from its parent's: a v1 cpuset without processors takes no process (man 7 cpuset)."""

@@ -180,6 +180,10 @@ class CgroupV2:
         faults.point("cgroups.remove.rmdir")
         cgroupfs.remove(self._directory, REMOVE_TIMEOUT_S)
 
+    def remove_if_empty(self) -> None:
+        """Removes it where nothing is below or in it."""
+        cgroupfs.remove_if_empty(self._directory)
+
 
 def _pass_on(path: str, missing: set[str]) -> None:
     """Enables controllers; where not all together are accepted, each that is. A limit on one left out fails later."""
