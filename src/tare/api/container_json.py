@@ -1,0 +1,182 @@
+"""A container in Docker's JSON: whole, as inspect has it, and as a row of the list. Pure: records in, dictionaries out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tare.api import wire
+from tare.api.durations_text import status_text
+from tare.api.network_json import networks_json, port_list, port_map
+from tare.engine.options import ContainerConfig, HostOptions, LogOptions, RestartPolicy
+from tare.engine.records import Container, ContainerDetail, ContainerState, ContainerSummary, MountPoint
+from tare.values.timestamps import format_rfc3339
+
+Version = tuple[int, int]
+
+
+def state_json(state: ContainerState) -> dict[str, Any]:
+    """State."""
+    return {
+        "Status": state.status,
+        "Running": state.running,
+        "Paused": state.paused,
+        "Restarting": state.status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status == "dead",
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": format_rfc3339(state.started_ns),
+        "FinishedAt": format_rfc3339(state.finished_ns),
+    }
+
+
+def config_json(config: ContainerConfig, version: Version) -> dict[str, Any]:
+    """Config."""
+    made = wire.encode(config)
+    if version >= (1, 44):
+        made.pop("MacAddress", None)  # it is the endpoint's since
+    if made["Labels"] is None:
+        made["Labels"] = {}
+    return made
+
+
+def host_config_json(host: HostOptions, version: Version) -> dict[str, Any]:
+    """HostConfig."""
+    skip = {"container_id_file"} if version >= (1, 53) and not host.container_id_file else set()
+    made = wire.encode(host, skip=frozenset(skip))
+    made["LogConfig"] = wire.encode(host.log_config or LogOptions(type="json-file"))
+    made["LogConfig"]["Config"] = made["LogConfig"]["Config"] or {}
+    made["RestartPolicy"] = wire.encode(host.restart_policy or RestartPolicy(name="no"))
+    made["ConsoleSize"] = list(host.console_size or (0, 0))
+    if made["Mounts"] is None:
+        del made["Mounts"]
+    if version < (1, 42):
+        made.setdefault("KernelMemory", host.kernel_memory)
+        made.setdefault("KernelMemoryTCP", host.kernel_memory_tcp)
+    if version < (1, 40):
+        made["OomKillDisable"] = bool(host.oom_kill_disable)
+        made["PidsLimit"] = host.pids_limit or 0
+    if version >= (1, 53):
+        for key in ("KernelMemory", "KernelMemoryTCP"):
+            made.pop(key, None)
+    return made
+
+
+def mount_json(mount: MountPoint) -> dict[str, Any]:
+    """One of Mounts."""
+    made: dict[str, Any] = {"Type": mount.type}
+    if mount.name:
+        made["Name"] = mount.name
+    made |= {"Source": mount.source, "Destination": mount.destination}
+    if mount.driver:
+        made["Driver"] = mount.driver
+    return made | {"Mode": mount.mode, "RW": mount.rw, "Propagation": mount.propagation}
+
+
+def _network_settings(detail: ContainerDetail, version: Version) -> dict[str, Any]:
+    container = detail.container
+    key = f"/proc/{container.state.pid}/ns/net" if container.state.pid else ""
+    made: dict[str, Any] = {
+        "SandboxID": detail.sandbox_id,
+        "SandboxKey": key,
+        "Ports": port_map(container),
+        "Networks": networks_json(container, version),
+    }
+    if version >= (1, 52):
+        return made
+    endpoint = container.endpoint
+    first = endpoint if endpoint is not None and endpoint.network == "bridge" else None
+    made |= {
+        "Bridge": "",
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": first.endpoint_id if first else "",
+        "Gateway": first.gateway if first else "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": first.ip_address if first else "",
+        "IPPrefixLen": first.prefix_length if first else 0,
+        "IPv6Gateway": "",
+        "MacAddress": first.mac_address if first else "",
+    }
+    return made
+
+
+def _graph_driver(detail: ContainerDetail) -> dict[str, Any]:
+    data = {
+        "LowerDir": ":".join(detail.lower_dirs),
+        "MergedDir": f"/proc/{detail.container.state.pid}/root" if detail.container.state.pid else "",
+        "UpperDir": detail.upper_dir,
+        "WorkDir": detail.work_dir,
+    }
+    return {"Name": "overlay2", "Data": data}
+
+
+def inspect_json(detail: ContainerDetail, version: Version) -> dict[str, Any]:
+    """GET /containers/{id}/json."""
+    container = detail.container
+    made: dict[str, Any] = {
+        "Id": container.id,
+        "Created": format_rfc3339(container.created_ns),
+        "Path": container.path,
+        "Args": list(container.args),
+        "State": state_json(container.state),
+        "Image": container.image_id,
+        "ResolvConfPath": detail.resolv_conf_path,
+        "HostnamePath": detail.hostname_path,
+        "HostsPath": detail.hosts_path,
+        "LogPath": container.log_path,
+        "Name": f"/{container.name}",
+        "RestartCount": container.state.restart_count,
+        "Driver": "overlay2",
+        "Platform": container.platform,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": list(detail.exec_ids) or None,
+        "HostConfig": host_config_json(container.host, version),
+        "GraphDriver": _graph_driver(detail),
+        "Mounts": [mount_json(mount) for mount in container.mounts],
+        "Config": config_json(container.config, version),
+        "NetworkSettings": _network_settings(detail, version),
+    }
+    if detail.size_rw_bytes is not None:
+        made["SizeRw"] = detail.size_rw_bytes
+    if detail.size_root_bytes is not None:
+        made["SizeRootFs"] = detail.size_root_bytes
+    return made
+
+
+def command_text(container: Container) -> str:
+    """Path and arguments as one line, words with blanks in quotes."""
+    quoted = (f"'{word}'" if " " in word else word for word in container.args)
+    return " ".join((container.path, *quoted))
+
+
+def summary_json(summary: ContainerSummary, version: Version, now_ns: int) -> dict[str, Any]:
+    """A row of GET /containers/json."""
+    container = summary.container
+    made: dict[str, Any] = {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": summary.image_name,
+        "ImageID": container.image_id,
+        "Command": command_text(container),
+        "Created": container.created_ns // 10**9,
+        "Ports": port_list(container),
+        "Labels": dict(container.config.labels or {}),
+        "State": container.state.status,
+        "Status": status_text(container.state, now_ns),
+        "HostConfig": {"NetworkMode": container.host.network_mode or "default"},
+        "NetworkSettings": {"Networks": networks_json(container, version)},
+        "Mounts": [mount_json(mount) for mount in container.mounts],
+    }
+    if summary.size_rw_bytes:
+        made["SizeRw"] = summary.size_rw_bytes
+    if summary.size_root_bytes is not None:
+        made["SizeRootFs"] = summary.size_root_bytes
+    return made

@@ -1,0 +1,51 @@
+"""The one table from error to HTTP status, and Docker's form of an error."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from tare import errors
+from tare.api.messages import Response
+
+log = logging.getLogger("tare.api")
+
+STATUS: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.NotFound, 404),
+    (errors.TooLarge, 413),
+    (errors.InvalidArgument, 400),
+    (errors.Conflict, 409),
+    (errors.NotModified, 304),
+    (errors.Unauthorized, 401),
+    (errors.Forbidden, 403),
+    (errors.Unavailable, 503),
+    (errors.Unsupported, 501),
+    (errors.ResourceExhausted, 500),
+    (errors.Internal, 500),
+    (errors.TareError, 500),
+)
+JSON_TYPE = {"Content-Type": "application/json"}
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an error; 500 for what nobody raised on purpose."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def error_response(status: int, message: str) -> Response:
+    """`{"message": …}`."""
+    if status == 304:
+        return Response(304)
+    return Response(status, JSON_TYPE, msgspec.json.encode({"message": message}) + b"\n")
+
+
+def response_of(error: BaseException, doing: str) -> Response:
+    """The answer to a request that failed with error. doing: the operation, for the log."""
+    status = status_of(error)
+    if isinstance(error, errors.TareError):
+        if status >= 500 and status != 501:
+            log.warning("%s: %s", doing, error)
+        return error_response(status, str(error))
+    log.error("%s failed unexpectedly", doing, exc_info=error)
+    return error_response(500, f"{type(error).__name__}: {error}"[:500] if str(error) else type(error).__name__)

@@ -1,0 +1,100 @@
+"""Further processes in a container: create, start, resize, inspect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tare.api import wire
+from tare.api.call import Call, empty_response, json_response
+from tare.api.container_bodies import ExecStartBody
+from tare.api.lifecycle import window_size
+from tare.api.messages import Response
+from tare.api.raw_streams import hijack, join, stream_type
+from tare.api.router import Route
+from tare.engine.execs import create_exec, inspect_exec, resize_exec, start_exec
+from tare.engine.options import ExecOptions
+from tare.engine.records import ExecRecord
+from tare.errors import InvalidArgument
+
+
+async def create(call: Call) -> Response:
+    """POST /containers/{id}/exec."""
+    options = await call.record(ExecOptions)
+    return json_response({"Id": await create_exec(call.engine, call.path["id"], options)}, 201)
+
+
+async def start(call: Call) -> Response | None:
+    """POST /exec/{id}/start: hijacks the connection unless the process is to run detached.
+
+    A command that can't be run is told in the stream, as Docker does: clients then ask for the exit code (126, 127).
+    """
+    body = wire.decode(ExecStartBody, await call.json())
+    exec_id = call.path["id"]
+    record = await inspect_exec(call.engine, exec_id)
+    tty = record.options.tty
+    try:
+        session = await start_exec(
+            call.engine, exec_id, detach=body.detach, tty=body.tty, console_size=body.console_size
+        )
+    except InvalidArgument as error:
+        if body.detach:
+            raise
+        duplex = hijack(call, stream_type(tty, call.version))
+        text = f"{error}\r\n".encode()
+        await duplex.write(text if tty else b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text)
+        return None
+    if session is None:
+        return empty_response(200)
+    try:
+        duplex = hijack(call, stream_type(session.tty, call.version))
+    except BaseException:
+        await session.close()
+        raise
+    await join(duplex, session)
+    return None
+
+
+async def resize(call: Call) -> Response:
+    """POST /exec/{id}/resize."""
+    height, width = window_size(call)
+    await resize_exec(call.engine, call.path["id"], height=height, width=width)
+    return empty_response(200)
+
+
+def exec_json(record: ExecRecord) -> dict[str, Any]:
+    """GET /exec/{id}/json."""
+    options = record.options
+    process: dict[str, Any] = {
+        "tty": options.tty,
+        "entrypoint": record.entrypoint,
+        "arguments": list(record.arguments),
+        "privileged": options.privileged,
+    }
+    if options.user:
+        process["user"] = options.user
+    return {
+        "ID": record.id,
+        "Running": record.running,
+        "ExitCode": record.exit_code,
+        "ProcessConfig": process,
+        "OpenStdin": options.attach_stdin,
+        "OpenStderr": options.attach_stderr,
+        "OpenStdout": options.attach_stdout,
+        "CanRemove": record.can_remove,
+        "ContainerID": record.container_id,
+        "DetachKeys": options.detach_keys,
+        "Pid": record.pid,
+    }
+
+
+async def inspect(call: Call) -> Response:
+    """GET /exec/{id}/json."""
+    return json_response(exec_json(await inspect_exec(call.engine, call.path["id"])))
+
+
+ROUTES = (
+    Route("POST", "/containers/{id}/exec", "ContainerExec", create),
+    Route("POST", "/exec/{id}/start", "ExecStart", start),
+    Route("POST", "/exec/{id}/resize", "ExecResize", resize),
+    Route("GET", "/exec/{id}/json", "ExecInspect", inspect),
+)

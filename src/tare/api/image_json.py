@@ -1,0 +1,128 @@
+"""Images in Docker's JSON: rows of the list, inspect, history. Pure: records in, dictionaries out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tare.engine.image_verbs import ImageSummary
+from tare.images.records import HistoryEntry, Image, Removed
+from tare.oci.image_spec import Healthcheck, ImageConfig
+from tare.values.timestamps import format_rfc3339
+
+Version = tuple[int, int]
+
+
+def summary_json(summary: ImageSummary, version: Version) -> dict[str, Any]:
+    """A row of GET /images/json."""
+    image = summary.image
+    tags, digests = list(image.repo_tags), list(image.repo_digests)
+    if version < (1, 43) and not tags and not digests:
+        tags, digests = ["<none>:<none>"], ["<none>@<none>"]
+    made: dict[str, Any] = {
+        "Containers": summary.containers if version >= (1, 51) else -1,
+        "Created": image.created_ns // 10**9,
+        "Id": image.id,
+        "Labels": dict(image.config.labels) or None,
+        "ParentId": image.parent_id or "",
+        "RepoDigests": digests,
+        "RepoTags": tags,
+        "SharedSize": -1 if summary.shared_bytes is None else summary.shared_bytes,
+        "Size": image.size_bytes,
+    }
+    if version < (1, 44):
+        made["VirtualSize"] = image.size_bytes
+    return made
+
+
+def _healthcheck(check: Healthcheck) -> dict[str, Any]:
+    made: dict[str, Any] = {"Test": list(check.test)}
+    for key, value in (
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+        ("Retries", check.retries),
+    ):
+        if value:
+            made[key] = value
+    return made
+
+
+def config_json(config: ImageConfig, version: Version) -> dict[str, Any]:
+    """Config. Until 1.50 it also had a container's fields, which never meant anything in an image."""
+    made: dict[str, Any] = {}
+    legacy = version < (1, 50)
+    if legacy:
+        made |= {"Hostname": "", "Domainname": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
+        made |= {"Tty": False, "OpenStdin": False, "StdinOnce": False, "Image": ""}
+    made |= {
+        "User": config.user,
+        "Env": list(config.env) or None,
+        "Cmd": list(config.cmd) if config.cmd else None,
+        "Volumes": dict(config.volumes) or None,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": list(config.entrypoint) if config.entrypoint else None,
+        "OnBuild": list(config.on_build) or None,
+        "Labels": dict(config.labels) or None,
+    }
+    if config.exposed_ports:
+        made["ExposedPorts"] = dict(config.exposed_ports)
+    if config.stop_signal:
+        made["StopSignal"] = config.stop_signal
+    if config.healthcheck is not None:
+        made["Healthcheck"] = _healthcheck(config.healthcheck)
+    if config.shell:
+        made["Shell"] = list(config.shell)
+    if config.args_escaped:
+        made["ArgsEscaped"] = True
+    if not legacy:
+        made = {key: value for key, value in made.items() if value not in (None, "")}
+    return made
+
+
+def inspect_json(image: Image, version: Version) -> dict[str, Any]:
+    """GET /images/{name}/json."""
+    spec = image.spec
+    made: dict[str, Any] = {
+        "Id": image.id,
+        "RepoTags": list(image.repo_tags),
+        "RepoDigests": list(image.repo_digests),
+        "Comment": spec.history[-1].comment if spec.history else "",
+        "Created": format_rfc3339(image.created_ns),
+        "Author": spec.author,
+        "Config": config_json(image.config, version),
+        "Architecture": spec.architecture,
+        "Os": spec.os,
+        "Size": image.size_bytes,
+        "GraphDriver": {"Name": "overlay2", "Data": {}},
+        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
+        "Metadata": {"LastTagTime": format_rfc3339(image.last_tagged_ns)},
+    }
+    if spec.variant:
+        made["Variant"] = spec.variant
+    if version < (1, 52) or image.parent_id:
+        made["Parent"] = image.parent_id or ""
+        made["DockerVersion"] = ""
+    if version < (1, 45):
+        made["Container"] = ""
+        made["ContainerConfig"] = config_json(ImageConfig(), version)
+    if version < (1, 44):
+        made["VirtualSize"] = image.size_bytes
+    return made
+
+
+def history_json(entry: HistoryEntry) -> dict[str, Any]:
+    """One step of GET /images/{name}/history."""
+    return {
+        "Comment": entry.comment,
+        "Created": entry.created_ns // 10**9,
+        "CreatedBy": entry.created_by,
+        "Id": entry.id,
+        "Size": entry.size_bytes,
+        "Tags": list(entry.tags) or None,
+    }
+
+
+def removed_json(removed: Removed) -> dict[str, str]:
+    """One line of what a removal did."""
+    return {"Untagged" if removed.kind == "untagged" else "Deleted": removed.value}

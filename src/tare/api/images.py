@@ -1,0 +1,88 @@
+"""Images: import, list, inspect, history, tag, remove, prune."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tare.api.call import JSON_TYPE, Call, empty_response, json_response
+from tare.api.image_json import history_json, inspect_json, removed_json, summary_json
+from tare.api.messages import Response
+from tare.api.router import Route
+from tare.engine import image_verbs
+from tare.errors import Unsupported
+
+
+async def create(call: Call) -> Response:
+    """POST /images/create: imports the body (`fromSrc=-`)."""
+    if call.text("fromImage"):
+        raise Unsupported("ImageCreate with fromImage (pulling an image) is not implemented by Tare yet")
+    if call.text("fromSrc") != "-":
+        raise Unsupported("ImageCreate with fromSrc other than - (importing from a URL) is not implemented by Tare yet")
+    image_id = await image_verbs.import_image(
+        call.engine,
+        aiter(call.request.body),
+        repository=call.text("repo"),
+        tag=call.text("tag"),
+        changes=call.lines("changes"),
+        message=call.text("message"),
+        platform=call.text("platform") or None,
+    )
+    return Response(200, JSON_TYPE, msgspec.json.encode({"status": image_id}) + b"\r\n")
+
+
+async def list_(call: Call) -> Response:
+    """GET /images/json."""
+    filters = dict(call.filters())
+    if call.text("filter"):  # until 1.40 a reference pattern of its own
+        filters["reference"] = (call.text("filter"),)
+    found = await image_verbs.list_images(
+        call.engine,
+        all=call.flag("all"),
+        filters=filters,
+        shared_size=call.flag("shared-size"),
+        digests=call.flag("digests"),
+    )
+    return json_response([summary_json(summary, call.version) for summary in found])
+
+
+async def inspect(call: Call) -> Response:
+    """GET /images/{name}/json."""
+    return json_response(inspect_json(await image_verbs.inspect_image(call.engine, call.path["name"]), call.version))
+
+
+async def history(call: Call) -> Response:
+    """GET /images/{name}/history."""
+    found = await image_verbs.image_history(call.engine, call.path["name"])
+    return json_response([history_json(entry) for entry in found])
+
+
+async def tag(call: Call) -> Response:
+    """POST /images/{name}/tag."""
+    await image_verbs.tag_image(call.engine, call.path["name"], call.text("repo"), call.text("tag"))
+    return empty_response(201)
+
+
+async def remove(call: Call) -> Response:
+    """DELETE /images/{name}."""
+    removed = await image_verbs.remove_image(
+        call.engine, call.path["name"], force=call.flag("force"), noprune=call.flag("noprune")
+    )
+    return json_response([removed_json(line) for line in removed])
+
+
+async def prune(call: Call) -> Response:
+    """POST /images/prune."""
+    removed, reclaimed = await image_verbs.prune_images(call.engine, call.filters())
+    deleted = [removed_json(line) for line in removed]
+    return json_response({"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+
+
+ROUTES = (
+    Route("POST", "/images/create", "ImageCreate", create, finishes=True),
+    Route("GET", "/images/json", "ImageList", list_),
+    Route("GET", "/images/{name}/json", "ImageInspect", inspect),
+    Route("GET", "/images/{name}/history", "ImageHistory", history),
+    Route("POST", "/images/{name}/tag", "ImageTag", tag, finishes=True),
+    Route("DELETE", "/images/{name}", "ImageDelete", remove, finishes=True),
+    Route("POST", "/images/prune", "ImagePrune", prune, finishes=True),
+)

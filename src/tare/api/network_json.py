@@ -1,0 +1,125 @@
+"""Networks, endpoints and published ports in Docker's JSON. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tare.api import wire
+from tare.engine.options import EndpointOptions
+from tare.engine.records import Container, EndpointState, NetworkDetail, PublishedPort
+from tare.values.ids import short_id
+from tare.values.timestamps import format_rfc3339
+
+
+def endpoint_json(
+    endpoint: EndpointState, options: EndpointOptions | None, container_id: str, version: tuple[int, int]
+) -> dict[str, Any]:
+    """A container's place in a network, as inspect and list show it."""
+    asked = options or EndpointOptions()
+    made: dict[str, Any] = {
+        "IPAMConfig": wire.encode(asked.ipam_config) if asked.ipam_config else None,
+        "Links": list(asked.links) if asked.links else None,
+        "Aliases": list(endpoint.aliases) or None,
+        "DriverOpts": dict(asked.driver_opts) if asked.driver_opts else None,
+    }
+    if version >= (1, 48):
+        made["GwPriority"] = asked.gw_priority
+    made |= {
+        "NetworkID": endpoint.network_id,
+        "EndpointID": endpoint.endpoint_id,
+        "Gateway": endpoint.gateway,
+        "IPAddress": endpoint.ip_address,
+        "IPPrefixLen": endpoint.prefix_length,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "MacAddress": endpoint.mac_address,
+    }
+    if version >= (1, 44):
+        builtin = endpoint.network in ("bridge", "host", "none")
+        made["DNSNames"] = None if builtin else [*endpoint.aliases, short_id(container_id)]
+    return made
+
+
+def networks_json(container: Container, version: tuple[int, int]) -> dict[str, Any]:
+    """The networks of a container by name."""
+    endpoint = container.endpoint
+    if endpoint is None:
+        return {}
+    return {endpoint.network: endpoint_json(endpoint, None, container.id, version)}
+
+
+def port_map(container: Container) -> dict[str, Any]:
+    """NetworkSettings.Ports: exposed ports, and where they are published while the container runs."""
+    if not container.state.running:
+        return {}
+    made: dict[str, Any] = {_port(name): None for name in container.config.exposed_ports or {}}
+    for port in _published(container):
+        name = f"{port.container_port}/{port.protocol}"
+        if port.host_port:
+            binding = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}
+            made[name] = [*(made.get(name) or ()), binding]
+        else:
+            made.setdefault(name, None)
+    return made
+
+
+def port_list(container: Container) -> list[dict[str, Any]]:
+    """The Ports of a row of the container list."""
+    if not container.state.running:
+        return []
+    published = [port for port in _published(container) if port.host_port]
+    rows: list[dict[str, Any]] = [
+        {"IP": port.host_ip, "PrivatePort": port.container_port, "PublicPort": port.host_port, "Type": port.protocol}
+        for port in published
+    ]
+    shown = {(port.container_port, port.protocol) for port in published}
+    for name in container.config.exposed_ports or {}:
+        number, _, protocol = _port(name).partition("/")
+        if number.isdigit() and (int(number), protocol) not in shown:
+            rows.append({"PrivatePort": int(number), "Type": protocol})
+    return rows
+
+
+def _port(name: str) -> str:
+    return name if "/" in name else f"{name}/tcp"
+
+
+def _published(container: Container) -> tuple[PublishedPort, ...]:
+    return container.endpoint.ports if container.endpoint is not None else ()
+
+
+def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bool = False) -> dict[str, Any]:
+    """A network, as list (which leaves the containers out since 1.28) and inspect show it."""
+    config = [{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else []
+    containers = {
+        container_id: {
+            "Name": name,
+            "EndpointID": endpoint.endpoint_id,
+            "MacAddress": endpoint.mac_address,
+            "IPv4Address": f"{endpoint.ip_address}/{endpoint.prefix_length}" if endpoint.ip_address else "",
+            "IPv6Address": "",
+        }
+        for container_id, (name, endpoint) in network.containers.items()
+    }
+    made: dict[str, Any] = {
+        "Name": network.name,
+        "Id": network.id,
+        "Created": format_rfc3339(network.created_ns),
+        "Scope": network.scope,
+        "Driver": network.driver,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": config},
+        "Internal": network.internal,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Options": dict(network.options),
+        "Labels": dict(network.labels),
+    }
+    if version >= (1, 47):
+        made["EnableIPv4"] = True
+    if not listed or version < (1, 28):
+        made["Containers"] = containers
+    return made

@@ -1,0 +1,76 @@
+"""Joins a hijacked connection and a process's stdio, until one of them ends; holds nothing afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tare.api.call import Call
+from tare.api.duplex import Duplex
+from tare.engine.streams import AttachSession
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+GONE_GRACE_S = 5.0
+"""How long input that a vanished client had sent may take to reach the process."""
+LINGER_S = 1.0
+"""How long a client may take to close after the end of the output, before the connection is closed for it."""
+
+
+def stream_type(tty: bool, version: tuple[int, int]) -> str:
+    """The content type of a stream; the framed one has a name of its own since 1.42."""
+    return RAW if tty or version < (1, 42) else MULTIPLEXED
+
+
+def hijack(call: Call, content_type: str) -> Duplex:
+    """Takes the call's connection over, in the form that the client asked for."""
+    if call.request.wants_upgrade:
+        return call.request.hijack(101, {"Content-Type": content_type, "Connection": "Upgrade", "Upgrade": "tcp"})
+    return call.request.hijack(200, {"Content-Type": content_type})
+
+
+async def join(duplex: Duplex, session: AttachSession) -> None:
+    """Copies both ways until the output ends (then the client sees EOF) or the client is gone."""
+    inward = asyncio.ensure_future(_inward(duplex, session))
+    outward = asyncio.ensure_future(_outward(duplex, session))
+    gone = asyncio.ensure_future(duplex.gone.wait())
+    try:
+        await asyncio.wait((outward, gone), return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            await asyncio.wait((inward,), timeout=GONE_GRACE_S)
+            return
+        duplex.write_eof()
+        await session.close()
+        inward.cancel()
+        await _linger(duplex)
+    finally:
+        for task in (inward, outward, gone):
+            task.cancel()
+        await asyncio.gather(inward, outward, gone, return_exceptions=True)
+        await session.close()
+
+
+async def _inward(duplex: Duplex, session: AttachSession) -> None:
+    while data := await duplex.read():
+        await session.write(data)
+    await session.close_stdin()
+
+
+async def _outward(duplex: Duplex, session: AttachSession) -> None:
+    try:
+        while data := await session.read():
+            await duplex.write(data)
+    except ConnectionError:
+        duplex.feed_lost()
+
+
+async def _linger(duplex: Duplex) -> None:
+    """Waits for the client to close. Closing while it still sends would turn its EOF into a reset (unix(7), tcp(7))."""
+
+    async def drain() -> None:
+        while await duplex.read():
+            pass
+
+    try:
+        await asyncio.wait_for(drain(), LINGER_S)
+    except TimeoutError:
+        pass

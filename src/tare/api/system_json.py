@@ -1,0 +1,137 @@
+"""Version and info in Docker's JSON. Pure: records in, dictionaries out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tare.engine.records import EngineInfo, EngineVersion
+from tare.values.timestamps import format_rfc3339
+
+INDEX_SERVER = "https://index.docker.io/v1/"
+
+
+def version_json(version: EngineVersion, maximum: str, minimum: str) -> dict[str, Any]:
+    """GET /version. maximum, minimum: the API versions that this room speaks."""
+    details = {
+        "ApiVersion": maximum,
+        "Arch": version.arch,
+        "BuildTime": version.build_time,
+        "Experimental": "false",
+        "GitCommit": version.git_commit,
+        "KernelVersion": version.kernel_version,
+        "MinAPIVersion": minimum,
+        "Os": version.os,
+        "PythonVersion": version.python_version,
+    }
+    return {
+        "Platform": {"Name": "Tare"},
+        "Components": [{"Name": "Engine", "Version": version.version, "Details": details}],
+        "Version": version.version,
+        "ApiVersion": maximum,
+        "MinAPIVersion": minimum,
+        "GitCommit": version.git_commit,
+        "GoVersion": f"none (Python {version.python_version})",
+        "Os": version.os,
+        "Arch": version.arch,
+        "KernelVersion": version.kernel_version,
+        "BuildTime": version.build_time,
+    }
+
+
+def info_json(info: EngineInfo, version: tuple[int, int]) -> dict[str, Any]:
+    """GET /info."""
+    made: dict[str, Any] = {
+        "ID": info.id,
+        "Containers": info.containers_running + info.containers_paused + info.containers_stopped,
+        "ContainersRunning": info.containers_running,
+        "ContainersPaused": info.containers_paused,
+        "ContainersStopped": info.containers_stopped,
+        "Images": info.images,
+        "Driver": info.driver,
+        "DriverStatus": [list(pair) for pair in info.driver_status],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": None,
+            "Log": list(info.log_drivers),
+        },
+        "MemoryLimit": info.memory_limit,
+        "SwapLimit": info.swap_limit,
+        "CpuCfsPeriod": info.cpu_cfs_period,
+        "CpuCfsQuota": info.cpu_cfs_quota,
+        "CPUShares": info.cpu_shares,
+        "CPUSet": info.cpu_set,
+        "PidsLimit": info.pids_limit,
+        "IPv4Forwarding": info.ipv4_forwarding,
+        "Debug": info.debug,
+        "NFd": info.file_descriptors,
+        "OomKillDisable": info.oom_kill_disable,
+        "NGoroutines": info.tasks,
+        "SystemTime": format_rfc3339(info.system_time_ns),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": info.cgroup_driver,
+        "CgroupVersion": info.cgroup_version,
+        "NEventsListener": info.event_listeners,
+        "KernelVersion": info.kernel_version,
+        "OperatingSystem": info.operating_system,
+        "OSVersion": info.os_version,
+        "OSType": "linux",
+        "Architecture": info.architecture,
+        "IndexServerAddress": INDEX_SERVER,
+        "RegistryConfig": _registry_json(version),
+        "NCPU": info.cpus,
+        "MemTotal": info.memory_total_bytes,
+        "GenericResources": None,
+        "DockerRootDir": info.data_root,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": info.name,
+        "Labels": list(info.labels),
+        "ExperimentalBuild": False,
+        "ServerVersion": info.server_version,
+        "Runtimes": {name: {"path": path} for name, path in info.runtimes.items()},
+        "DefaultRuntime": info.default_runtime,
+        "Swarm": _NO_SWARM,
+        "LiveRestoreEnabled": info.live_restore,
+        "Isolation": "",
+        "InitBinary": info.init_binary,
+        "ContainerdCommit": _commit(version),
+        "RuncCommit": _commit(version),
+        "InitCommit": _commit(version),
+        "SecurityOptions": list(info.security_options),
+        "CDISpecDirs": [],
+        "Warnings": list(info.warnings) or None,
+    }
+    if version < (1, 50):
+        made["BridgeNfIptables"] = made["BridgeNfIp6tables"] = False
+    if version < (1, 42):
+        made["KernelMemory"] = made["KernelMemoryTCP"] = False
+    return made
+
+
+_NO_SWARM = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
+
+
+def _commit(version: tuple[int, int]) -> dict[str, str]:
+    """There is no such program in Tare: an empty commit, as Docker prints an unknown one."""
+    return {"ID": "", "Expected": ""} if version < (1, 49) else {"ID": ""}
+
+
+def _registry_json(version: tuple[int, int]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+        "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
+        "Mirrors": [],
+    }
+    if version < (1, 49):
+        made["AllowNondistributableArtifactsCIDRs"] = []
+        made["AllowNondistributableArtifactsHostnames"] = []
+    return made
