@@ -16,8 +16,8 @@ from pathlib import Path
 import hostile_archives as hostile
 import pytest
 import zstandard
-from conftest import Store
 
+from conftest import Store
 from tare import errors
 from tare.storage.limits import Limits
 from tare.storage.tree_writer import OPAQUE_XATTR
@@ -263,7 +263,10 @@ def test_empty_input_is_an_empty_layer(store: Store) -> None:
     assert _tree(store.layers.path(layer.diff_id)) == []
 
 
-@pytest.mark.parametrize("form", ["gnu", "oldgnu", "pax", "ustar", "v7", "pax --sparse-version=0.0", "pax --sparse-version=0.1", "pax --sparse-version=1.0"])  # fmt: skip
+FORMS = ["gnu", "oldgnu", "pax", "ustar", "v7", *(f"pax --sparse-version={n}" for n in ("0.0", "0.1", "1.0"))]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_what_gnu_tar_writes(store: Store, tmp_path: Path, form: str) -> None:
     """Every format of GNU tar comes out as GNU tar itself unpacks it, and is reassembled bit for bit."""
     source = tmp_path / "source"

@@ -77,6 +77,6 @@ def import_image(
             created=created,
             config=config,
             rootfs=RootFS(diff_ids=[layer.diff_id]),
-            history=[History(created=created, comment=message)],
+            history=[History(created=created, comment=message or "Imported from -")],
         )
         return images.record(spec, reference=reference.with_default_tag() if reference else None)

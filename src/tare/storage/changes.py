@@ -95,9 +95,9 @@ def _hidden(stack: Stack, path: bytes, present: set[bytes]) -> Iterator[bytes]:
     lower = stack.everything[1:]
     for depth in range(len(parts := path.split(b"/"))):
         lower = stack.merged_from(b"/".join(parts[: depth + 1]), lower)
-    for entry in stack.list_directory(path, lower):
-        if entry.name not in present:
-            yield entry.path
+    for name, _, _ in stack.entries(path, lower):
+        if name not in present:
+            yield path + b"/" + name
 
 
 def _record(found: dict[bytes, Kind], path: bytes, kind: Kind) -> None:

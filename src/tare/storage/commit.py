@@ -61,9 +61,11 @@ class _Committing:
         root_fd = self._stack.root_fds[0]
         if root_entry:
             self._header(b"./", os.fstat(root_fd), read_xattrs(root_fd, b".", ENGINE_XATTRS), b"")
-        waiting = [b""]
-        while waiting:
-            waiting.extend(reversed(self._directory(waiting.pop())))
+        for found in self._stack.walk(whiteouts=True):
+            try:
+                self._commit(found)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed or replaced meanwhile
         self._raw(END)
         self._tree.finish()
         faults.point("storage.commit.finish")
@@ -77,36 +79,13 @@ class _Committing:
             opaque_root=False,
         )
 
-    def _directory(self, path: bytes) -> list[bytes]:
-        """Commits what is in one directory; returns its subdirectories in order."""
-        try:
-            descriptor = open_directory_beneath(self._stack.root_fds[0], path)
-        except FileNotFoundError:
-            return []  # removed meanwhile
-        below = []
-        try:
-            if path and is_opaque(descriptor):
-                self._opaque(path)
-            for name in sorted(os.fsencode(found) for found in os.listdir(descriptor)):
-                whole = path + b"/" + name if path else name
-                try:
-                    found = Found(whole, name, descriptor, 0, os.lstat(name, dir_fd=descriptor))
-                    if self._commit(found):
-                        below.append(whole)
-                except FileNotFoundError:
-                    continue  # removed meanwhile
-        finally:
-            os.close(descriptor)
-        return below
-
-    def _commit(self, found: Found) -> bool:
-        """Commits one entry; says whether it is a directory."""
+    def _commit(self, found: Found) -> None:
         status = found.status
         if stat.S_ISSOCK(status.st_mode):
-            return False
+            return
         if is_whiteout(status):
             self._whiteout(found)
-            return False
+            return
         _refuse_redirects(found)
         if found.name.startswith(WHITEOUT):
             raise errors.InvalidArgument(f"{found.path!r}: names that begin with .wh. can't be kept in a layer")
@@ -114,14 +93,24 @@ class _Committing:
             first = self._links.get(status.st_ino)
             if first is not None:
                 self._link(found, first)
-                return False
+                return
             self._links[status.st_ino] = found.path
         if stat.S_ISREG(status.st_mode):
             self._file(found)
-            return False
+            return
         target = os.readlink(found.name, dir_fd=found.directory_fd) if stat.S_ISLNK(status.st_mode) else b""
         self._header(found.path, status, read_xattrs(found.directory_fd, found.name, ENGINE_XATTRS), target)
-        return stat.S_ISDIR(status.st_mode)
+        if stat.S_ISDIR(status.st_mode) and self._is_opaque(found):
+            self._raw(format_entry(_mark(found.path + b"/" + OPAQUE)))
+            self._tree.opaque(found.path)
+
+    @staticmethod
+    def _is_opaque(found: Found) -> bool:
+        descriptor = open_directory_beneath(found.directory_fd, found.name)
+        try:
+            return is_opaque(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _header(self, path: bytes, status: os.stat_result, xattrs: dict[bytes, bytes], target: bytes) -> None:
         """An entry without payload, into the stream and the tree."""
@@ -148,10 +137,6 @@ class _Committing:
         head, slash, name = found.path.rpartition(b"/")
         self._raw(format_entry(_mark(head + slash + WHITEOUT + name)))
         self._tree.whiteout(found.path)
-
-    def _opaque(self, path: bytes) -> None:
-        self._raw(format_entry(_mark(path + b"/" + OPAQUE)))
-        self._tree.opaque(path)
 
     def _file(self, found: Found) -> None:
         source = open_regular(found.directory_fd, found.name)
@@ -199,8 +184,8 @@ def _metadata(status: os.stat_result, xattrs: dict[bytes, bytes]) -> Metadata:
 
 
 def _mark(name: bytes) -> Entry:
-    """A whiteout or opaque entry: an empty file without owner, mode or time (OCI image spec, layer.md)."""
-    return Entry(name=name, kind=fmt.REGULAR)
+    """A whiteout or opaque entry: an empty file without a time of its own (OCI image spec, layer.md)."""
+    return Entry(name=name, kind=fmt.REGULAR, mode=0o600)
 
 
 def _write_at(descriptor: int, data: bytes, offset: int) -> None:

@@ -27,8 +27,8 @@ def export_stack(stack: Stack, write: Write) -> None:
             continue
         try:
             _export(found, links, write)
-        except FileNotFoundError:
-            continue  # removed meanwhile
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # removed or replaced meanwhile
     write(END)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 
 import msgspec
@@ -63,10 +63,8 @@ class Stack:
                 descriptor = open_directory_beneath(self.root_fds[layer], path)
             except FileNotFoundError:
                 continue
-            except OSError as error:
-                if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                    break
-                raise
+            except NotADirectoryError:
+                break
             try:
                 shown.append(layer)
                 if is_opaque(descriptor):
@@ -95,16 +93,15 @@ class Stack:
         finally:
             os.close(parent_fd)
 
-    def list_directory(self, path: bytes, layers: Sequence[int]) -> Iterator[Found]:
-        """The merged entries of one directory, sorted by name; whiteouts are applied and not shown."""
-        with ExitStack() as exits:
-            seen: dict[bytes, Found | None] = {}
-            for layer in layers:
-                try:
-                    descriptor = open_directory_beneath(self.root_fds[layer], path)
-                except FileNotFoundError:
-                    continue
-                exits.callback(os.close, descriptor)
+    def entries(self, path: bytes, layers: Sequence[int], *, whiteouts: bool = False) -> list[_Entry]:
+        """The merged entries of one directory, sorted by name. Whiteouts are applied; shown only if asked for."""
+        seen: dict[bytes, _Entry | None] = {}
+        for layer in layers:
+            try:
+                descriptor = open_directory_beneath(self.root_fds[layer], path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed or replaced meanwhile
+            try:
                 for encoded in os.listdir(descriptor):
                     name = os.fsencode(encoded)
                     if name in seen:
@@ -113,27 +110,64 @@ class Stack:
                         status = os.lstat(name, dir_fd=descriptor)
                     except FileNotFoundError:
                         continue  # removed meanwhile
-                    whole = path + b"/" + name if path else name
-                    seen[name] = None if is_whiteout(status) else Found(whole, name, descriptor, layer, status)
-            for name in sorted(seen):
-                found = seen[name]
-                if found is not None:
-                    yield found
+                    seen[name] = None if is_whiteout(status) and not whiteouts else (name, layer, status)
+            finally:
+                os.close(descriptor)
+        return sorted((entry for entry in seen.values() if entry is not None), key=_name)
 
-    def walk(self) -> Iterator[Found]:
-        """Everything below the root: a directory's entries sorted by name, then what is in its subdirectories.
+    def walk(self, *, whiteouts: bool = False) -> Iterator[Found]:
+        """Everything below the root, each directory followed by what is in it, names sorted within a directory.
 
-        So only one directory is open at a time, however deep a tree is.
+        GNU tar relies on that order to set directories' times. A directory is left before one in it is entered and
+        opened again afterwards, so that descriptors don't pile up with depth.
         """
-        waiting: list[tuple[bytes, tuple[int, ...]]] = [(b"", self.everything)]
-        while waiting:
-            path, layers = waiting.pop()
-            below = []
-            for found in self.list_directory(path, layers):
-                yield found
-                if stat.S_ISDIR(found.status.st_mode):
-                    below.append((found.path, self.merged_from(found.path, layers[layers.index(found.layer) :])))
-            waiting.extend(reversed(below))
+        frames = [_Frame(b"", self.everything, self.entries(b"", self.everything, whiteouts=whiteouts))]
+        while frames:
+            frame = frames[-1]
+            below = yield from self._walk_some(frame)
+            if below is None:
+                frames.pop()
+            else:
+                path, layers = below
+                frames.append(_Frame(path, layers, self.entries(path, layers, whiteouts=whiteouts)))
+
+    def _walk_some(self, frame: _Frame) -> Generator[Found, None, tuple[bytes, tuple[int, ...]] | None]:
+        """Yields a directory's entries up to and with the next subdirectory, which it returns; None at the end."""
+        opened: dict[int, int] = {}
+        try:
+            while frame.left:
+                name, layer, status = frame.left.pop()
+                if layer not in opened:
+                    try:
+                        opened[layer] = open_directory_beneath(self.root_fds[layer], frame.path)
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue  # removed or replaced meanwhile
+                path = frame.path + b"/" + name if frame.path else name
+                yield Found(path, name, opened[layer], layer, status)
+                if stat.S_ISDIR(status.st_mode):
+                    return path, self.merged_from(path, frame.layers[frame.layers.index(layer) :])
+            return None
+        finally:
+            for descriptor in opened.values():
+                os.close(descriptor)
+
+
+_Entry = tuple[bytes, int, os.stat_result]
+
+
+class _Frame:
+    """A directory that the walk is in: what is left of it, last first."""
+
+    __slots__ = ("layers", "left", "path")
+
+    def __init__(self, path: bytes, layers: tuple[int, ...], entries: list[_Entry]) -> None:
+        self.path = path
+        self.layers = layers
+        self.left = entries[::-1]
+
+
+def _name(entry: _Entry) -> bytes:
+    return entry[0]
 
 
 def is_whiteout(status: os.stat_result) -> bool:

@@ -27,7 +27,13 @@ def open_beneath(root_fd: int, path: bytes, flags: int) -> int:
 
 
 def open_directory_beneath(root_fd: int, path: bytes) -> int:
-    return open_beneath(root_fd, path, _DIRECTORY)
+    """Raises FileNotFoundError, or NotADirectoryError where a component is something else or a link."""
+    try:
+        return open_beneath(root_fd, path, _DIRECTORY)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
+        raise
 
 
 def open_directory(path: os.PathLike[str] | str) -> int:
