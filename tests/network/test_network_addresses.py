@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from network_world import Engine, Outside, make_netns
 
+from tare import faults
 from tare.errors import Conflict, InvalidArgument, KernelError, ResourceExhausted, Unavailable
 from tare.kernel import netns
 from tare.network import ipam
@@ -221,3 +222,75 @@ def test_pool_keeps_namespaces_ready(engine: Engine) -> None:
     assert engine.network._table is not None
     engine.network._table.close()
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("point", ["network.ports.reserve", "network.attach.recorded", "network.attach.connected"])
+def test_attach_fails_at(point: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failing at this point, attach leaves nothing, and succeeds when repeated."""
+
+    async def scenario() -> None:
+        async with engine:
+            request = EndpointRequest(ports=(PortRequest(80, host_port=8080), PortRequest(53, "udp", host_port=8053)))
+            container_id = new_id()
+            arm(monkeypatch, point)
+            with pytest.raises(faults.InjectedFault):
+                await engine.network.attach(container_id, request)
+            assert (engine.network.endpoints(), engine.published()) == ([], 0)
+            await engine.network.wait_released()
+            assert (await engine.network.attach(container_id, request)).ip == "172.30.0.2"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("point", ["network.release.unpublished", "network.release.forgotten"])
+def test_release_fails_at(point: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failing at this point, release succeeds when repeated."""
+
+    async def scenario() -> None:
+        async with engine:
+            box = await engine.attach(PortRequest(80, host_port=8080))
+            arm(monkeypatch, point)
+            with pytest.raises(faults.InjectedFault):
+                await engine.network.release(box.record.container_id)
+            await engine.network.release(box.record.container_id)
+            assert (engine.network.endpoints(), engine.published()) == ([], 0)
+            await engine.network.wait_released()
+            assert (await engine.attach(PortRequest(80, host_port=8080))).ip == box.ip
+
+    asyncio.run(scenario())
+
+
+def arm(monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    for name, value in (("_name", point), ("_left", 1), ("_action", "raise")):
+        monkeypatch.setattr(faults, name, value)
+
+
+def test_many_at_once(engine: Engine) -> None:
+    """Thirty containers that start together get thirty addresses and thirty ports."""
+
+    async def scenario() -> None:
+        async with engine:
+            boxes = await asyncio.gather(*(engine.attach(PortRequest(80)) for _ in range(30)))
+            assert len({box.ip for box in boxes}) == len({box.ports[0].host_port for box in boxes}) == 30
+            assert engine.published() == 30
+
+    asyncio.run(scenario())
+
+
+def test_bridge_takes_an_address_that_a_container_has(host: None, tmp_path: Path) -> None:
+    """With a --bip that a container of the last life still had, nobody gets that address again."""
+
+    async def first_life() -> None:
+        engine = small(tmp_path)
+        await engine.network.start()
+        await engine.attach()
+        engine.crash()
+
+    async def second_life() -> None:
+        async with small(tmp_path, "172.30.0.2/29") as engine:
+            await engine.network.restore([])
+            await engine.network.wait_released()
+            assert [(await engine.attach()).ip for _ in range(3)] == [f"172.30.0.{last}" for last in (1, 3, 4)]
+
+    asyncio.run(first_life())
+    asyncio.run(second_life())

@@ -23,6 +23,7 @@ from network_world import (
     udp_frame,
 )
 
+from tare.kernel.netlink_route import RouteSocket
 from tare.network.records import NetworkSettings, PortRequest
 
 _BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
@@ -206,11 +207,15 @@ def test_two_engines_side_by_side(host: None, tmp_path: Path) -> None:
 
 
 def test_no_ipv6_inside(engine: Engine) -> None:
-    """A container on an IPv4 network has no IPv6 address but its loopback's (CVE-2024-32473)."""
+    """Neither a container on an IPv4 network nor its links on the host have an IPv6 address but the loopback's
+    (CVE-2024-32473), and the bridge takes no router advertisements (CVE-2020-13401)."""
 
     async def scenario() -> None:
         async with engine:
             box = await engine.attach()
+            assert Path("/proc/sys/net/ipv6/conf/tn0/accept_ra").read_text() == "0\n"
+            with RouteSocket() as sock:
+                assert [str(item.interface) for item in sock.addresses(family=socket.AF_INET6)] == ["::1/128"]
             assert engine.addresses_inside(box) == ["127.0.0.1/8", "172.30.0.2/24", "::1/128"]
 
     asyncio.run(scenario())

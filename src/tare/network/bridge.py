@@ -15,6 +15,7 @@ from tare.errors import Conflict, InvalidArgument, KernelError
 from tare.kernel import netlink_route as route
 from tare.kernel.namespaces import write_proc
 from tare.kernel.netlink_route import Link, RouteSocket
+from tare.network.records import NetworkRecord
 
 _NAME = re.compile(r"[^\s/:%]{1,15}\Z")
 _SYS = Path("/proc/sys/net")
@@ -31,8 +32,9 @@ def mac_of(address: ipaddress.IPv4Address) -> str:
     return (b"\x02\x42" + address.packed).hex(":")
 
 
-def ensure_bridge(sock: RouteSocket, name: str, interface: ipaddress.IPv4Interface, mtu: int, network_id: str) -> Link:
-    """The bridge, up and with its address; made if it isn't there."""
+def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) -> Link:
+    """The bridge, up and with its address; made if it isn't there. publishes: whether there are rules to guard it."""
+    name, interface, mtu, network_id = record.bridge_name, record.interface, record.mtu, record.network_id
     link = sock.link(name)
     if link is None:
         sock.execute((route.new_bridge(name, mac_of(interface.ip), mtu), route.set_identity(name, _ALIAS + network_id)))
@@ -48,7 +50,7 @@ def ensure_bridge(sock: RouteSocket, name: str, interface: ipaddress.IPv4Interfa
                 f"the bridge {name} belongs to another engine that has containers; give this one another name"
             )
         sock.execute((route.set_identity(name, _ALIAS + network_id),))
-    write_sysctls(name)
+    write_sysctls(name, publishes)
     present = {address.interface for address in sock.addresses(link.ifindex)}
     if interface not in present:
         sock.execute((route.new_address(link.ifindex, interface),))
@@ -72,13 +74,14 @@ def drop_other_addresses(sock: RouteSocket, link: Link, keep: ipaddress.IPv4Inte
             sock.execute((route.delete_address(link.ifindex, interface),))
 
 
-def write_sysctls(name: str) -> None:
+def write_sysctls(name: str, publishes: bool) -> None:
     """What the bridge needs of the kernel.
 
-    route_localnet: 127.0.0.1:port on the host may lead to a container. No IPv6, so no router advertisements that a
+    route_localnet: 127.0.0.1:port on the host may lead to a container; only together with the rules that keep
+    containers from using it the other way round (CVE-2020-8558). No IPv6, so no router advertisements that a
     container could send to the host (CVE-2020-13401), and no link-local way to the host's services.
     """
-    write_proc(str(_SYS / "ipv4/conf" / name / "route_localnet"), "1")
+    write_proc(str(_SYS / "ipv4/conf" / name / "route_localnet"), "1" if publishes else "0")
     ipv6 = _SYS / "ipv6/conf" / name
     if ipv6.exists():
         write_proc(str(ipv6 / "accept_ra"), "0")

@@ -94,15 +94,24 @@ class AddressPool:
 
     def take(self, tx: Transaction, endpoint_id: str, link: str, network: str) -> ipaddress.IPv4Address:
         """The lowest free address, recorded as `endpoint_id`'s."""
-        row = tx.one(_FREE, (self._name,))
-        position = int(row["free"]) if row else self.subnet.num_addresses
+        position = self._gap(tx)
+        if position == self._position(self.gateway):  # a container had it before the bridge did (another --bip)
+            self._lease(tx, position, "gateway")
+            position = self._gap(tx)
         if position >= self.subnet.num_addresses:
             raise ResourceExhausted(f"no available IPv4 addresses on this network's address pools: {network}")
+        self._lease(tx, position, endpoint_id, link)
+        return self.subnet.network_address + position
+
+    def _gap(self, tx: Transaction) -> int:
+        row = tx.one(_FREE, (self._name,))
+        return int(row["free"]) if row else self.subnet.num_addresses
+
+    def _lease(self, tx: Transaction, position: int, holder: str, link: str = "") -> None:
         tx.run(
             "INSERT INTO network_leases (pool, position, holder, link) VALUES (?, ?, ?, ?)",
-            (self._name, position, endpoint_id, link),
+            (self._name, position, holder, link),
         )
-        return self.subnet.network_address + position
 
     def _position(self, address: ipaddress.IPv4Address) -> int:
         return int(address) - int(self.subnet.network_address)

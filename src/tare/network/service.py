@@ -90,9 +90,7 @@ class Network:
     def repair(self) -> None:
         """Puts the bridge and the table right, whatever became of them; running connections go on."""
         record = self._bridge_record()
-        self._bridge = bridge.ensure_bridge(
-            self._route, record.bridge_name, record.interface, record.mtu, record.network_id
-        )
+        self._bridge = bridge.ensure_bridge(self._route, record, publishes=self._table is not None)
         if self._table is not None:
             self._table.rebuild()
 
@@ -117,7 +115,8 @@ class Network:
                 if _is_endpoint(link) and link.alias not in live
             ]
             await self._leaving.delete_links(strays)
-        self._leaving.collect()
+        if self._leaving.collect():
+            self._leaving.watch_nowait()
 
     async def wait_released(self) -> None:
         """Until the kernel has taken away what released endpoints had (shutdown, tests)."""
