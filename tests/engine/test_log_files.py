@@ -1,0 +1,103 @@
+"""Reading json-file logs: in order, from the tail, over rotations, and while they grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tare.engine.log_files import LogReader
+from tare.runtime.jsonlog import MAX_ENTRY_BYTES, JsonLog
+
+
+def read_all(reader: LogReader) -> list[str]:
+    """Everything that the reader has just now."""
+    found: list[str] = []
+    while entries := reader.read():
+        found.extend(entry.log for entry in entries)
+    return found
+
+
+def write_lines(log: JsonLog, first: int, last: int) -> None:
+    """Numbered lines."""
+    for number in range(first, last + 1):
+        log.write("stdout", b"line %d\n" % number)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 99, 100, 1000])
+def test_tail_gives_the_last_lines(tmp_path: Path, count: int) -> None:
+    """tail N gives N lines, or all there are."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path)
+    write_lines(log, 1, 100)
+    log.close()
+    reader = LogReader(path)
+    reader.seek_tail(count)
+    expected = [f"line {number}\n" for number in range(max(1, 101 - count), 101)] if count else []
+    assert read_all(reader) == expected
+    reader.close()
+
+
+@pytest.mark.parametrize("count", [3, 40, 5000])
+def test_tail_spans_rotated_files(tmp_path: Path, count: int) -> None:
+    """Lines that were rotated away still count, oldest first."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path, max_bytes=1500, max_files=4)
+    write_lines(log, 1, 120)
+    log.close()
+    whole = LogReader(path)
+    everything = read_all(whole)
+    assert everything == [f"line {n}\n" for n in range(121 - len(everything), 121)]
+    assert 40 < len(everything) < 120
+    assert len(list(tmp_path.iterdir())) == 4
+    reader = LogReader(path)
+    reader.seek_tail(count)
+    assert read_all(reader) == everything[-count:]
+
+
+def test_reader_goes_on_after_growth_and_rotation(tmp_path: Path) -> None:
+    """A follower sees what is written later, in the same file and in the next one."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path, max_bytes=300, max_files=5)
+    reader = LogReader(path)
+    write_lines(log, 1, 2)
+    assert read_all(reader) == ["line 1\n", "line 2\n"]
+    write_lines(log, 3, 6)
+    assert read_all(reader) == [f"line {n}\n" for n in range(3, 7)]
+
+
+def test_partial_lines_wait_for_their_end(tmp_path: Path) -> None:
+    """A line is one entry however it was written; what never ends is written at the end."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path)
+    log.write("stdout", b"hel")
+    log.write("stderr", b"oops\n")
+    log.write("stdout", b"lo\nrest")
+    log.close()
+    assert read_all(LogReader(path)) == ["oops\n", "hello\n", "rest"]
+
+
+def test_long_lines_are_cut(tmp_path: Path) -> None:
+    """No entry holds more than 16 KiB of output, and nothing is lost."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path)
+    line = b"x" * (3 * MAX_ENTRY_BYTES + 7)
+    log.write("stdout", line + b"\n")
+    log.close()
+    entries = read_all(LogReader(path))
+    assert "".join(entries) == line.decode() + "\n"
+    assert max(map(len, entries)) <= MAX_ENTRY_BYTES
+
+
+def test_foreign_bytes_and_broken_lines_do_no_harm(tmp_path: Path) -> None:
+    """Output that isn't UTF-8 becomes replacement characters; a torn line in the file is skipped."""
+    path = tmp_path / "log"
+    log = JsonLog(str(path))
+    log.write("stdout", b"\xff\xfe\r\n")
+    log.close()
+    with path.open("ab") as file:
+        file.write(b'{"log":"torn\n')
+    log = JsonLog(str(path))
+    log.write("stderr", b"after\n")
+    log.close()
+    assert read_all(LogReader(str(path))) == ["\ufffd\ufffd\r\n", "after\n"]
