@@ -21,13 +21,6 @@ _SECCOMP_MODE_FILTER = 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _IOPRIO_WHO_PROCESS = 1
 
-SECCOMP_FLAGS = {
-    "SECCOMP_FILTER_FLAG_TSYNC": 1,
-    "SECCOMP_FILTER_FLAG_LOG": 2,
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
-}
-
 
 def _prctl(option: int, value: int) -> int:
     return syscall("prctl", option, value, 0, 0, 0)
@@ -113,16 +106,22 @@ def load_seccomp_filter(program: bytes, flags: int = 0) -> None:
     syscall("seccomp", _SECCOMP_SET_MODE_FILTER, flags, header)
 
 
-def set_title(title: str) -> None:
+def find_title_area() -> tuple[int, int]:
+    """Where this process's arguments lie in memory: address and size. Only before a foreign /proc can be there."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end (man 5 proc, fields 48 and 49)
+    return start, max(end - start, 0)
+
+
+def set_title(area: tuple[int, int], title: str) -> None:
     """What `ps` shows as this process's command line and name: its argument memory is written over.
 
     Without this, pid 1 of a container whose reaper we are would show the host daemon's arguments inside.
     """
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end (man 5 proc, fields 48 and 49)
-    if start and end > start:
-        overwrite_memory(start, end - start, title.encode())
+    start, size = area
+    if start and size:
+        overwrite_memory(start, size, title.encode())
     set_name(title.split(" ")[0].rpartition("/")[2])
 
 

@@ -18,7 +18,8 @@ class StartFailed(TareError):
     """The container's first process could not be started; nothing of it is left.
 
     `str()` is runc's text without "OCI runtime create failed:" in front and ": unknown" behind, such as
-    `unable to start container process: exec: "foo": executable file not found in $PATH`.
+    `unable to start container process: exec: "foo": executable file not found in $PATH`. A user that isn't there is told
+    without the first clause, as Docker does.
     exit_code: what `docker run` exits with: 127 for a missing command, 126 for one that can't be executed, else 125.
     """
 
@@ -34,6 +35,7 @@ class Failure(msgspec.Struct, frozen=True):
     errno: int
     message: str
     exit_code: int = EXIT_ENGINE
+    bare: bool = False
 
 
 class CommandError(TareError):
@@ -52,6 +54,10 @@ def exit_code_of(number: int) -> int:
     if number in (errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.ENOEXEC):
         return EXIT_NOT_EXECUTABLE
     return EXIT_ENGINE
+
+
+class UserError(TareError):
+    """The user or a group asked for isn't in the container's files."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -81,6 +87,8 @@ def encode_failure(step: str, error: BaseException) -> bytes:
     number = getattr(error, "errno", None) or errno.EIO
     if isinstance(error, CommandError):
         failure = Failure("", error.errno, str(error), error.exit_code)
+    elif isinstance(error, UserError):
+        failure = Failure("", errno.EINVAL, str(error), bare=True)
     else:
         failure = Failure(step, number, sentence(error), exit_code_of(number))
     return b"failed" + _encoder.encode(failure)
@@ -89,5 +97,7 @@ def encode_failure(step: str, error: BaseException) -> bytes:
 def decode_failure(message: bytes, what: str = "unable to start container process") -> StartFailed:
     """The exception for what `encode_failure` made."""
     failure = _decoder.decode(message[len(b"failed") :])
+    if failure.bare:
+        return StartFailed(failure.message, failure.exit_code)
     step = f"{failure.step}: " if failure.step else ""
     return StartFailed(f"{what}: {step}{failure.message}", failure.exit_code)

@@ -15,7 +15,7 @@ from typing import NoReturn
 from tare.kernel import namespaces, process
 from tare.kernel.loopback import bring_up_loopback
 from tare.runtime.cgroups import Cgroup
-from tare.runtime.failure import EXIT_ENGINE, encode_failure
+from tare.runtime.failure import EXIT_ENGINE, decode_failure, encode_failure
 from tare.runtime.plan import Plan, Step, namespace_flags
 from tare.runtime.steps.init import Init
 
@@ -96,7 +96,9 @@ def run_guarded(init: Init, foreign_fds: tuple[int, ...], action: Callable[[], N
         action()
     except BaseException as error:
         step = getattr(error, "step", "")
-        init.channel.send(encode_failure(step, error))
+        message = encode_failure(step, error)
+        if not init.tell(message):
+            os.write(2, f"{decode_failure(message)}\n".encode("utf-8", "replace"))
     finally:
         os._exit(EXIT_ENGINE)
 
@@ -118,7 +120,7 @@ def _enter_user_namespace(init: Init, plan: Plan, joins: dict[str, int]) -> None
     with ChildNamespaces(plan.new, joins, plan.time_offsets):
         pid = os.fork()
         if pid:
-            init.channel.send(b"pid %d" % pid)
+            init.tell(b"pid %d" % pid)
             os._exit(0)
         init.wait_answer()
         _run(init, plan, joins, own_child=False)
@@ -131,6 +133,7 @@ def _run(init: Init, plan: Plan, joins: dict[str, int], own_child: bool) -> None
     if "pid" not in plan.new and not has_user_namespace:
         process.set_dumpable(False)  # others are there already who could look into us (CVE-2016-9962)
     os.umask(0)
+    init.title_area = process.find_title_area()
     new = tuple(name for name in plan.new if name not in _LATER and name not in joins)
     if not has_user_namespace:
         _join(joins)

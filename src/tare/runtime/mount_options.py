@@ -98,3 +98,10 @@ def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
         else:
             options.data.append(word)
     return options
+
+
+def option_names() -> list[str]:
+    """All options that aren't passed on to the file system."""
+    plain = {*_SET, *_CLEAR, *_ATIME}
+    propagation = {*_PROPAGATION, *("r" + name for name in _PROPAGATION)}
+    return sorted(plain | {"r" + name for name in plain} | propagation | {"bind", "rbind"} | (_IGNORED - {""}))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import resource
 
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.kernel import capabilities
-from tare.kernel.process import SECCOMP_FLAGS
 from tare.oci.runtime_spec import Capabilities, LinuxPersonality, LinuxSeccomp, Process, Scheduler, Spec
 from tare.runtime.hooks import PlannedHook
 from tare.runtime.steps import execute, identity
@@ -149,19 +148,12 @@ def plan_capabilities(sets: Capabilities | None) -> execute.CapabilitySets:
 def _compile_seccomp(seccomp: LinuxSeccomp | None) -> tuple[bytes, int]:
     if seccomp is None:
         return b"", 0
-    if seccomp.listener_path or any(s.action == "SCMP_ACT_NOTIFY" for s in seccomp.syscalls or ()):
-        raise Unsupported("seccomp action SCMP_ACT_NOTIFY")
-    flags = 0
-    for name in seccomp.flags or ():
-        if name not in SECCOMP_FLAGS:
-            raise InvalidArgument(f"invalid seccomp flag: {name}")
-        flags |= SECCOMP_FLAGS[name]
     if seccomp.default_action == "SCMP_ACT_ALLOW" and not seccomp.syscalls:
         return b"", 0
     # Loads libseccomp: only where a filter is wanted.
-    from tare.runtime.seccomp import compile_filter
+    from tare.runtime.seccomp import compile_filter, filter_flags
 
-    return compile_filter(seccomp), flags
+    return compile_filter(seccomp), filter_flags(seccomp)
 
 
 def plan_program(

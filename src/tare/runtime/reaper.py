@@ -6,7 +6,6 @@ Runs inside the container; imports nothing.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from collections.abc import Callable
@@ -23,8 +22,11 @@ _OWN = frozenset(
 )
 
 
-def run_under_reaper(command: str, has_terminal: bool, execute: Callable[[], None]) -> None:
+def run_under_reaper(title: str, area: tuple[int, int], has_terminal: bool, execute: Callable[[], None]) -> None:
     """Forks; the child gets its own process group and runs `execute`. Neither of them returns."""
+    # Our memory holds what the launcher knew, and /proc/1 is in sight of the container (proc(5), /proc/PID/mem).
+    set_dumpable(False)
+    set_title(area, title)
     watched = signal.valid_signals() - _OWN | {signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     child = os.fork()
@@ -39,10 +41,6 @@ def run_under_reaper(command: str, has_terminal: bool, execute: Callable[[], Non
         execute()
         os._exit(127)
     close_from(3)
-    gc.collect()
-    # Our memory holds what the launcher knew, and /proc/1 is in sight of the container (proc(5), /proc/PID/mem).
-    set_dumpable(False)
-    set_title(f"/sbin/tare-init -- {command}")
     os._exit(_wait_end(child, watched))
 
 

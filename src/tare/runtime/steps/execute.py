@@ -15,13 +15,14 @@ import os
 import resource
 import signal
 import stat
+from functools import partial
 
 import msgspec
 
 from tare.errors import InvalidArgument, KernelError
 from tare.kernel import capabilities, process
 from tare.kernel.fds import set_cloexec_from
-from tare.runtime.failure import CommandError, encode_failure, errno_text
+from tare.runtime.failure import CommandError, UserError, encode_failure, errno_text
 from tare.runtime.hooks import PlannedHook, run_hooks
 from tare.runtime.reaper import run_under_reaper
 from tare.runtime.steps.command import enter_directory, find_command, parse_environment
@@ -93,7 +94,7 @@ class Execute(msgspec.Struct, frozen=True, tag_field="step", tag="execute"):
             run_hooks(self.hooks, self.state, "startContainer")
         if self.rlimits:
             self._limit(init)
-        init.channel.send(b"executing")
+        init.tell(b"executing")
         _place_stdio(init, self.preserve_fds)
         _reset_signals()
         process.set_parent_death_signal(0)
@@ -102,11 +103,16 @@ class Execute(msgspec.Struct, frozen=True, tag_field="step", tag="execute"):
         arguments = [_encode(word) for word in self.args]
         if not self.reaper:
             _exec(program, arguments, encoded)
-        run_under_reaper(" ".join(self.args), init.terminal, lambda: _exec_in_child(init, program, arguments, encoded))
+        title = "/sbin/tare-init -- " + " ".join(self.args)
+        run_in_child = partial(_exec_in_child, init, program, arguments, encoded)
+        run_under_reaper(title, init.title_area, init.terminal, run_in_child)
 
     def _resolve_user(self, init: Init) -> ResolvedUser:
         if self.user is not None:
-            return resolve_user(init.root_fd, self.user, self.group_add)
+            try:
+                return resolve_user(init.root_fd, self.user, self.group_add)
+            except InvalidArgument as error:
+                raise UserError(str(error)) from error
         return ResolvedUser(self.uid, self.gid, self.additional_gids, find_home(init.root_fd, self.uid))
 
     def _enter_directory(self, root_fd: int, final: bool) -> bool:
@@ -178,7 +184,7 @@ def _exec_in_child(init: Init, program: str, arguments: list[bytes], environment
     try:
         _exec(program, arguments, environment)
     except CommandError as error:
-        init.channel.send(encode_failure("", error))
+        init.tell(encode_failure("", error))
         os._exit(error.exit_code)
 
 
@@ -200,7 +206,7 @@ def _wait_gate(init: Init) -> None:
     """Tells the creator that everything is ready, and waits for the gate to be opened (OCI `start`)."""
     if init.gate_fd < 0:
         return
-    init.channel.send(b"ready")
+    init.tell(b"ready")
     if not os.read(init.gate_fd, 1):
         os._exit(1)  # whoever held the gate is gone
 

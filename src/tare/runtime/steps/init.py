@@ -19,7 +19,7 @@ class Init:
 
     __slots__ = (
         *("cgroup", "cgroup_joined", "channel", "devpts_fd", "gate_fd", "null_fd", "proc_fd", "root_fd", "stdio"),
-        *("terminal", "trees"),
+        *("terminal", "title_area", "trees"),
     )
 
     def __init__(self, channel: socket.socket, stdio: tuple[int, int, int] | None, gate_fd: int = -1) -> None:
@@ -32,6 +32,7 @@ class Init:
         self.devpts_fd = -1
         self.null_fd = -1
         self.terminal = False
+        self.title_area = (0, 0)
         self.trees: dict[int, int] = {}
         self.cgroup_joined = False
 
@@ -57,9 +58,17 @@ class Init:
         """An O_PATH descriptor of `path` inside the container's root."""
         return open_in_root(self.root_fd, path, resolve=resolve)
 
+    def tell(self, message: bytes) -> bool:
+        """Sends the creator a message; False if there is none any more (a held container outlives it)."""
+        try:
+            self.channel.send(message)
+            return True
+        except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
+            return False
+
     def ask(self, question: bytes) -> bytes:
         """Sends the creator a message and waits for its answer."""
-        self.channel.send(question)
+        self.tell(question)
         return self.wait_answer()
 
     def wait_answer(self) -> bytes:
