@@ -1,4 +1,4 @@
-"""A request's body as an async stream with back-pressure, and the decoder of chunked bodies; never buffers without limit."""
+"""A request's body as an async stream with back-pressure, and the decoders of its framing; buffers have limits."""
 
 from __future__ import annotations
 
@@ -91,17 +91,17 @@ class SizedDecoder:
     """Cuts a body of known size out of the bytes of a connection."""
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self.left = size
         self.done = size == 0
 
     def decode(self, data: bytes, out: BodyStream) -> bytes:
         """Feeds what belongs to the body; the rest is returned."""
         if not data:
             return data
-        mine = data[: self._left]
-        self._left -= len(mine)
+        mine = data[: self.left]
+        self.left -= len(mine)
         out.feed(mine)
-        self.done = self._left == 0
+        self.done = self.left == 0
         return data[len(mine) :]
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from typing import TYPE_CHECKING, cast
 
-from tare.api.body import BodyStream, BodyTruncated
+from tare.api.body import BodyStream, BodyTruncated, SizedDecoder
 from tare.api.duplex import Duplex
 from tare.api.hangup import HangupWatch
 from tare.api.head import MAX_HEAD_BYTES, BadHead, Head, parse_head
@@ -52,6 +52,13 @@ def format_head(status: int, headers: Mapping[str, str], *extra: bytes) -> bytes
     parts += extra
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+async def _close_stream(response: Response) -> None:
+    """Lets go of what a streamed body holds; the client may have left before its first chunk."""
+    aclose = getattr(response.body, "aclose", None)
+    if aclose is not None:
+        await aclose()
 
 
 class Connection(asyncio.Protocol):
@@ -105,7 +112,10 @@ class Connection(asyncio.Protocol):
         if self._body is not None and not self._body.complete:
             self._body.fail(BodyTruncated("unexpected EOF"))
         self._watch_hangup()
-        return not isinstance(self._transport, asyncio.Transport) or self._transport.can_write_eof()
+        if not self._unix and self._duplex is None:
+            # TCP can't tell a half-close from a close: as Go, take it for a close, but let quick answers out first.
+            self._grace = asyncio.get_running_loop().call_later(TCP_EOF_GRACE_S, self._hung_up)
+        return self._transport.can_write_eof()  # under TLS asyncio can't keep the other direction open
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
@@ -194,10 +204,14 @@ class Connection(asyncio.Protocol):
         if not self._paused and not self._transport.is_closing():
             self._transport.pause_reading()
         self._paused.add(why)
+        if why in ("ahead", "raw"):
+            self._watch_hangup()  # a paused transport doesn't notice
 
     def _resume(self, why: str) -> None:
         if why in self._paused:
             self._paused.discard(why)
+            if not self._half_closed:
+                self._end_watch()
             if not self._paused and not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -208,7 +222,10 @@ class Connection(asyncio.Protocol):
         try:
             response = await self._handler(request)
             if response is not None and self._duplex is None:
-                keep = await self._answer(response, head)
+                try:
+                    keep = await self._answer(response, head)
+                finally:
+                    await _close_stream(response)
         except (asyncio.CancelledError, ConnectionError):
             log.debug("client gone: %s %s", head.method, head.path)
         except Exception:
@@ -238,10 +255,8 @@ class Connection(asyncio.Protocol):
         self, response: Response, body: AsyncIterator[bytes], head: Head, keep: bool, end_line: tuple[bytes, ...]
     ) -> bool:
         try:
-            if head.http_1_0:
-                keep, framing = False, (b"Connection: close\r\n",)
-            else:
-                framing = (b"Transfer-Encoding: chunked\r\n", *end_line)
+            keep = keep and not head.http_1_0
+            framing = (b"Connection: close\r\n",) if head.http_1_0 else (b"Transfer-Encoding: chunked\r\n", *end_line)
             self._transport.write(format_head(response.status, response.headers, _date_line(), *framing))
             if head.method == "HEAD":
                 return keep
@@ -257,10 +272,6 @@ class Connection(asyncio.Protocol):
         except Exception:
             self._transport.abort()  # a cut-off stream must not look complete
             raise
-        finally:
-            aclose = getattr(body, "aclose", None)
-            if aclose is not None:
-                await aclose()
 
     async def _drained(self) -> None:
         if self._write_waiter is not None:
@@ -272,8 +283,7 @@ class Connection(asyncio.Protocol):
         if self._continue_due:
             return False  # the client waits for our word; the answer itself tells it not to send
         decoder = self._head.decoder if self._head else None
-        left = getattr(decoder, "left", MAX_DRAIN_BYTES + 1)
-        if left > MAX_DRAIN_BYTES:
+        if not isinstance(decoder, SizedDecoder) or decoder.left > MAX_DRAIN_BYTES:
             return False
         try:
             while await asyncio.wait_for(self._body.read(), 5):
@@ -326,13 +336,11 @@ class Connection(asyncio.Protocol):
         if sock is None or self._watch is not None:
             return
         self._watch = HangupWatch(sock, self._hung_up)
-        if not self._unix and self._duplex is None:
-            # TCP can't tell a half-close from a close: as Go, take it for a close, but let quick answers out first.
-            self._grace = asyncio.get_running_loop().call_later(TCP_EOF_GRACE_S, self._hung_up)
 
     def _hung_up(self) -> None:
         if self._duplex is not None:
-            self._duplex.feed_lost()
+            self._duplex.gone.set()
+            self._resume("raw")  # what it sent before is still in the socket, and then comes EOF
         elif self._task is not None:
             self._task.cancel()
 

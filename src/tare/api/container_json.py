@@ -1,4 +1,4 @@
-"""A container in Docker's JSON: whole, as inspect has it, and as a row of the list. Pure: records in, dictionaries out."""
+"""A container in Docker's JSON: whole, as inspect has it, and as a row of the list. Pure."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from tare.api.call import Call, json_lines, json_response
 from tare.api.messages import Response
 from tare.api.router import MAX_VERSION_TEXT, MIN_VERSION_TEXT, Route
 from tare.api.system_json import info_json, version_json
-from tare.engine.events import subscribe_events
+from tare.engine.events import check_event_filters
 from tare.engine.records import Event
 from tare.engine.system import engine_info, engine_version
 from tare.values.timestamps import parse_instant
@@ -63,8 +63,10 @@ def _instant(call: Call, name: str) -> int | None:
 
 async def events(call: Call) -> Response:
     """GET /events: the past from `since`, then what comes, to `until`. The headers go out at once."""
-    found = subscribe_events(
-        call.engine, since_ns=_instant(call, "since"), until_ns=_instant(call, "until"), filters=call.filters()
+    filters = call.filters()
+    check_event_filters(filters)
+    found = call.engine.events.follow(
+        since_ns=_instant(call, "since"), until_ns=_instant(call, "until"), filters=filters
     )
 
     async def shaped() -> AsyncIterator[object]:

@@ -1,7 +1,7 @@
-"""JSON from clients ↔ option records, by rule: snake_case fields are CamelCase keys, with Docker's own spellings in a table.
+"""JSON from clients ↔ option records, by rule: snake_case fields are CamelCase keys but for a table of exceptions.
 
-Decoding does what Go's encoding/json does: keys match in any case, unknown keys are ignored, null means not given, and a
-value of the wrong kind is refused with Go's sentence, so that a client sees what a real dockerd would have told it.
+Decoding does what Go's encoding/json does: keys match in any case, unknown keys are ignored, null means not given, and
+a value of the wrong kind is refused with Go's sentence, so that a client sees what a real dockerd would have said.
 """
 
 from __future__ import annotations

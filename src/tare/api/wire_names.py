@@ -1,4 +1,4 @@
-"""Docker's spellings that don't follow from a field's name, and Go's names for what its error texts mention. Data only."""
+"""Docker's spellings that don't follow from a field's name, and Go's names for its error texts. Data only."""
 
 from __future__ import annotations
 
