@@ -30,6 +30,12 @@ class Arguments:
             raise InvalidArgument("a container ID is required")
         return self.rest[0]
 
+    def only_container_id(self) -> str:
+        """The one word of a verb that takes no other: options behind it would be passed over without a word."""
+        if len(self.rest) != 1:
+            raise InvalidArgument("exactly 1 argument is required: the container ID")
+        return self.rest[0]
+
 
 def parse_arguments(words: list[str], options: dict[str, bool], short: dict[str, str]) -> Arguments:
     """Parses options up to the first word that is none. options: long name → whether it takes a value.

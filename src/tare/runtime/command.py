@@ -40,6 +40,7 @@ _VERBS = {
     "features": ("show", "features", "print what this runtime can do"),
     "spec": ("show", "spec", "write a config.json to start from"),
 }
+_FORKING = ("create", "run", "exec")
 _REFUSED = {"checkpoint": "checkpoint", "restore": "restore", "events": "events"}
 DEFAULT_ROOT = "/run/tare-runtime"
 
@@ -73,6 +74,10 @@ def _log_error(path: str, layout: str, message: str) -> None:
 
 
 def _run_verb(root: str, verb: str, words: list[str]) -> int:
+    if verb in _FORKING:
+        from tare.runtime.interpreter import protect_interpreter
+
+        protect_interpreter()  # before everything else is imported in vain
     from importlib import import_module
 
     from tare.runtime.store import ContainerStore

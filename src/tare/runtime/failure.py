@@ -18,8 +18,8 @@ class StartFailed(TareError):
     """The container's first process could not be started; nothing of it is left.
 
     `str()` is runc's text without "OCI runtime create failed:" in front and ": unknown" behind, such as
-    `unable to start container process: exec: "foo": executable file not found in $PATH`. A user that isn't there is told
-    without the first clause, as Docker does.
+    `unable to start container process: exec: "foo": executable file not found in $PATH`. A user that isn't there is
+    told without the first clause, as Docker does.
     exit_code: what `docker run` exits with: 127 for a missing command, 126 for one that can't be executed, else 125.
     """
 

@@ -21,7 +21,7 @@ _UPDATE = (
 
 def pause(store: ContainerStore, words: list[str]) -> int:
     """Stops all processes of a container."""
-    record = store.load(parse_arguments(words, {}, {}).container_id())
+    record = store.load(parse_arguments(words, {}, {}).only_container_id())
     status = store.status(record)
     if status not in ("running", "created"):
         raise Conflict(f"container not running: {status}")
@@ -31,7 +31,7 @@ def pause(store: ContainerStore, words: list[str]) -> int:
 
 def resume(store: ContainerStore, words: list[str]) -> int:
     """Lets them go on."""
-    record = store.load(parse_arguments(words, {}, {}).container_id())
+    record = store.load(parse_arguments(words, {}, {}).only_container_id())
     if store.status(record) != "paused":
         raise Conflict("container not paused")
     open_cgroup(record.cgroup).thaw()

@@ -14,7 +14,6 @@ from tare.runtime.arguments import Arguments, parse_arguments
 from tare.runtime.cgroups import detect_hierarchies, open_cgroup
 from tare.runtime.create import Created, create_container
 from tare.runtime.hooks import plan_hooks, run_hooks
-from tare.runtime.interpreter import protect_interpreter
 from tare.runtime.plan import build_plan
 from tare.runtime.store import GATE_NAME, ContainerRecord, ContainerStore, read_stat
 from tare.runtime.verbs.console import check_console, relay_terminal, send_terminal, wait_exit
@@ -73,7 +72,7 @@ def write_pid_file(path: str, pid: int) -> None:
 
 
 def _create(store: ContainerStore, arguments: Arguments, held: bool) -> tuple[ContainerRecord, Created]:
-    container_id = arguments.container_id()
+    container_id = arguments.only_container_id()
     bundle = os.path.abspath(arguments.get("bundle", "."))
     spec = _with_cgroup(read_bundle(bundle), container_id)
     check_console(
@@ -129,7 +128,6 @@ def hook_state(record: ContainerRecord, status: str) -> bytes:
 
 def create(store: ContainerStore, words: list[str]) -> int:
     """Makes a container from a bundle and holds it just before its program."""
-    protect_interpreter()
     _create(store, parse_arguments(words, _OPTIONS, _SHORT), held=True)
     return 0
 
@@ -137,7 +135,7 @@ def create(store: ContainerStore, words: list[str]) -> int:
 def start(store: ContainerStore, words: list[str]) -> int:
     """Lets a created container's program run."""
     arguments = parse_arguments(words, {}, {})
-    record = store.load(arguments.container_id())
+    record = store.load(arguments.only_container_id())
     status = store.status(record)
     if status == "stopped":
         raise Conflict("cannot start a container that has stopped")
@@ -155,7 +153,6 @@ def start(store: ContainerStore, words: list[str]) -> int:
 
 def run(store: ContainerStore, words: list[str]) -> int:
     """`create` and `start` in one; without `--detach` it waits, and ends as the program ends."""
-    protect_interpreter()
     arguments = parse_arguments(words, _OPTIONS, _SHORT)
     record, created = _create(store, arguments, held=False)
     if record.spec.hooks is not None and record.spec.hooks.poststart:

@@ -79,11 +79,11 @@ def delete(store: ContainerStore, words: list[str]) -> int:
     """Removes a container that has stopped, or was only created; with `--force` a running one too."""
     arguments = parse_arguments(words, {"force": False}, {"f": "force"})
     try:
-        record = store.load(arguments.container_id())
+        record = store.load(arguments.only_container_id())
     except NotFound:
         if not arguments.has("force"):
             raise
-        store.remove(arguments.container_id())  # one that died while it was being made
+        store.remove(arguments.only_container_id())  # one that died while it was being made
         return 0
     status = store.status(record)
     if status in ("running", "paused") and not arguments.has("force"):

@@ -9,7 +9,6 @@ from tare.oci.runtime_spec import Capabilities, Process, User, parse_process
 from tare.runtime.arguments import Arguments, parse_arguments
 from tare.runtime.cgroups import detect_hierarchies
 from tare.runtime.enter import enter_container
-from tare.runtime.interpreter import protect_interpreter
 from tare.runtime.plan import build_exec_plan
 from tare.runtime.store import ContainerRecord, ContainerStore
 from tare.runtime.verbs.console import check_console, relay_terminal, send_terminal, wait_exit
@@ -90,7 +89,6 @@ def _build_process(arguments: Arguments, record: ContainerRecord) -> Process:
 
 def execute(store: ContainerStore, words: list[str]) -> int:
     """Runs a command in a container; without `--detach` it waits, and ends as the command ends."""
-    protect_interpreter()
     arguments = parse_arguments(words, _OPTIONS, _SHORT)
     record = store.load(arguments.container_id())
     status = store.status(record)

@@ -44,7 +44,7 @@ def _print(value: object) -> None:
 
 def state(store: ContainerStore, words: list[str]) -> int:
     """Prints the state of a container."""
-    record = store.load(parse_arguments(words, {}, {}).container_id())
+    record = store.load(parse_arguments(words, {}, {}).only_container_id())
     _print(store.state(record))
     return 0
 
