@@ -16,6 +16,7 @@ from bpf_machine import ALLOW, KILL, X86, X86_64, errno_return, run
 
 from tare.oci.runtime_spec import LinuxSeccomp, LinuxSeccompArg, LinuxSyscall
 from tare.runtime.seccomp import compile_filter, default_profile, resolve_profile
+from tare.runtime.seccomp_compile import _read_numbers
 
 X32_BIT = 0x40000000
 ENOSYS = errno_return(38)
@@ -73,6 +74,25 @@ def test_default_profile_decides_as_libseccomp(capabilities: frozenset[str]) -> 
                     differences.append((hex(arch), number, arguments, hex(got), hex(expected)))
     assert differences == []
     assert run(ours, 1, 0x12345678) == run(theirs, 1, 0x12345678) == KILL
+
+
+def test_table_of_numbers_agrees_with_libseccomp() -> None:
+    """Each number that libseccomp knows under a name is the table's."""
+    tokens = {
+        "x86_64": pyseccomp.Arch.X86_64,
+        "x86": pyseccomp.Arch.X86,
+        "x32": pyseccomp.Arch.X32,
+        "aarch64": pyseccomp.Arch.AARCH64,
+        "arm": pyseccomp.Arch.ARM,
+        "riscv64": pyseccomp.Arch.RISCV64,
+    }
+    checked = 0
+    for arch, token in tokens.items():
+        for name, number in _read_numbers()[f"SCMP_ARCH_{arch.upper()}"].items():
+            known = pyseccomp.resolve_syscall(token, name)
+            assert known in (number, -1) or known < -100, (arch, name)
+            checked += known == number
+    assert checked > 2000
 
 
 def test_newer_calls_than_the_profile_give_enosys() -> None:

@@ -1,7 +1,6 @@
 """Seccomp: Docker's profile format to OCI rules, and those to a BPF program, cached by digest.
 
-libseccomp is asked for the numbers of system calls only, and loaded only when a program is not in the cache: loading
-it runs ldconfig, which a daemon that never forks must leave to another process.
+Needs no libseccomp: loading that in Python runs ldconfig, and a daemon that never forks may not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiles OCI seccomp rules for every architecture that a process may switch to; needs libseccomp's tables of names.
+"""Compiles OCI seccomp rules for every architecture that a process may switch to, with a table of their call numbers.
 
 What decides where rules meet is as libseccomp has it: a rule without conditions beats those with; of two alike the
 first. A name that no architecture knows is skipped, as runc skips it.
@@ -6,11 +6,13 @@ first. A name that no architecture knows is skipped, as runc skips it.
 
 from __future__ import annotations
 
+import os
+
 from tare.errors import InvalidArgument, Unsupported
 from tare.oci.runtime_spec import LinuxSeccomp, LinuxSeccompArg, LinuxSyscall
-from tare.runtime.seccomp_bpf import X32_BIT, ArchRules, Condition, Rule, assemble
+from tare.runtime.seccomp_bpf import ArchRules, Condition, Rule, assemble
 
-COMPILER_VERSION = 1  # part of the cache's key: raise it when the programs change
+COMPILER_VERSION = 2  # part of the cache's key: raise it when the programs change
 
 _ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
@@ -28,74 +30,28 @@ _EPERM = 1
 _RET_ENOSYS = 0x00050000 | 38
 _MAX_ERRNO = 4095
 
-# libseccomp's tokens: linux/audit.h's words, but for x32, which shares x86_64's there.
+# linux/audit.h; x32 shares x86_64's word. Those without a column in the table of numbers are no machine of ours: what
+# runs under their word is killed, as under any word that a profile does not name.
 _X86 = "SCMP_ARCH_X86"
 _X32 = "SCMP_ARCH_X32"
-_X32_TOKEN = 0x4000003E
 _ARCH_WORDS = {
     "SCMP_ARCH_X86_64": 0xC000003E,
     _X86: 0x40000003,
     _X32: 0xC000003E,
     "SCMP_ARCH_AARCH64": 0xC00000B7,
     "SCMP_ARCH_ARM": 0x40000028,
-    "SCMP_ARCH_MIPS": 0x00000008,
-    "SCMP_ARCH_MIPS64": 0x80000008,
-    "SCMP_ARCH_MIPS64N32": 0xA0000008,
-    "SCMP_ARCH_MIPSEL": 0x40000008,
-    "SCMP_ARCH_MIPSEL64": 0xC0000008,
-    "SCMP_ARCH_MIPSEL64N32": 0xE0000008,
-    "SCMP_ARCH_PPC": 0x00000014,
-    "SCMP_ARCH_PPC64": 0x80000015,
-    "SCMP_ARCH_PPC64LE": 0xC0000015,
-    "SCMP_ARCH_S390": 0x00000016,
-    "SCMP_ARCH_S390X": 0x80000016,
-    "SCMP_ARCH_PARISC": 0x0000000F,
-    "SCMP_ARCH_PARISC64": 0x8000000F,
     "SCMP_ARCH_RISCV64": 0xC00000F3,
-    "SCMP_ARCH_LOONGARCH64": 0xC0000102,
 }
+_OTHER_ARCHES = frozenset(
+    f"SCMP_ARCH_{name}"
+    for name in (
+        *("MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "S390"),
+        *("S390X", "PARISC", "PARISC64", "LOONGARCH64", "M68K", "SH", "SHEB"),
+    )
+)
+_TABLE_PATH = os.path.dirname(__file__) + "/profiles/syscalls.tsv"
 _LITTLE_ENDIAN = 0x40000000
 _64_BIT = 0x80000000
-
-# Calls newer than the oldest libseccomp in use (2.5.4). From 424 on a call has one number on every architecture
-# (include/uapi/asm-generic/unistd.h).
-_NEW_NUMBERS = {
-    "set_mempolicy_home_node": 450,
-    "cachestat": 451,
-    "fchmodat2": 452,
-    "map_shadow_stack": 453,
-    "futex_wake": 454,
-    "futex_wait": 455,
-    "futex_requeue": 456,
-    "statmount": 457,
-    "listmount": 458,
-    "lsm_get_self_attr": 459,
-    "lsm_set_self_attr": 460,
-    "lsm_list_modules": 461,
-    "mseal": 462,
-    "setxattrat": 463,
-    "getxattrat": 464,
-    "listxattrat": 465,
-    "removexattrat": 466,
-    "open_tree_attr": 467,
-    "file_getattr": 468,
-    "file_setattr": 469,
-}
-_X86_64_ONLY = {"uretprobe": 335}
-
-# What libseccomp answers for these on 32-bit x86 is no number but a token for both ways; the direct way's numbers are
-# in arch/x86/entry/syscalls/syscall_32.tbl.
-_X86_DIRECT = {
-    name: number
-    for first, names in (
-        (359, "socket socketpair bind connect listen accept4 getsockopt setsockopt getsockname getpeername sendto"),
-        (370, "sendmsg recvfrom recvmsg shutdown"),
-        (337, "recvmmsg"),
-        (345, "sendmmsg"),
-        (393, "semget semctl shmget shmctl shmat shmdt msgget msgsnd msgrcv msgctl"),
-    )
-    for number, name in enumerate(names.split(), first)
-}
 
 # Calls that 32-bit x86 has a second way to: by their number in socketcall(2)'s and ipc(2)'s first argument.
 _SOCKETCALL = (
@@ -138,29 +94,16 @@ _INT_ARGUMENTS = {
 }
 
 
-class _Names:
-    """Numbers of system calls, from libseccomp."""
-
-    def __init__(self) -> None:
-        try:
-            from pyseccomp import resolve_syscall
-        except (ImportError, OSError, RuntimeError) as error:
-            raise Unsupported("seccomp profiles can't be compiled: libseccomp is not installed") from error
-        self._resolve = resolve_syscall
-
-    def number(self, arch: str, name: str) -> int | None:
-        """None where this architecture has no such call."""
-        token = _X32_TOKEN if arch == _X32 else _ARCH_WORDS[arch]
-        number: int = self._resolve(token, name)
-        if number >= 0:
-            return number
-        if arch == _X86 and name in _X86_DIRECT:
-            return _X86_DIRECT[name]
-        if arch == "SCMP_ARCH_X86_64" and name in _X86_64_ONLY:
-            return _X86_64_ONLY[name]
-        if number == -1 and name in _NEW_NUMBERS and "MIPS" not in arch:
-            return _NEW_NUMBERS[name] | (X32_BIT if arch == _X32 else 0)
-        return None
+def _read_numbers() -> dict[str, dict[str, int]]:
+    """The table of system call numbers: architecture → name → number."""
+    with open(_TABLE_PATH, encoding="ascii") as file:
+        lines = [line.split("\t") for line in file.read().split("\n") if line and not line.startswith("#")]
+    header, *rows = lines
+    return {
+        f"SCMP_ARCH_{arch.upper()}": {row[0]: int(row[column]) for row in rows if row[column] != "-"}
+        for column, arch in enumerate(header)
+        if column
+    }
 
 
 def _action(action: str, errno_ret: int | None) -> int:
@@ -194,7 +137,7 @@ def _rules_of(call: LinuxSyscall, name: str, wide: bool) -> list[Rule]:
     return [Rule(action, tuple(conditions))]
 
 
-def _rules_of_arch(seccomp: LinuxSeccomp, arch: str, names: _Names, default: int) -> ArchRules:
+def _rules_of_arch(seccomp: LinuxSeccomp, arch: str, numbers: dict[str, int], default: int) -> ArchRules:
     word = _ARCH_WORDS[arch]
     wide = bool(word & _64_BIT)
     found: dict[int, list[Rule]] = {}
@@ -204,13 +147,13 @@ def _rules_of_arch(seccomp: LinuxSeccomp, arch: str, names: _Names, default: int
             if not name:
                 raise InvalidArgument("empty string is not a valid syscall")
             rules = _rules_of(call, name, wide)
-            number = names.number(arch, name)
+            number = numbers.get(name)
             if number is not None:
                 last = max(last, number)
                 if rules != [Rule(default)]:
                     found.setdefault(number, []).extend(rules)
             if arch == _X86 and name in _MULTIPLEXED:
-                _add_multiplexed(found, names, name, call, rules)
+                _add_multiplexed(found, numbers, name, call, rules)
     merged = {number: _merge(rules) for number, rules in found.items()}
     enosys = seccomp.default_action not in _PERMISSIVE
     return ArchRules(
@@ -227,16 +170,15 @@ def _rules_of_arch(seccomp: LinuxSeccomp, arch: str, names: _Names, default: int
 
 
 def _add_multiplexed(
-    found: dict[int, list[Rule]], names: _Names, name: str, call: LinuxSyscall, rules: list[Rule]
+    found: dict[int, list[Rule]], numbers: dict[str, int], name: str, call: LinuxSyscall, rules: list[Rule]
 ) -> None:
     """The other way to the same call. Its arguments lie in memory, where no filter sees them: a conditional allowance
     is not given there, a conditional refusal is unconditional."""
     if any(rule.conditions for rule in rules) and call.action in _PERMISSIVE:
         return
     way, member = _MULTIPLEXED[name]
-    number = names.number(_X86, way)
-    if number is not None:
-        found.setdefault(number, []).append(Rule(rules[0].action, (Condition(0, "EQ", member, narrow=True),)))
+    condition = Condition(0, "EQ", member, narrow=True)
+    found.setdefault(numbers[way], []).append(Rule(rules[0].action, (condition,)))
 
 
 def _merge(rules: list[Rule]) -> tuple[Rule, ...]:
@@ -249,9 +191,11 @@ def _merge(rules: list[Rule]) -> tuple[Rule, ...]:
 def compile_rules(seccomp: LinuxSeccomp, native: str) -> bytes:
     """The program for the native architecture and those that the rules name."""
     default = _action(seccomp.default_action, seccomp.default_errno_ret)
-    wanted = tuple(dict.fromkeys((*([native] if native else []), *(seccomp.architectures or ()))))
+    if native not in _ARCH_WORDS:
+        raise Unsupported(f"seccomp on {os.uname().machine}")
+    wanted = tuple(dict.fromkeys((native, *(seccomp.architectures or ()))))
     for arch in wanted:
-        if arch not in _ARCH_WORDS:
+        if arch not in _ARCH_WORDS and arch not in _OTHER_ARCHES:
             raise InvalidArgument(f"string {arch} is not a valid arch for seccomp")
-    names = _Names()
-    return assemble([_rules_of_arch(seccomp, arch, names, default) for arch in wanted])
+    numbers = _read_numbers()
+    return assemble([_rules_of_arch(seccomp, arch, numbers[arch], default) for arch in wanted if arch in _ARCH_WORDS])
