@@ -1,0 +1,112 @@
+"""Runs the API's HTTP server on a unix socket in a thread of its own, for tests that speak to it with plain sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tare.api.messages import Handler
+from tare.api.server import Server, serve
+
+
+class RunningServer:
+    """A server that runs: connect to it, look at it, do something on its loop."""
+
+    def __init__(self, family: int, address: str | tuple[str, int]) -> None:
+        self.family = family
+        self.address = address
+        self.loop: asyncio.AbstractEventLoop
+        self.server: Server
+
+    def connect(self) -> socket.socket:
+        """A new connection with a time limit."""
+        made = socket.socket(self.family)
+        made.settimeout(10)
+        made.connect(self.address)
+        return made
+
+    def connections(self) -> int:
+        """How many connections the server holds."""
+        return len(self.server.connections)
+
+    def talk(self, data: bytes, *, end: bool = False) -> bytes:
+        """Sends data on a connection of its own and returns everything that comes until the server closes."""
+        with self.connect() as sock:
+            sock.sendall(data)
+            if end:
+                sock.shutdown(socket.SHUT_WR)
+            return read_all(sock)
+
+
+@contextmanager
+def running(handler: Handler, tmp_path: Path, *, tcp: bool = False) -> Iterator[RunningServer]:
+    """Serves handler; nothing is left afterwards, not even a task."""
+    listener = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
+    listener.bind(("127.0.0.1", 0) if tcp else str(tmp_path / "api.sock"))
+    listener.listen(64)
+    made = RunningServer(listener.family, listener.getsockname())
+    ready, stop = threading.Event(), asyncio.Event()
+
+    async def main() -> None:
+        made.loop = asyncio.get_running_loop()
+        made.server = await serve(handler, [listener])
+        ready.set()
+        await stop.wait()
+        await made.server.close(grace_s=0.2)
+        assert not made.server.connections
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not tasks, tasks
+
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            failure.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait()
+    try:
+        yield made
+    finally:
+        made.loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        if failure:
+            raise failure[0]
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything until the other side closes."""
+    parts = []
+    while chunk := sock.recv(1 << 16):
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def read_until(sock: socket.socket, end: bytes) -> bytes:
+    """What comes up to and with end (and perhaps more)."""
+    data = b""
+    while end not in data:
+        chunk = sock.recv(1 << 16)
+        if not chunk:
+            raise AssertionError(f"closed before {end!r}: {data!r}")
+        data += chunk
+    return data
+
+
+def read_exactly(sock: socket.socket, size: int) -> bytes:
+    """Just so many bytes."""
+    data = b""
+    while len(data) < size:
+        chunk = sock.recv(size - len(data))
+        if not chunk:
+            raise AssertionError(f"closed after {len(data)} of {size} bytes")
+        data += chunk
+    return data
