@@ -255,3 +255,8 @@ def udp_frame(mac: bytes, source: str, destination: str, port: int) -> bytes:
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
     return mac + b"\x02\x00\x00\x00\x00\x99" + b"\x08\x00" + head + udp
+
+
+def delete_link(name: str) -> None:
+    with RouteSocket() as sock:
+        sock.execute((route.delete_link(name),))

@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 import pytest
-from network_world import Engine, Outside, make_netns
+from network_world import Engine, Outside, delete_link, inside, make_netns
 
 from tare import faults
 from tare.errors import Conflict, InvalidArgument, KernelError, ResourceExhausted, Unavailable
 from tare.kernel import netns
+from tare.kernel.netlink_route import RouteSocket
 from tare.network import ipam
 from tare.network.records import EndpointRequest, NetworkSettings, PortRequest
 from tare.network.service import Network
@@ -164,10 +165,10 @@ def test_failed_attach_gives_everything_back(engine: Engine) -> None:
 
     async def scenario() -> None:
         async with engine:
+            delete_link("tn0")
             with pytest.raises(KernelError, match="RTM_NEWLINK"):
-                await engine.network.attach(
-                    new_id(), EndpointRequest(mac="01:00:5e:00:00:01", ports=(PortRequest(80, host_port=8080),))
-                )
+                await engine.attach(PortRequest(80, host_port=8080))
+            engine.network.repair()
             assert engine.network.endpoints() == []
             await engine.network.wait_released()
             assert (await engine.attach(PortRequest(80, host_port=8080))).ip == "172.30.0.2"
@@ -294,3 +295,29 @@ def test_bridge_takes_an_address_that_a_container_has(host: None, tmp_path: Path
 
     asyncio.run(first_life())
     asyncio.run(second_life())
+
+
+@pytest.mark.parametrize("mac", ["01:00:5e:00:00:01", "00:00:00:00:00:00", "02:42", "x", "02:42:ac:11:00:0g"])
+def test_bad_mac(mac: str, engine: Engine) -> None:
+    """What is no host's MAC is refused."""
+
+    async def scenario() -> None:
+        async with engine:
+            with pytest.raises(InvalidArgument, match=f"invalid MAC address: {mac}"):
+                await engine.network.attach(new_id(), EndpointRequest(mac=mac))
+
+    asyncio.run(scenario())
+
+
+def test_given_mac(engine: Engine) -> None:
+    """--mac-address is obeyed."""
+
+    async def scenario() -> None:
+        async with engine:
+            box = await engine.network.attach(new_id(), EndpointRequest(mac="02:AA:bb:00:00:01"))
+            assert box.namespace_fd is not None
+            with inside(box.namespace_fd), RouteSocket() as sock:
+                link = sock.link("eth0")
+                assert link is not None and link.mac == "02:aa:bb:00:00:01"
+
+    asyncio.run(scenario())

@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from network_world import HOST_WAN, OUTSIDE, Engine, Outside, is_reachable, listen, talk
+from network_world import HOST_WAN, OUTSIDE, Engine, Outside, delete_link, is_reachable, listen, talk
 
 from tare.errors import ResourceExhausted
 from tare.kernel.nftables import NftablesSocket, Transaction
@@ -168,5 +168,23 @@ def test_flushed_table_is_rebuilt(engine: Engine, outside: Outside) -> None:
                 flush()
                 await engine.network.release(other.record.container_id)
                 assert talk(outside.namespace_fd, HOST_WAN, 8080, server) == OUTSIDE
+
+    asyncio.run(scenario())
+
+
+def test_deleted_bridge_is_made_anew(engine: Engine) -> None:
+    """Somebody deleted the bridge and switched forwarding off: repair plugs the containers into a new one."""
+
+    async def scenario() -> None:
+        async with engine:
+            one, two = await engine.attach(PortRequest(80, host_port=8080)), await engine.attach()
+            delete_link("tn0")
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+            engine.network.repair()
+            with listen(one.namespace_fd, 80) as server:
+                assert talk(two.namespace_fd, one.ip, 80, server) == two.ip
+                assert talk(None, "127.0.0.1", 8080, server) == "172.30.0.1"
+                assert talk(one.namespace_fd, one.gateway, 8080, server) == "172.30.0.1"
+            assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
 
     asyncio.run(scenario())

@@ -18,6 +18,7 @@ from tare.kernel.netlink_route import Link, RouteSocket
 from tare.network.records import NetworkRecord
 
 _NAME = re.compile(r"[^\s/:%]{1,15}\Z")
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 _SYS = Path("/proc/sys/net")
 _ALIAS = "tare network "
 
@@ -30,6 +31,11 @@ def check_name(name: str) -> None:
 def mac_of(address: ipaddress.IPv4Address) -> str:
     """02:42 and the address: one address always has one MAC, so that neighbours' caches never point elsewhere."""
     return (b"\x02\x42" + address.packed).hex(":")
+
+
+def is_unicast_mac(text: str) -> bool:
+    """Whether text is one host's MAC: six bytes, the group bit clear, not all zero."""
+    return bool(_MAC.match(text)) and not int(text[1], 16) & 1 and text.strip("0:") != ""
 
 
 def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) -> Link:

@@ -10,7 +10,6 @@ bears their id (link alias), so that clean-up after a crash reads the kernel and
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import os
@@ -18,11 +17,10 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
 
 from tare import faults
-from tare.errors import Conflict, Internal, InvalidArgument, KernelError, NotFound, ResourceExhausted, Unavailable
-from tare.kernel import netlink_route as route
+from tare.errors import Conflict, Internal, InvalidArgument, NotFound, ResourceExhausted, Unavailable, Unsupported
 from tare.kernel.netlink_route import Link, RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import bridge, flows, ipam
+from tare.network import bridge, endpoint_links, flows, ipam
 from tare.network.defaults import ensure_networks
 from tare.network.host_ports import HostPorts
 from tare.network.leaving import Leaving
@@ -42,12 +40,9 @@ from tare.network.store import NetworkStore
 from tare.network.table import Table
 from tare.network.table_watch import TableWatch
 from tare.storage.database import Database
-from tare.values.ids import is_id, new_id
+from tare.values.ids import new_id
 
 _log = logging.getLogger(__name__)
-
-_INSIDE_NAME = "eth0"
-_LINK_PREFIX = "ve"
 
 
 class Network:
@@ -77,8 +72,6 @@ class Network:
         self._store.migrate()
         ensure_networks(self._store, self._settings, self._route)
         if self._settings.enabled:
-            if self._settings.ip_forward and bridge.ensure_forwarding():
-                _log.info("switched net.ipv4.ip_forward on")
             self._interface = self._bridge_record().interface
             self.repair()
             self._addresses = ipam.AddressPool(self._db, self._interface)
@@ -88,9 +81,13 @@ class Network:
         self._pool.refill_nowait()
 
     def repair(self) -> None:
-        """Puts the bridge and the table right, whatever became of them; running connections go on."""
+        """Puts forwarding, bridge and table right, whatever became of them; running connections go on."""
+        if self._settings.ip_forward and bridge.ensure_forwarding():
+            _log.info("switched net.ipv4.ip_forward on")
         record = self._bridge_record()
         self._bridge = bridge.ensure_bridge(self._route, record, publishes=self._table is not None)
+        for endpoint in self._store.endpoints():
+            endpoint_links.plug_in(self._route, endpoint, self._bridge, isolated=not self._settings.icc)
         if self._table is not None:
             self._table.rebuild()
 
@@ -112,7 +109,7 @@ class Network:
             strays = [
                 link.name
                 for link in self._route.links(self._bridge.ifindex)
-                if _is_endpoint(link) and link.alias not in live
+                if endpoint_links.is_endpoint(link) and link.alias not in live
             ]
             await self._leaving.delete_links(strays)
         if self._leaving.collect():
@@ -140,7 +137,9 @@ class Network:
             self._table.close()
 
     async def _remove_bridge(self, link: Link) -> None:
-        await self._leaving.delete_links([port.name for port in self._route.links(link.ifindex) if _is_endpoint(port)])
+        await self._leaving.delete_links(
+            [port.name for port in self._route.links(link.ifindex) if endpoint_links.is_endpoint(port)]
+        )
         self._leaving.collect()
         if bridge.is_ours(link, self._bridge_record().network_id):
             await self._leaving.delete_links([link.name])
@@ -151,7 +150,7 @@ class Network:
     # ── what is there ────────────────────────────────────────────────────────────────────────────────────────────
 
     def networks(self) -> list[NetworkRecord]:
-        return self._store.networks()
+        return [record for record in self._store.networks() if self._settings.enabled or record.name != BRIDGE]
 
     def endpoint(self, container_id: str) -> EndpointRecord | None:
         return self._store.endpoint(container_id)
@@ -177,24 +176,30 @@ class Network:
 
     async def attach(self, container_id: str, request: EndpointRequest) -> Endpoint:
         """Gives the container its place in a network; on failure nothing of it is left."""
-        if self._store.endpoint(container_id) is not None:
-            raise Conflict(f"container {container_id} is already attached to a network")
+        self._check_detached(container_id)
         if request.mode == HOST:
             return self._record_only(container_id, request, None)
-        if request.mode == BRIDGE and self._bridge is None:
-            raise Unavailable("the default bridge network is disabled")
+        if request.mac is not None and not bridge.is_unicast_mac(request.mac):
+            raise InvalidArgument(f"invalid MAC address: {request.mac}")
         namespace = await self._pool.take()
         try:
+            self._check_detached(container_id)  # again: meanwhile somebody else may have attached it
             if request.mode == NONE:
                 endpoint = self._record_only(container_id, request, namespace.namespace_fd)
+            elif self._bridge is None:
+                raise Unavailable("the default bridge network is disabled")
             else:
-                endpoint = self._attach_bridge(container_id, request, namespace)
+                endpoint = self._attach_bridge(container_id, request, namespace, self._bridge)
         except BaseException:
             namespace.close()
             raise
         self._namespaces[container_id] = namespace.namespace_fd
         RouteSocket(namespace.rtnetlink_socket_fd).close()  # it would keep the namespace alive
         return endpoint
+
+    def _check_detached(self, container_id: str) -> None:
+        if self._store.endpoint(container_id) is not None:
+            raise Conflict(f"container {container_id} is already attached to a network")
 
     def _record_only(self, container_id: str, request: EndpointRequest, namespace_fd: int | None) -> Endpoint:
         network = self._network(request.mode)
@@ -209,7 +214,7 @@ class Network:
             self._store.add_endpoint(tx, record)
         return Endpoint(record=record, namespace_fd=namespace_fd)
 
-    def _attach_bridge(self, container_id: str, request: EndpointRequest, namespace: Netns) -> Endpoint:
+    def _attach_bridge(self, container_id: str, request: EndpointRequest, namespace: Netns, to: Link) -> Endpoint:
         endpoint_id = new_id()
         with ExitStack() as undo:
             bindings = self._reserve_ports(endpoint_id, request)
@@ -218,7 +223,9 @@ class Network:
             undo.callback(self._store.remove_endpoint, record)
             undo.callback(self._leaving.watch_nowait)
             faults.point("network.attach.recorded")
-            self._connect(record, namespace)
+            endpoint_links.connect(
+                self._route, record, namespace, to, mtu=self._settings.mtu, isolated=not self._settings.icc
+            )
             faults.point("network.attach.connected")
             if bindings and self._table is not None:
                 self._table.publish(record)
@@ -237,7 +244,7 @@ class Network:
         if not request.ports:
             return ()
         if self._table is None:
-            raise InvalidArgument("ports can't be published while the engine's packet filter is switched off")
+            raise Unsupported("publishing ports without the engine's packet filter (--iptables=false)")
         try:
             return self._host_ports.reserve(request.ports)
         except ResourceExhausted as error:
@@ -253,7 +260,7 @@ class Network:
         if self._addresses is None:
             raise Internal("the network room has not been started")
         self._leaving.collect()
-        link = _LINK_PREFIX + endpoint_id[:12]
+        link = endpoint_links.name_of(endpoint_id)
         with self._db.transaction(durable=False) as tx:
             address = self._addresses.take(tx, endpoint_id, link, f"{network.name} ({network.network_id})")
             record = EndpointRecord(
@@ -272,40 +279,11 @@ class Network:
             self._store.add_endpoint(tx, record)
         return record
 
-    def _connect(self, record: EndpointRecord, namespace: Netns) -> None:
-        """The pair of links, the address and the default route: one batch on the host, two inside."""
-        if self._bridge is None:
-            raise Internal("the network room has no bridge")
-        peer = route.VethPeer(_INSIDE_NAME, record.mac, namespace.namespace_fd)
-        self._route.execute(
-            (
-                route.new_veth(record.link, self._settings.mtu, peer, self._bridge.ifindex),
-                route.set_identity(record.link, record.container_id),
-                route.set_bridge_port(record.link, hairpin=bool(record.ports), isolated=not self._settings.icc),
-                route.set_up(record.link),
-            )
-        )
-        inside = RouteSocket(namespace.rtnetlink_socket_fd)
-        try:
-            link = inside.link(_INSIDE_NAME)
-            if link is None:
-                raise KernelError(errno.ENODEV, "RTM_GETLINK", _INSIDE_NAME)
-            interface = ipaddress.IPv4Interface(f"{record.ip}/{record.prefix}")
-            inside.execute(
-                (
-                    route.new_address(link.ifindex, interface),
-                    route.set_up_index(link.ifindex),
-                    route.new_default_route(ipaddress.IPv4Address(record.gateway)),
-                )
-            )
-        finally:
-            inside.detach()
-
     async def release(self, container_id: str) -> None:
         """Takes the container off its network; nothing to do is fine. Its processes should be gone by now."""
         record = self._store.endpoint(container_id)
         if record is not None:
-            if record.ports and self._table is not None:
+            if record.ports and self._table is not None and self._bridge is not None:
                 self._table.unpublish(record)
                 faults.point("network.release.unpublished")
             self._host_ports.release(record.ports)
@@ -339,8 +317,3 @@ class Network:
                 self._host_ports.hold(binding)
             except ResourceExhausted as error:
                 _log.warning("container %s keeps its port, but: %s", record.container_id, error)
-
-
-def _is_endpoint(link: Link) -> bool:
-    """Whether a bridge port is one of ours: named by attach, its alias a container's id."""
-    return link.kind == "veth" and link.name.startswith(_LINK_PREFIX) and is_id(link.alias)

@@ -1,0 +1,71 @@
+"""An endpoint's pair of links: a bridge port on the host, named for the endpoint, and eth0 in the container.
+
+It must never wait, nor remember: the port's alias is the container's id, and that is how it is found again.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+
+from tare.errors import KernelError
+from tare.kernel import netlink_route as route
+from tare.kernel.netlink import Request
+from tare.kernel.netlink_route import Link, RouteSocket
+from tare.kernel.netns import Netns
+from tare.network.records import EndpointRecord
+from tare.values.ids import is_id
+
+_INSIDE_NAME = "eth0"
+_PREFIX = "ve"
+
+
+def name_of(endpoint_id: str) -> str:
+    """The host's link of an endpoint; 14 characters of the 15 that a link's name may have."""
+    return _PREFIX + endpoint_id[:12]
+
+
+def is_endpoint(link: Link) -> bool:
+    """Whether a link is one of ours."""
+    return link.kind == "veth" and link.name.startswith(_PREFIX) and is_id(link.alias)
+
+
+def connect(
+    sock: RouteSocket, record: EndpointRecord, namespace: Netns, bridge: Link, *, mtu: int, isolated: bool
+) -> None:
+    """The pair of links, the address and the default route: one batch on the host, two inside."""
+    peer = route.VethPeer(_INSIDE_NAME, record.mac, namespace.namespace_fd)
+    sock.execute(
+        (
+            route.new_veth(record.link, mtu, peer, bridge.ifindex),
+            route.set_identity(record.link, record.container_id),
+            _port_flags(record, isolated),
+            route.set_up(record.link),
+        )
+    )
+    inside = RouteSocket(namespace.rtnetlink_socket_fd)
+    try:
+        link = inside.link(_INSIDE_NAME)
+        if link is None:
+            raise KernelError(errno.ENODEV, "RTM_GETLINK", _INSIDE_NAME)
+        inside.execute(
+            (
+                route.new_address(link.ifindex, ipaddress.IPv4Interface(f"{record.ip}/{record.prefix}")),
+                route.set_up_index(link.ifindex),
+                route.new_default_route(ipaddress.IPv4Address(record.gateway)),
+            )
+        )
+    finally:
+        inside.detach()
+
+
+def plug_in(sock: RouteSocket, record: EndpointRecord, bridge: Link, *, isolated: bool) -> None:
+    """After the bridge was deleted and made anew: what was plugged into the old one belongs into this."""
+    link = sock.link(record.link) if record.link else None
+    if link is not None and link.master != bridge.ifindex:
+        sock.execute((route.set_master(link.name, bridge.ifindex), _port_flags(record, isolated)))
+
+
+def _port_flags(record: EndpointRecord, isolated: bool) -> Request:
+    """hairpin: with br_netfilter a container's packet to its own published port goes back where it came from."""
+    return route.set_bridge_port(record.link, hairpin=bool(record.ports), isolated=isolated)
