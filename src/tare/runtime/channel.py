@@ -62,6 +62,8 @@ class Channel:
     def _answer(self, action: Callable[[], None]) -> None:
         try:
             action()
+        except StartFailed:
+            raise
         except TareError as error:
             raise StartFailed(f"unable to start container process: {sentence(error)}") from error
         self.link.send(b"go")
@@ -76,6 +78,7 @@ class Channel:
             except (OSError, ValueError) as error:
                 reason = "operation not permitted" if "not allowed" in str(error) else sentence(error)
                 raise StartFailed(
-                    "unable to start container process: error setting rlimits for ready process: "
+                    "unable to start container process: error during container init: "
+                    "error setting rlimits for ready process: "
                     f"error setting rlimit type {limit.number}: {reason}"
                 ) from error

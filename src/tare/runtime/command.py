@@ -92,7 +92,7 @@ def _run_verb(root: str, verb: str, words: list[str]) -> int:
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code (1 for an error of our own)."""
+    """Runs the command line; returns the exit code (1 for an error of our own, 255 from `exec`)."""
     from tare.runtime.arguments import Arguments, parse_arguments
 
     options = Arguments()
@@ -108,10 +108,15 @@ def main() -> int:
             raise Unsupported("--systemd-cgroup is not supported: cgroups are made by tare-runtime itself")
         return _run_verb(os.path.abspath(options.get("root", DEFAULT_ROOT)), options.rest[0], options.rest[1:])
     except TareError as error:
+        verb = options.rest[0] if options.rest else ""
+        message = {"exec": "exec failed: ", "create": "create failed: ", "run": "run failed: "}.get(verb, "") + str(
+            error
+        )
         if options.get("log"):
-            _log_error(options.get("log"), options.get("log-format", "text"), str(error))
-        print(f"tare-runtime: {error}", file=sys.stderr)
-        return 1
+            _log_error(options.get("log"), options.get("log-format", "text"), message)
+        print(f"tare-runtime: {message}", file=sys.stderr)
+        # runc's: a program's own exit code is never 255 by accident, so that callers of `exec` can tell.
+        return 255 if verb == "exec" else 1
 
 
 if __name__ == "__main__":

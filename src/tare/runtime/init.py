@@ -99,6 +99,7 @@ def run_guarded(init: Init, foreign_fds: tuple[int, ...], action: Callable[[], N
         message = encode_failure(step, error)
         if not init.tell(message):
             os.write(2, f"{decode_failure(message)}\n".encode("utf-8", "replace"))
+            os._exit(255)  # what runc's users see for a program that its `start` could not execute
     finally:
         os._exit(EXIT_ENGINE)
 

@@ -14,7 +14,7 @@ from tare.oci.runtime_spec import IDMapping, Linux, LinuxResources, Process, Spe
 from tare.runtime.cgroups import Hierarchies
 from tare.runtime.check import check_process, check_spec
 from tare.runtime.hooks import PlannedHook, plan_hooks
-from tare.runtime.plan_mounts import MountPlan, plan_devices
+from tare.runtime.plan_mounts import MountPlan, plan_devices, plan_resources
 from tare.runtime.plan_process import plan_label, plan_limits, plan_program, plan_settings
 from tare.runtime.steps import devices, execute, filesystems, identity, masks, roots
 from tare.values.mount import RootFilesystem
@@ -207,7 +207,7 @@ def build_plan(
         time_offsets=_time_offsets(linux),
         cgroup=linux.cgroups_path,
         hierarchies=hierarchies,
-        resources=linux.resources,
+        resources=plan_resources(linux.resources),
         early=(*plan_limits(process, linux.personality), *files.early),
         steps=tuple(steps),
         hooks=plan_hooks(before_pivot),

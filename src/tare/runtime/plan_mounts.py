@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import posixpath
 
+import msgspec
+
 from tare.errors import InvalidArgument, Unsupported
 from tare.kernel import mounts
-from tare.oci.runtime_spec import LinuxDevice, Mount, Spec
+from tare.oci.runtime_spec import LinuxDevice, LinuxDeviceCgroup, LinuxResources, Mount, Spec
 from tare.runtime.cgroups import Hierarchies
 from tare.runtime.mount_options import MountOptions, parse_mount_options
 from tare.runtime.steps import devices, filesystems, identity, roots
@@ -27,6 +29,16 @@ DEFAULT_LINKS = {
     "/dev/stderr": "/proc/self/fd/2",
     "/dev/ptmx": "pts/ptmx",
 }
+
+# What the runtime allows whatever the spec's rules say, as runc does: to make nodes (not to open them), the default
+# devices, terminals.
+DEFAULT_DEVICE_RULES = (
+    LinuxDeviceCgroup(allow=True, type="c", access="m"),
+    LinuxDeviceCgroup(allow=True, type="b", access="m"),
+    *(LinuxDeviceCgroup(True, node.type, node.major, node.minor, "rwm") for node in DEFAULT_DEVICES),
+    LinuxDeviceCgroup(allow=True, type="c", major=136, access="rwm"),
+    LinuxDeviceCgroup(allow=True, type="c", major=5, minor=2, access="rwm"),
+)
 
 MountStep = (
     filesystems.MountFilesystem
@@ -185,3 +197,10 @@ def plan_devices(spec: Spec, bind: bool) -> list[devices.MakeDevices]:
     nodes = (*(node for node in DEFAULT_DEVICES if node.path not in paths), *own)
 
     return [devices.MakeDevices(nodes, DEFAULT_LINKS, bind)]
+
+
+def plan_resources(resources: LinuxResources | None) -> LinuxResources | None:
+    """The spec's limits, with the default device rules behind its own (if it has any)."""
+    if resources is None or not resources.devices:
+        return resources
+    return msgspec.structs.replace(resources, devices=(*resources.devices, *DEFAULT_DEVICE_RULES))

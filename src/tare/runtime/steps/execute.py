@@ -1,7 +1,7 @@
 """The last step: becomes the container's user, drops every right that isn't given, and executes the program.
 
-    working directory, stdio's owner → bounding set, groups, user → look-up of the program → gate (OCI create | start)
-    → startContainer hooks → limits → descriptors, signals → no_new_privs → seccomp → capabilities → exec
+    working directory, stdio's owner → bounding set, groups, user → look-up of the program → descriptors, limits
+    → gate (OCI create | start) → startContainer hooks → signals → no_new_privs → seccomp → capabilities → exec
 
 Whatever can fail is before the filter; behind it there are only capset, prctl and execve, so that a strict filter needs
 to allow no more than it must for any runtime.
@@ -89,13 +89,13 @@ class Execute(msgspec.Struct, frozen=True, tag_field="step", tag="execute"):
             self._enter_directory(init.root_fd, final=True)
         program = find_command(self.args[0], environment.get("PATH", ""))
         os.umask(self.umask)
+        _place_stdio(init, self.preserve_fds)
+        if self.rlimits:
+            self._limit(init)
         _wait_gate(init)
         if self.hooks:
             run_hooks(self.hooks, self.state, "startContainer")
-        if self.rlimits:
-            self._limit(init)
         init.tell(b"executing")
-        _place_stdio(init, self.preserve_fds)
         _reset_signals()
         process.set_parent_death_signal(0)
         self._confine()
@@ -146,7 +146,7 @@ class Execute(msgspec.Struct, frozen=True, tag_field="step", tag="execute"):
             capabilities.capset(permitted, permitted, inheritable)
 
     def _limit(self, init: Init) -> None:
-        """Late: a limit on descriptors or memory would bind the steps before."""
+        """Late: a limit on descriptors or memory would bind the steps before. But before the gate: it may fail."""
         try:
             for limit in self.rlimits:
                 resource.setrlimit(limit.number, (limit.soft, limit.hard))
@@ -217,6 +217,7 @@ def _place_stdio(init: Init, preserve_fds: int) -> None:
         parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + preserve_fds) for fd in init.stdio]
         for number, fd in enumerate(parked):
             os.dup2(fd, number, inheritable=True)
+            os.close(fd)
     for number in range(3 + preserve_fds):
         try:
             os.set_inheritable(number, True)
