@@ -16,8 +16,8 @@ from pathlib import Path
 import hostile_archives as hostile
 import pytest
 import zstandard
+from engine_store import Store
 
-from conftest import Store
 from tare import errors
 from tare.storage.limits import Limits
 from tare.storage.tree_writer import OPAQUE_XATTR

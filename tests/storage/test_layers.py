@@ -11,8 +11,8 @@ from pathlib import Path
 
 import hostile_archives as hostile
 import pytest
+from engine_store import Store
 
-from conftest import Store
 from tare import errors
 from tare.storage.database import Database
 from tare.storage.layers import Layers

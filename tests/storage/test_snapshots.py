@@ -13,10 +13,10 @@ from pathlib import Path
 
 import hostile_archives as hostile
 import pytest
+from engine_store import Store
 from test_extract import _describe
 
-from conftest import Store
-from tare import errors
+from tare import errors, faults
 from tare.values.mount import OverlayRoot
 
 # What a user of a container does; run inside the mounted root.
@@ -263,3 +263,14 @@ def _unpacked(tmp_path: Path, name: str) -> dict[bytes, object]:
         ["tar", "-C", str(target), "--xattrs", "--xattrs-include=*", "-xpf", str(tmp_path / f"{name}.tar")], check=True
     )
     return _describe(target)
+
+
+@pytest.mark.parametrize("point", ["storage.snapshot.row", "storage.snapshot.directories"])
+def test_a_failed_preparation_is_undone(store: Store, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """The same id can be prepared at once."""
+    for name, value in (("_name", point), ("_action", "raise"), ("_left", 1)):
+        monkeypatch.setattr(faults, name, value)
+    with pytest.raises(faults.InjectedFault):
+        store.snapshots.prepare("s", [])
+    assert store.snapshots.ids() == []
+    store.snapshots.prepare("s", [])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 
 from tare import faults
@@ -26,6 +27,7 @@ from tare.oci.image_spec import (
 from tare.storage.content import Content
 from tare.storage.database import Database, Transaction
 from tare.storage.layers import Layers
+from tare.values.digest import digest_bytes
 from tare.values.reference import Reference, parse_reference
 from tare.values.timestamps import now_ns, parse_rfc3339
 
@@ -80,15 +82,15 @@ class Images:
         """Writes the documents and the row of an image whose layers a lease of the caller holds; names it."""
         document = format_document(spec)
         layers = [self.layers.get(diff_id) for diff_id in spec.rootfs.diff_ids]
-        with self.lock:
-            image_id = self.content.put(document)
+        with self.lock, ExitStack() as undo:
+            image_id = self._put(document, undo)
             manifest = Manifest(
                 config=Descriptor(media_type=CONFIG_TYPE, digest=image_id, size=len(document)),
                 layers=[
                     Descriptor(media_type=LAYER_TYPE, digest=layer.diff_id, size=layer.tar_bytes) for layer in layers
                 ],
             )
-            manifest_digest = self.content.put(format_document(manifest))
+            manifest_digest = self._put(format_document(manifest), undo)
             faults.point("images.record.content")
             with self.db.transaction() as tx:
                 self.layers.set_root(tx, f"image:{image_id}", spec.rootfs.diff_ids)
@@ -106,8 +108,16 @@ class Images:
                 )
                 if reference is not None:
                     set_reference(tx, reference, image_id)
+            undo.pop_all()
             faults.point("images.record.done")
         return self.get(image_id)
+
+    def _put(self, document: bytes, undo: ExitStack) -> str:
+        """Stores a document; if it is new, `undo` takes it back."""
+        digest = digest_bytes(document)
+        if not self.content.exists(digest):
+            undo.callback(self.content.delete, digest)
+        return self.content.put(document)
 
     def repair(self) -> list[str]:
         """Deletes documents that no image has, as a crash may leave them; returns a line for each."""

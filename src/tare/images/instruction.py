@@ -72,7 +72,9 @@ def _json_words(rest: str) -> list[str] | None:
         words = json.loads(rest)
     except (ValueError, RecursionError):
         return None
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+    if not all(isinstance(word, str) for word in words):
+        raise InvalidArgument("when using JSON array syntax, arrays must be comprised of strings only")
+    return list(words)
 
 
 def _command(config: ImageConfig, rest: str) -> list[str]:
@@ -83,7 +85,7 @@ def _command(config: ImageConfig, rest: str) -> list[str]:
 
 
 def _cmd(config: ImageConfig, rest: str) -> ImageConfig:
-    return msgspec.structs.replace(config, cmd=_command(config, rest))
+    return msgspec.structs.replace(config, cmd=_command(config, rest) or None)
 
 
 def _entrypoint(config: ImageConfig, rest: str) -> ImageConfig:
@@ -112,8 +114,8 @@ def _expose(config: ImageConfig, rest: str) -> ImageConfig:
         raise InvalidArgument("EXPOSE requires at least one argument")
     ports = dict(config.exposed_ports)
     for word in split_words(rest):
-        for port in sorted(_ports(expand(word, _environment(config)))):
-            ports[port] = {}
+        if wanted := expand(word, _environment(config)):
+            ports.update((port, {}) for port in _ports(wanted))
     return msgspec.structs.replace(config, exposed_ports=ports)
 
 
@@ -159,6 +161,8 @@ def _user(config: ImageConfig, rest: str) -> ImageConfig:
 
 def _workdir(config: ImageConfig, rest: str) -> ImageConfig:
     wanted = _one_argument("WORKDIR", config, rest)
+    if not wanted:
+        raise InvalidArgument("cannot normalize nothing")
     path = posixpath.normpath(posixpath.join("/", config.working_dir, wanted))
     return msgspec.structs.replace(config, working_dir="/" + path.lstrip("/"))
 
@@ -227,7 +231,7 @@ def _health_flag(name: str, value: str) -> tuple[str, int]:
     if name not in _HEALTH_TIMES:
         raise InvalidArgument(f"Unknown flag: {name}")
     duration = parse_duration(value)
-    if 0 < duration < 1_000_000 or duration < 0:
+    if duration < 1_000_000:
         raise InvalidArgument(f'Interval "{name}" cannot be less than 1ms')
     return _HEALTH_TIMES[name], duration
 

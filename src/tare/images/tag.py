@@ -10,10 +10,12 @@ from tare.values.reference import Reference
 
 
 def tag(images: Images, image: Image, reference: Reference) -> Image:
-    """Returns the image with its new name. Raises InvalidArgument for a digest reference."""
+    """Returns the image with its new name. Raises InvalidArgument for a digest reference, NotFound for a lost image."""
     if reference.digest is not None:
         raise InvalidArgument("refusing to create a tag with a digest reference")
-    with images.lock, images.db.transaction() as tx:
-        set_reference(tx, reference.with_default_tag(), image.id)
-        faults.point("images.tag")
+    with images.lock:
+        images.get(image.id)  # it may have been removed since it was resolved
+        with images.db.transaction() as tx:
+            set_reference(tx, reference.with_default_tag(), image.id)
+            faults.point("images.tag")
     return images.get(image.id)

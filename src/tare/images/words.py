@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -64,7 +65,14 @@ def name_values(verb: str, rest: str) -> list[tuple[str, str]]:
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with variables replaced, then quotes and backslashes taken away, as a shell would."""
+    """`text` with variables replaced, and quotes and backslashes taken away, as a shell would."""
+    try:
+        return _expand(text, variables)
+    except ValueError as error:
+        raise InvalidArgument(f"failed to process {json.dumps(text, ensure_ascii=False)}: {error}") from None
+
+
+def _expand(text: str, variables: Mapping[str, str]) -> str:
     out = []
     quote = ""
     position = 0
@@ -83,6 +91,8 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
             position += 1
         elif letter in "'\"" and (not quote or letter == quote):
             quote = "" if quote else letter
+        elif text.startswith("${", position) and "}" not in text[position:]:
+            raise ValueError("syntax error: missing '}'")
         elif letter == "$" and (found := _VARIABLE.match(text, position)):
             out.append(_value(found, variables))
             position = found.end() - 1
@@ -90,9 +100,8 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
             out.append(letter)
         position += 1
     if quote:
-        raise InvalidArgument(
-            f"unexpected end of statement while looking for matching {'single' if quote == chr(39) else 'double'}-quote"
-        )
+        kind = "single" if quote == "'" else "double"
+        raise ValueError(f"unexpected end of statement while looking for matching {kind}-quote")
     return "".join(out)
 
 
@@ -101,9 +110,9 @@ def _value(found: re.Match[str], variables: Mapping[str, str]) -> str:
     value = variables.get(name, "")
     operator, word = found[3], found[4] or ""
     if operator == ":-":
-        return value or expand(word, variables)
+        return value or _expand(word, variables)
     if operator == ":+":
-        return expand(word, variables) if value else ""
+        return _expand(word, variables) if value else ""
     if operator == ":?" and not value:
-        raise InvalidArgument(f"{name}: {word or 'parameter is not allowed to be unset'}")
+        raise ValueError(f"{name}: {word or 'parameter is not allowed to be unset'}")
     return value

@@ -20,10 +20,10 @@ from pathlib import Path
 import msgspec
 
 from tare import errors, faults
-from tare.storage import durable
 from tare.storage.changes import Change, changes
 from tare.storage.commit import commit_tree
 from tare.storage.database import Database, Transaction
+from tare.storage.durable import make_private_directory, sync_directory
 from tare.storage.export import Write, export_stack
 from tare.storage.layers import Layer, Layers, Lease
 from tare.storage.merged import Stack
@@ -53,7 +53,7 @@ class Snapshots:
         self.root = Path(root)
         self.layers = layers
         self.db = db
-        durable.make_private_directory(self.root)
+        make_private_directory(self.root)
         self.trash = Trash(self.root / ".trash")
         self.skeleton = self.root / ".skeleton"
         self._make_skeleton()
@@ -63,15 +63,15 @@ class Snapshots:
     # -- making and removing ---------------------------------------------------------------------------------------
 
     def prepare(
-        self, snapshot_id: str, diff_ids: Sequence[str], *, volatile: bool = False, durable_now: bool = False
+        self, snapshot_id: str, diff_ids: Sequence[str], *, volatile: bool = False, durable: bool = False
     ) -> OverlayRoot:
         """Makes a snapshot over the layers, bottom first. Conflict if the id is taken, NotFound if a layer is gone.
 
-        Nothing is synced unless durable_now: the engine's own durable transaction that follows takes the row along.
+        Nothing is synced unless durable: the engine's own durable transaction that follows takes the row along.
         """
         directory = self._directory(snapshot_id)
         stacked = self._stacked(tuple(diff_ids))
-        with self.db.transaction(durable=durable_now) as tx:
+        with self.db.transaction(durable=durable) as tx:
             _check_present(tx, diff_ids)
             try:
                 tx.run(
@@ -80,11 +80,15 @@ class Snapshots:
                 )
             except sqlite3.IntegrityError:
                 raise errors.Conflict(f"snapshot {snapshot_id} already exists") from None
-        faults.point("storage.snapshot.row")
-        self._make(directory, stacked)
-        if durable_now:
-            durable.sync_directory(directory)
-            durable.sync_directory(self.root)
+        try:
+            faults.point("storage.snapshot.row")
+            self._make(directory, stacked)
+        except BaseException:
+            self.remove(snapshot_id)
+            raise
+        if durable:
+            sync_directory(directory)
+            sync_directory(self.root)
         return self._overlay(directory, stacked, volatile)
 
     def _make(self, directory: Path, stacked: _Stacked) -> None:
