@@ -67,10 +67,14 @@ def _make_directories(settings: DaemonSettings) -> None:
 
 
 def _lock(path: str) -> int:
-    """Holds a lock file for the life of this process. Raises Conflict if another tared holds it."""
+    """Holds a lock file for the life of this process. Raises Conflict if another tared holds it.
+
+    A record lock (fcntl(2)), not flock(2): launcher and monitors inherit the descriptor, outlive us, and would keep a
+    flock, so that no other tared could follow while a container lives.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
         raise Conflict(f"another tared uses {os.path.dirname(path)}") from error
