@@ -148,6 +148,10 @@ def test_delegated_cgroup_is_the_base_where_the_root_is_not_ours(tmp_path: Path)
     (tmp_path / "self").write_text("4:memory:/x\n0::/user.slice/own\n")
     found = detect_hierarchies(str(tmp_path / "mountinfo"), str(tmp_path / "self"))
     assert found.v2 and found.v2.base == f"{mount}/user.slice/own"
+    make_tree(mount / "user.slice" / "own" / "tare-engine", {"cgroup.procs": ""})
+    (tmp_path / "self").write_text("0::/user.slice/own/tare-engine\n")
+    again = detect_hierarchies(str(tmp_path / "mountinfo"), str(tmp_path / "self"))
+    assert again == found, "having moved aside, an engine still finds the cgroups that it made"
 
 
 def test_v2_memory(v2: Hierarchies) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
 import signal
-import struct
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,7 @@ from cgroup_child import Child
 from tare import faults
 from tare.errors import InvalidArgument, KernelError
 from tare.kernel import cgroupfs
+from tare.kernel.libc import fork_into_cgroup
 from tare.oci.runtime_spec import LinuxDeviceCgroup, LinuxResources
 from tare.runtime.cgroups import Cgroup, detect_hierarchies, open_cgroup
 
@@ -182,15 +183,26 @@ def test_clone_fd_starts_a_child_inside(cgroup: Cgroup) -> None:
     cgroup_fd = cgroup.clone_fd()
     if cgroup_fd is None:
         return  # v1: the child joins by itself, tested above
-    arguments = struct.pack("11Q", 0x200000000, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd)
-    pid = ctypes.CDLL(None, use_errno=True).syscall(435, arguments, len(arguments))
+    read_fd, write_fd = os.pipe()
+    pid = fork_into_cgroup(cgroup_fd)
     if pid == 0:
-        signal.pause()
-    assert pid > 0, os.strerror(ctypes.get_errno())
+        try:  # the interpreter is whole: it can start threads and processes
+            thread = threading.Thread(target=os.write, args=(write_fd, subprocess.check_output(["echo", "inside"])))
+            thread.start()
+            thread.join()
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(write_fd)
+    assert os.read(read_fd, 100) == b"inside\n"
+    os.close(read_fd)
     assert cgroup.pids() == [pid]
     cgroup.kill(signal.SIGKILL)
     os.waitpid(pid, 0)
     os.close(cgroup_fd)
+    with pytest.raises(KernelError) as caught:
+        fork_into_cgroup(cgroup_fd)
+    assert caught.value.errno == errno.EBADF
 
 
 def device(allow: bool, kind: str, major: int | None, minor: int | None, access: str = "rwm") -> LinuxDeviceCgroup:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 from tare.errors import KernelError, Unsupported
 
@@ -90,3 +91,33 @@ def overwrite_memory(address: int, size: int, text: bytes) -> None:
 def address_of(buffer: bytearray) -> int:
     """The address of a buffer's bytes; valid as long as the caller keeps it and doesn't resize it."""
     return ctypes.addressof((_char_array * len(buffer)).from_buffer(buffer))
+
+
+_CLONE_INTO_CGROUP = 0x200000000
+_SIGCHLD = 17
+_clone_args = struct.Struct("=11Q")
+
+
+def fork_into_cgroup(cgroup_fd: int) -> int:
+    """os.fork(), but the child starts in the cgroup (v2, Linux 5.7) that `cgroup_fd` holds; returns 0 in the child.
+
+    Spares the 5 to 30 ms that moving a process there takes after idle. The interpreter's own hooks are run around the
+    call, as os.fork() runs them, and the GIL is held throughout; glibc's are not, so the caller must have one thread.
+    """
+    arguments = _clone_args.pack(_CLONE_INTO_CGROUP, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd)
+    number = _numbers.get("clone3")
+    if number is None:
+        raise Unsupported(f"system call clone3 on {_machine}")
+    python = ctypes.PyDLL(None, use_errno=True)
+    clone3 = python.syscall
+    clone3.restype = ctypes.c_long
+    python.PyOS_BeforeFork()
+    pid: int = clone3(_long(number), arguments, ctypes.c_size_t(len(arguments)))
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+        return 0
+    error = ctypes.get_errno() if pid < 0 else 0
+    python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise KernelError(error, "clone3")
+    return pid

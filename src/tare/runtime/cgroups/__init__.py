@@ -16,7 +16,13 @@ from typing import Protocol
 from tare.errors import Unsupported
 from tare.oci.runtime_spec import LinuxResources
 from tare.runtime.cgroups.check import Support, check_resources, detect_support
-from tare.runtime.cgroups.hierarchies import Hierarchies, Hierarchy, detect_hierarchies, validate_path
+from tare.runtime.cgroups.hierarchies import (
+    Hierarchies,
+    Hierarchy,
+    detect_hierarchies,
+    known_hierarchies,
+    validate_path,
+)
 from tare.runtime.cgroups.hybrid import CgroupHybrid
 from tare.runtime.cgroups.stats import (
     BlkioEntry,
@@ -45,6 +51,7 @@ __all__ = [
     "check_resources",
     "detect_hierarchies",
     "detect_support",
+    "known_hierarchies",
     "open_cgroup",
 ]
 
@@ -101,7 +108,7 @@ class Cgroup(Protocol):
 def open_cgroup(path: str, hierarchies: Hierarchies | None = None) -> Cgroup:
     """The cgroup of a path such as `/tare/<id>`; neither made nor looked for yet."""
     validate_path(path)
-    found = hierarchies or detect_hierarchies()
+    found = hierarchies or known_hierarchies()
     if found.v1 and found.v2:
         return CgroupHybrid(path, found, found.v2)
     if found.v1:

@@ -20,6 +20,9 @@ V1_CONTROLLERS = frozenset(
     )
 )
 
+# Where v2's rule against processes in inner cgroups makes us move those of our base, ourselves among them.
+REFUGE = "/tare-engine"
+
 
 class Hierarchy(msgspec.Struct, frozen=True):
     """One mounted hierarchy. base: the directory below which we make our cgroups."""
@@ -75,7 +78,7 @@ def _v2_base(mount_point: str, self_cgroup: str) -> str:
         return mount_point
     for line in self_cgroup.split("\n"):
         if line.startswith("0::/"):
-            own = (mount_point + line[3:]).rstrip("/")
+            own = (mount_point + line[3:]).rstrip("/").removesuffix(REFUGE)
             if os.access(own + "/cgroup.procs", os.W_OK):
                 return own
     return mount_point
@@ -110,6 +113,17 @@ def detect_hierarchies(mountinfo: str = "/proc/self/mountinfo", self_cgroup: str
                 seen.update(controllers)
                 v1.append(Hierarchy(1, mount_point, controllers))
     return Hierarchies(tuple(v1), v2)
+
+
+_known: Hierarchies | None = None
+
+
+def known_hierarchies() -> Hierarchies:
+    """This machine's hierarchies, looked for once; forked children inherit the answer."""
+    global _known
+    if _known is None:
+        _known = detect_hierarchies()
+    return _known
 
 
 def validate_path(path: str) -> str:

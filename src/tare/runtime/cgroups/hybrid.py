@@ -104,8 +104,8 @@ class CgroupHybrid:
         return self._v1.exists() or self._v2.exists()
 
     def pids(self) -> list[int]:
-        """All processes of the cgroup and of those below it, in every hierarchy."""
-        return sorted({*self._v1.pids(), *self._v2.pids()})
+        """All processes of the cgroup and of those below it."""
+        return self._v1.pids()
 
     def kill(self, signal: int) -> None:
         """Signals every process."""

@@ -125,13 +125,15 @@ class CgroupV1:
         return any(os.path.isdir(directory) for directory in self._bases)
 
     def pids(self) -> list[int]:
-        """All processes of the cgroup and of those below it, in every hierarchy."""
+        """All processes of the cgroup and of those below it, as the hierarchy of one controller has them."""
+        return sorted(_processes(self._directories.get("pids") or next(iter(self._bases))))
+
+    def _pids_anywhere(self) -> set[int]:
+        """Those of every hierarchy: with the host's rights a process may have left one of them."""
         found: set[int] = set()
-        # A process may have left one hierarchy for another cgroup, never all of them without the host's help.
         for directory in self._bases:
-            for cgroup in cgroupfs.descendants(directory):
-                found.update(cgroupfs.read_pids(cgroup))
-        return sorted(found)
+            found.update(_processes(directory))
+        return found
 
     def kill(self, signal: int) -> None:
         """Signals every process. They are frozen meanwhile where possible, so that none can fork away from it."""
@@ -143,7 +145,7 @@ class CgroupV1:
                     self._set_frozen("FROZEN", KILL_FREEZE_TIMEOUT_S)
                 except Internal:  # a process in an uninterruptible sleep; the signal waits for it
                     pass
-            for pid in self.pids():
+            for pid in self._pids_anywhere():
                 try:
                     os.kill(pid, signal)
                 except ProcessLookupError:
@@ -206,6 +208,10 @@ class CgroupV1:
         """Removes it where nothing is below or in it."""
         for directory in self._bases:
             cgroupfs.remove_if_empty(directory)
+
+
+def _processes(directory: str) -> set[int]:
+    return {pid for cgroup in cgroupfs.descendants(directory) for pid in cgroupfs.read_pids(cgroup)}
 
 
 def _inherit_cpuset(directory: str, base: str) -> None:

@@ -12,7 +12,7 @@ from tare.kernel import cgroupfs
 from tare.oci.runtime_spec import LinuxResources
 from tare.runtime.cgroups import v2_controllers as controllers
 from tare.runtime.cgroups.device_program import restrict_devices
-from tare.runtime.cgroups.hierarchies import Hierarchy
+from tare.runtime.cgroups.hierarchies import REFUGE, Hierarchy
 from tare.runtime.cgroups.stats import CgroupStats
 from tare.runtime.cgroups.v1 import FREEZE_TIMEOUT_S, REMOVE_TIMEOUT_S
 from tare.runtime.cgroups.v1_controllers import apply_rdma
@@ -55,7 +55,7 @@ class CgroupV2:
 
     def _evacuate(self, directory: str) -> None:
         """Moves the processes of our base into a child of it, as an entry script does for an engine in a container."""
-        refuge = directory + "/init"
+        refuge = directory + REFUGE
         cgroupfs.make(refuge)
         for pid in cgroupfs.read_pids(directory):
             try:
