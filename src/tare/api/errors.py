@@ -44,7 +44,7 @@ def response_of(error: BaseException, doing: str) -> Response:
     """The answer to a request that failed with error. doing: the operation, for the log."""
     status = status_of(error)
     if isinstance(error, errors.TareError):
-        if status >= 500 and status != 501:
+        if status == 500:
             log.warning("%s: %s", doing, error)
         return error_response(status, str(error))
     log.error("%s failed unexpectedly", doing, exc_info=error)

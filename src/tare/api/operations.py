@@ -85,8 +85,8 @@ GET /nodes/{id} NodeInspect S
 DELETE /nodes/{id} NodeDelete S
 POST /nodes/{id}/update NodeUpdate S
 GET /swarm SwarmInspect S
-POST /swarm/init SwarmInit S
-POST /swarm/join SwarmJoin S
+POST /swarm/init SwarmInit
+POST /swarm/join SwarmJoin
 POST /swarm/leave SwarmLeave S
 POST /swarm/update SwarmUpdate S
 GET /swarm/unlockkey SwarmUnlockkey S

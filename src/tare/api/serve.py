@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import containers, execs, images, lifecycle, networks, stats, streams, system
+from tare.api import absent, containers, execs, images, lifecycle, networks, stats, streams, system
 from tare.api.router import Router
 from tare.api.server import Server, serve
 from tare.engine.engine import Engine
@@ -16,6 +16,7 @@ ROUTES = (
     *execs.ROUTES,
     *images.ROUTES,
     *networks.ROUTES,
+    *absent.ROUTES,
 )
 
 

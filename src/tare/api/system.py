@@ -65,9 +65,8 @@ async def events(call: Call) -> Response:
     """GET /events: the past from `since`, then what comes, to `until`. The headers go out at once."""
     filters = call.filters()
     check_event_filters(filters)
-    found = call.engine.events.follow(
-        since_ns=_instant(call, "since"), until_ns=_instant(call, "until"), filters=filters
-    )
+    since_ns, until_ns = _instant(call, "since"), _instant(call, "until")
+    found = call.engine.events.follow(since_ns=since_ns, until_ns=until_ns, filters=filters)
 
     async def shaped() -> AsyncIterator[object]:
         try:

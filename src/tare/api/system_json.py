@@ -21,7 +21,7 @@ def version_json(version: EngineVersion, maximum: str, minimum: str) -> dict[str
         "KernelVersion": version.kernel_version,
         "MinAPIVersion": minimum,
         "Os": version.os,
-        "PythonVersion": version.python_version,
+        "GoVersion": f"none (Python {version.python_version})",
     }
     return {
         "Platform": {"Name": "Tare"},

@@ -241,10 +241,17 @@ def encode(record: msgspec.Struct, *, skip: frozenset[str] = frozenset()) -> dic
     optional = OMITTED_WHEN_EMPTY.get(type(record).__name__, frozenset())
     for field in _shape(type(record)).by_key.values():
         value = getattr(record, field.name)
-        if field.name in skip or (field.name in optional and not value):
+        if field.name in skip or (field.name in optional and _is_empty(field, value)):
             continue
         made[field.key] = _encoded(value)
     return made
+
+
+def _is_empty(field: _Field, value: Any) -> bool:
+    """What Go's omitempty leaves out: zero values, but a number or flag that may be null only when it is."""
+    if value is None or isinstance(value, str | tuple | dict):
+        return not value
+    return not value and type(None) not in get_args(field.type)
 
 
 def _encoded(value: Any) -> Any:
