@@ -15,7 +15,7 @@ from typing import NoReturn
 from tare.kernel import namespaces, process
 from tare.kernel.loopback import bring_up_loopback
 from tare.runtime.cgroups import Cgroup
-from tare.runtime.failure import EXIT_ENGINE, decode_failure, encode_failure
+from tare.runtime.failure import EXIT_ENGINE, CommandError, decode_failure, encode_failure
 from tare.runtime.plan import Plan, Step, namespace_flags
 from tare.runtime.steps.init import Init
 
@@ -98,7 +98,8 @@ def run_guarded(init: Init, foreign_fds: tuple[int, ...], action: Callable[[], N
         step = getattr(error, "step", "")
         message = encode_failure(step, error)
         if not init.tell(message):
-            os.write(2, f"{decode_failure(message)}\n".encode("utf-8", "replace"))
+            text = str(error) if isinstance(error, CommandError) else str(decode_failure(message))
+            os.write(2, f"{text}\n".encode("utf-8", "replace"))
             os._exit(255)  # what runc's users see for a program that its `start` could not execute
     finally:
         os._exit(EXIT_ENGINE)
