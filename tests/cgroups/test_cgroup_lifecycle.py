@@ -18,7 +18,7 @@ from tare.errors import InvalidArgument, KernelError
 from tare.kernel import cgroupfs
 from tare.kernel.libc import fork_into_cgroup
 from tare.oci.runtime_spec import LinuxDeviceCgroup, LinuxResources
-from tare.runtime.cgroups import Cgroup, detect_hierarchies, open_cgroup
+from tare.runtime.cgroups import Cgroup, Hierarchies, Hierarchy, detect_hierarchies, open_cgroup
 
 MakeCgroup = Callable[[], Cgroup]
 
@@ -311,3 +311,20 @@ def test_bad_path_is_refused(path: str) -> None:
     """No path leads out of the hierarchy or breaks /proc/PID/cgroup's lines."""
     with pytest.raises(InvalidArgument):
         open_cgroup(path)
+
+
+def test_processes_of_an_inner_v2_cgroup_are_moved_aside(parent: str) -> None:
+    """An engine in a container's own v2 cgroup can pass controllers on, once what is in there has moved."""
+    found = detect_hierarchies().v2
+    if found is None or not found.controllers:
+        pytest.skip("this machine's cgroups are version 1")
+    whole = open_cgroup(parent, Hierarchies((), found))
+    whole.create()
+    child = Child(whole)
+    child.result()
+    inner = open_cgroup("/tare/c", Hierarchies((), Hierarchy(2, found.base + parent, found.controllers)))
+    inner.create()
+    assert set(found.controllers) <= set(Path(found.base + parent, "tare/c/cgroup.controllers").read_text().split())
+    assert f"0::{parent}/tare-engine" in Path(f"/proc/{child.pid}/cgroup").read_text()
+    child.stop()
+    whole.remove()
