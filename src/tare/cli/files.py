@@ -1,4 +1,4 @@
-"""Archives between the engine and local files, pipes or the standard streams. Never writes binary data to a terminal."""
+"""Archives between the engine and local files, pipes or standard streams. Never writes binary data to a terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_output(path: str) -> None:
     if not os.path.isdir(parent):
         raise ValueError(f"invalid output path: stat {parent}: no such file or directory")
     if os.path.isdir(path):
-        raise ValueError(f'invalid output path: "{path}" must be a regular file')
+        raise ValueError("cannot write to a directory")
     if os.path.exists(path) and not os.path.isfile(path) and path not in DEVICES_ALLOWED:
         raise ValueError(f'invalid output path: "{path}" must be a regular file')
 

@@ -1,8 +1,8 @@
-"""Signals while attached: passed on to the container, or turned into a window size, through a pipe that poll watches."""
+"""Signals while attached: passed on to the container, or turned into a window size, by a pipe that poll watches."""
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found] # `signal` wraps the same in enums, 3 ms
 import os
 
 from tare.client.errors import ClientError

@@ -1,7 +1,7 @@
 """The Engine API as typed calls: version negotiation, JSON, streams, hijacked connections.
 
-Knows HTTP and Docker's conventions, no verbs: paths and bodies are the caller's. One idle connection is kept; a call made
-while another streams opens its own.
+Knows HTTP and Docker's conventions, no verbs: paths and bodies are the caller's. One idle connection is kept; a call
+made while another streams opens its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tare.client.host import Host
+
+    Calls = list[tuple[str, dict[str, str | list[str]]]]
 
 WRITTEN_FOR = (1, 50)  # the API version whose shapes these commands use
 OLDEST = (1, 24)
@@ -174,8 +176,8 @@ class Engine:
             self.take_back(response.body)
         return response
 
-    def call_all(self, method: str, calls: list[tuple[str, dict[str, str | list[str]]]]) -> Iterator[ApiError | None]:
-        """The same method on several paths at once, each on a connection of its own; outcomes in the order given."""
+    def _together(self, method: str, calls: Calls) -> Iterator[Response]:
+        """The same method on several paths at once, each on a connection of its own; answers in the order given."""
         for start in range(0, len(calls), MAX_PARALLEL_CALLS):
             wires: list[Wire] = []
             for path, query in calls[start : start + MAX_PARALLEL_CALLS]:
@@ -183,12 +185,20 @@ class Engine:
                 wires.append(self._open()[0])
                 self._write(wires[-1], method, target, {}, b"")
             for wire in wires:
-                response = self._read(wire, method)
-                if response.status >= 400:
-                    yield _error_of(response)
-                else:
-                    response.read()
-                    yield None
+                yield self._read(wire, method)
+
+    def call_all(self, method: str, calls: Calls) -> Iterator[ApiError | None]:
+        for response in self._together(method, calls):
+            if response.status >= 400:
+                yield _error_of(response)
+            else:
+                response.read()
+                yield None
+
+    def get_all(self, calls: Calls) -> Iterator[Any]:
+        """The JSON of each, or its ApiError."""
+        for response in self._together("GET", calls):
+            yield _error_of(response) if response.status >= 400 else read_json(response)
 
     def _target(self, path: str, query: dict[str, str | list[str]] | None) -> str:
         target = f"/v{self.negotiate()}{path}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 WHITESPACE = " \t\n\r"
@@ -34,8 +34,8 @@ def _scanner() -> Callable[[str, int], tuple[Any, int]]:
     except ImportError:  # another interpreter than CPython, or a CPython that renamed it
         import json
 
-        return json.JSONDecoder(strict=False).scan_once
-    scanner: Callable[[str, int], tuple[Any, int]] = make_scanner(_Rules())
+        return json.JSONDecoder(strict=False).scan_once  # type: ignore[attr-defined, no-any-return]
+    scanner: Callable[[str, int], tuple[Any, int]] = make_scanner(_Rules())  # type: ignore[arg-type]
     return scanner
 
 
@@ -147,7 +147,7 @@ def _write(put: Callable[[str], object], value: object, indent: str, newline: st
 
 def _write_items(
     put: Callable[[str], object],
-    items: list[tuple[str | None, object]] | list[tuple[str, object]],
+    items: Sequence[tuple[str | None, object]],
     indent: str,
     newline: str,
     brackets: str,

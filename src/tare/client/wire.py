@@ -115,7 +115,7 @@ def read_head(wire: Wire) -> Head:
 
 
 class Body:
-    """A response's body, read once, piece by piece. `reusable` says whether the connection can serve another request."""
+    """A response's body, read once, piece by piece. `reusable`: the connection can serve another request."""
 
     __slots__ = ("_done", "_pieces", "keep_alive", "wire")
 

@@ -27,7 +27,9 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
         query["filters"] = format_filters(filters)
     found = session.engine.get("/containers/json", query) or []
     full = flags.on("no-trunc")
-    if flags.on("quiet") and not flags.text("format"):
+    if flags.on("quiet") and flags.text("format") not in ("table", "raw"):
+        if flags.text("format"):
+            session.err("WARNING: Ignoring custom format, because both --format and --quiet are set.")
         for container in found:
             session.out(container["Id"] if full else short_id(container["Id"]))
         return 0

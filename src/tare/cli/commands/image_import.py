@@ -47,5 +47,4 @@ COMMAND = Command(
         Flag("platform", "", "string", "Platform of the image"),
     ),
     least=1,
-    most=2,
 )

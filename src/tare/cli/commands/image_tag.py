@@ -16,7 +16,7 @@ def run(session: Session, _flags: Values, arguments: list[str]) -> int:
     try:
         reference = parse_reference(target)
     except ValueError as error:
-        raise CliError(f'"{target}" is not a valid repository/tag: {error}') from None
+        raise CliError(f'Error parsing reference: "{target}" is not a valid repository/tag: {error}') from None
     if reference.digest:
         raise CliError("refusing to create a tag with a digest reference")
     query: dict[str, str | list[str]] = {"repo": reference.full, "tag": reference.tag or "latest"}

@@ -39,7 +39,7 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     server: dict[str, Any] | None = None
     failure = ""
     try:
-        server = session.engine.get("/version")
+        server = readable_times(session.engine.get("/version"))
     except ClientError as error:
         failure = describe(error)
     client = client_facts(session.engine.version or format_version(WRITTEN_FOR))
@@ -55,6 +55,26 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     if failure:
         session.err(failure)
     return 1 if failure else 0
+
+
+def readable_times(server: dict[str, Any]) -> dict[str, Any]:
+    """Components' build times the way `date` prints them."""
+    for component in server.get("Components") or []:
+        details = component.get("Details") or {}
+        if "T" in details.get("BuildTime", ""):
+            details["BuildTime"] = format_ctime(details["BuildTime"])
+    return server
+
+
+def format_ctime(moment: str) -> str:
+    import time
+
+    from tare.cli.units import parse_rfc3339
+
+    try:
+        return time.strftime("%a %b %e %H:%M:%S %Y", time.localtime(parse_rfc3339(moment)[0]))
+    except ValueError:
+        return moment
 
 
 def _line(name: str, value: object, indent: int = 1, width: int = 18) -> str:

@@ -113,9 +113,8 @@ def endpoints(flags: Values) -> dict[str, Any]:
             _apply_companions(item, flags)
         if not target.strip():
             raise ValueError("no name set for network")
-        if not is_user_defined(target):
-            if item.get("aliases"):
-                raise ValueError("network-scoped aliases are only supported for user-defined networks")
+        if item.get("aliases") and not is_user_defined(target):
+            raise ValueError("network-scoped aliases are only supported for user-defined networks")
         if target in found:
             raise ValueError(f'network "{target}" is specified multiple times')
         found[target] = _endpoint(item)

@@ -1,0 +1,95 @@
+"""`tare update`: changes the limits of containers."""
+
+from __future__ import annotations
+
+from tare.cli.command import CliError, Command, Flag, Values
+from tare.cli.create.settings import parse_restart
+from tare.cli.flagkinds import parse_swap_bytes
+from tare.cli.session import container_path, describe
+from tare.client.errors import CannotConnect, ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tare.cli.session import Session
+
+
+# The API's record has every resource; what the command can't set is sent as Go's client sends it: empty.
+UNSET = (
+    "BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps Devices "
+    "DeviceCgroupRules DeviceRequests MemorySwappiness OomKillDisable Ulimits"
+).split()
+FIELDS = {
+    "CpuShares": "cpu-shares",
+    "Memory": "memory",
+    "NanoCpus": "cpus",
+    "BlkioWeight": "blkio-weight",
+    "CpuPeriod": "cpu-period",
+    "CpuQuota": "cpu-quota",
+    "CpuRealtimePeriod": "cpu-rt-period",
+    "CpuRealtimeRuntime": "cpu-rt-runtime",
+    "CpusetCpus": "cpuset-cpus",
+    "CpusetMems": "cpuset-mems",
+    "MemoryReservation": "memory-reservation",
+    "MemorySwap": "memory-swap",
+}
+
+
+def update_body(flags: Values) -> dict[str, Any]:
+    body: dict[str, Any] = {key: flags[flag] for key, flag in FIELDS.items()}
+    body |= dict.fromkeys(UNSET)
+    body |= {"CgroupParent": "", "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0}
+    body["PidsLimit"] = flags["pids-limit"] if "pids-limit" in flags.given else None
+    body["RestartPolicy"] = parse_restart(flags.text("restart"))
+    return body
+
+
+def run(session: Session, flags: Values, arguments: list[str]) -> int:
+    if not flags.given:
+        raise CliError("you must provide one or more flags when using this command")
+    try:
+        body = update_body(flags)
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    failures: list[str] = []
+    warnings: list[str] = []
+    for name in arguments:
+        try:
+            answer = session.engine.post(container_path(name, "update"), None, body) or {}
+        except CannotConnect:
+            raise
+        except ClientError as error:
+            failures.append(describe(error))
+            continue
+        session.out(name)
+        warnings += answer.get("Warnings") or []
+    if warnings:
+        session.out("\n".join(warnings))
+    for failure in failures:
+        session.err(failure)
+    return 1 if failures else 0
+
+
+COMMAND = Command(
+    "CONTAINER [CONTAINER...]",
+    run,
+    (
+        Flag("blkio-weight", "", "uint16", "Share of disk bandwidth, 10 to 1000, or 0 for none set"),
+        Flag("cpu-period", "", "int64", "CFS period in microseconds"),
+        Flag("cpu-quota", "", "int64", "CFS quota in microseconds"),
+        Flag("cpu-rt-period", "", "int64", "Real-time period in microseconds"),
+        Flag("cpu-rt-runtime", "", "int64", "Real-time run time in microseconds"),
+        Flag("cpu-shares", "c", "int64", "Relative share of CPU time"),
+        Flag("cpus", "", "decimal", "How many CPUs it can use (1.5)"),
+        Flag("cpuset-cpus", "", "string", "CPUs it can run on (0-3, 0,1)"),
+        Flag("cpuset-mems", "", "string", "Memory nodes it can use (0-3, 0,1)"),
+        Flag("kernel-memory", "", "bytes", ""),
+        Flag("memory", "m", "bytes", "Memory limit"),
+        Flag("memory-reservation", "", "bytes", "Soft memory limit"),
+        Flag("memory-swap", "", "bytes", "Limit of memory plus swap; -1: no limit on swap", check=parse_swap_bytes),
+        Flag("pids-limit", "", "int64", "How many processes it can have (-1: any number)"),
+        Flag("restart", "", "string", "What to do when it exits: no, on-failure[:n], always, unless-stopped"),
+    ),
+    least=1,
+)

@@ -1,0 +1,49 @@
+"""`tare doctor`: tells what this machine allows the engine, what is missing, and what that costs."""
+
+from __future__ import annotations
+
+from tare.cli.command import CliError, Command, Flag, Values
+from tare.client.errors import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tare.cli.session import Session
+
+
+COLUMNS = (("Level", "LEVEL"), ("Name", "NAME"), ("Found", "FOUND"))
+
+
+def run(session: Session, flags: Values, _arguments: list[str]) -> int:
+    try:
+        findings = session.engine.get("/tare/doctor") or []
+    except ApiError as error:
+        if error.status not in (404, 405):
+            raise
+        raise CliError("tare: this engine has no doctor (it is not Tare's, or an older one)") from None
+    template = flags.text("format")
+    if template:
+        return show_template(session, findings, template)
+    from tare.cli.table import format_table
+
+    rows = [[title for _, title in COLUMNS]]
+    rows += [[str(finding.get(key, "")) for key, _ in COLUMNS] for finding in findings]
+    session.out(format_table(rows))
+    for finding in findings:
+        advice = [(label, finding.get(key)) for key, label in (("Costs", "costs"), ("Remedy", "remedy"))]
+        lines = [f"  {label + ':':<8} {text}" for label, text in advice if text]
+        if lines:
+            session.out("\n".join(["", f"{finding.get('Name', '')}:", *lines]))
+    return 0
+
+
+def show_template(session: Session, findings: list[dict[str, Any]], template: str) -> int:
+    from tare.cli.templated import render_one
+
+    for finding in findings:
+        session.out(render_one(template, finding))
+    return 0
+
+
+COMMAND = Command("", run, (Flag("format", "f", "string", "Show each through a Go template, or 'json'", ""),), most=0)

@@ -1,0 +1,20 @@
+"""`tare network prune`: removes all unused networks."""
+
+from __future__ import annotations
+
+from tare.cli.command import FORCE_PRUNE, PRUNE_FILTER, Command, Values
+from tare.cli.pruning import prune_networks, run_prune
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tare.cli.session import Session
+
+
+WARNING = "WARNING! This will remove all custom networks not used by at least one container."
+
+
+def run(session: Session, flags: Values, _arguments: list[str]) -> int:
+    return run_prune(session, flags, WARNING, lambda: prune_networks(session, flags.items("filter")), total=False)
+
+
+COMMAND = Command("", run, (PRUNE_FILTER, FORCE_PRUNE), most=0)

@@ -1,0 +1,47 @@
+"""`tare system prune`: removes all unused data."""
+
+from __future__ import annotations
+
+from tare.cli.command import FORCE_PRUNE, PRUNE_FILTER, Command, Flag, Values
+from tare.cli.pruning import prune_containers, prune_images, prune_networks, prune_volumes, run_prune
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tare.cli.session import Session
+
+
+def warning_of(flags: Values) -> str:
+    lines = ["  - all stopped containers", "  - all networks not used by at least one container"]
+    if flags.on("volumes"):
+        lines.append("  - all anonymous volumes not used by at least one container")
+    if flags.on("all"):
+        lines.append("  - all images without at least one container associated to them")
+    else:
+        lines.append("  - all dangling images")
+    return "WARNING! This will remove:\n" + "\n".join(lines) + "\n"
+
+
+def run(session: Session, flags: Values, _arguments: list[str]) -> int:
+    filters = flags.items("filter")
+
+    def prune() -> tuple[str, int]:
+        parts = [prune_containers(session, filters), prune_networks(session, filters)]
+        if flags.on("volumes"):
+            parts.append(prune_volumes(session, filters, everything=False))
+        parts.append(prune_images(session, filters, flags.on("all")))
+        return "\n".join(text for text, _ in parts if text), sum(space for _, space in parts)
+
+    return run_prune(session, flags, warning_of(flags), prune)
+
+
+COMMAND = Command(
+    "",
+    run,
+    (
+        Flag("all", "a", "bool", "Remove all unused images, not just those without a name"),
+        PRUNE_FILTER,
+        FORCE_PRUNE,
+        Flag("volumes", "", "bool", "Remove anonymous volumes too"),
+    ),
+    most=0,
+)
