@@ -116,6 +116,7 @@ def test_upper_half_of_an_int_argument_decides_nothing() -> None:
     for family, verdict in ((2, ALLOW), (38, EPERM), (39, ALLOW), (40, EPERM), (41, ALLOW)):
         for upper in (0, 1 << 32, 0xFFFFFFFF << 32):
             assert run(program, 41, X86_64, (family | upper,)) == verdict
+    assert run(reference(seccomp), 41, X86_64, (38 | 1 << 32,)) == ALLOW
 
 
 def test_conditional_permission_does_not_leak_through_socketcall() -> None:
