@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from httpserver import RunningServer, running
+from httpserver import running
 
 import tare
+from support.deadline import wait_until
 from support.openapi import specification
 from support.rawhttp import Answer, RawClient
 from tare import errors
@@ -230,10 +233,7 @@ def test_an_unexpected_error_is_logged_and_short(tmp_path: Path, caplog: pytest.
 
 
 def test_a_change_that_was_begun_is_finished(tmp_path: Path) -> None:
-    """When the client of a changing operation vanishes, the operation goes on to its end; that of a query is cancelled."""
-    import asyncio
-    import threading
-
+    """When the client of a changing operation vanishes, the operation goes on to its end."""
     begun, go_on, ended = threading.Event(), asyncio.Event(), threading.Event()
 
     async def slow(call: Any) -> Any:
@@ -247,16 +247,10 @@ def test_a_change_that_was_begun_is_finished(tmp_path: Path) -> None:
         with server.connect() as sock:
             sock.sendall(b"POST /containers/x/stop HTTP/1.1\r\nHost: x\r\n\r\n")
             assert begun.wait(10)
-        wait_for_no_connection(server)
+        wait_until(lambda: server.connections() == 0, "the connection is gone")
         assert not ended.is_set()
         server.loop.call_soon_threadsafe(go_on.set)
         assert ended.wait(10)
-
-
-def wait_for_no_connection(server: RunningServer) -> None:
-    from support.deadline import wait_until
-
-    wait_until(lambda: server.connections() == 0, "the connection is gone")
 
 
 def test_tcp_is_served_too(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ EXTRA_STATUS = {
     ("POST", "/commit"): {400, 409},
     ("GET", "/images/{name}/json"): {400},
 }
+# Pointers in Go, which a real dockerd prints as null where they aren't set, although the file doesn't say so.
+NULLABLE = {"ExitCode", "MemorySwappiness", "OomKillDisable"}
 ANYWHERE = {400, 501, 503}  # bad version prefix; what isn't supported; not now
 
 
@@ -84,7 +86,7 @@ def _draft4(node: Any, *, required: bool = True) -> Any:
     needed = set(node.get("required", ())) if isinstance(node.get("required"), list) else set()
     for key, value in node.items():
         if key == "properties":
-            made[key] = {name: _draft4(sub, required=name in needed) for name, sub in value.items()}
+            made[key] = {name: _property(name, sub, name in needed) for name, sub in value.items()}
         elif key in ("enum", "required", "type"):
             made[key] = value
         elif key in ("default", "readOnly", "discriminator") or key.startswith("x-"):
@@ -98,6 +100,11 @@ def _draft4(node: Any, *, required: bool = True) -> Any:
     if "enum" in made and not required and kind == "string":
         made["enum"] = [*made["enum"], "", *([None] if nullable else [])]
     return made
+
+
+def _property(name: str, schema: Any, needed: bool) -> Any:
+    made = _draft4(schema, required=needed)
+    return {"anyOf": [made, {"type": "null"}]} if name in NULLABLE and not needed else made
 
 
 @functools.cache
