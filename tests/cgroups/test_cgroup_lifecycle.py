@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from cgroup_child import Child
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tare import faults
 from tare.errors import InvalidArgument, KernelError
@@ -328,3 +330,36 @@ def test_processes_of_an_inner_v2_cgroup_are_moved_aside(parent: str) -> None:
     assert f"0::{parent}/tare-engine" in Path(f"/proc/{child.pid}/cgroup").read_text()
     child.stop()
     whole.remove()
+
+
+DEVICE_RULES = st.lists(
+    st.builds(
+        device,
+        st.booleans(),
+        st.sampled_from(["a", "c", "c", "b"]),
+        st.sampled_from([None, 1]),
+        st.sampled_from([None, 3, 5]),
+        st.sampled_from(["r", "w", "m", "rw", "rwm", ""]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rules=DEVICE_RULES, closed=st.booleans())
+def test_any_device_rules_mean_the_same_in_v1_and_v2(parent: str, rules: list[LinuxDeviceCgroup], closed: bool) -> None:
+    """The kernel's own device controller and our program give the same answers to every access."""
+    found = detect_hierarchies()
+    if found.mode != "hybrid":
+        pytest.skip(f"this machine's cgroups are version {2 if found.mode == 'v2' else 1}")
+    answers = []
+    for hierarchies in (Hierarchies(found.v1, None), Hierarchies((), found.v2)):
+        cgroup = open_cgroup(f"{parent}/same", hierarchies)
+        cgroup.create()
+        cgroup.apply(LinuxResources(devices=((DENY_ALL,) if closed else ()) + tuple(rules)))
+        child = Child(cgroup, tries)
+        answers.append(child.result())
+        child.stop()
+        cgroup.remove()
+    assert answers[0] == answers[1]

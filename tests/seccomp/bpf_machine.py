@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 X86_64 = 0xC000003E
@@ -14,11 +15,16 @@ def errno_return(number: int) -> int:
     return 0x00050000 | number
 
 
+@functools.lru_cache(maxsize=16)
+def _decode(program: bytes) -> list[tuple[int, int, int, int]]:
+    return list(struct.iter_unpack("<HBBI", program))
+
+
 def run(program: bytes, number: int, arch: int, arguments: tuple[int, ...] = ()) -> int:
     """The program's verdict on one system call."""
     padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, arch, 0, *padded)
-    instructions = list(struct.iter_unpack("<HBBI", program))
+    instructions = _decode(program)
     accumulator = counter = 0
     while True:
         code, jump_true, jump_false, constant = instructions[counter]

@@ -5,6 +5,7 @@ Needs no libseccomp: loading that in Python runs ldconfig, and a daemon that nev
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from typing import Literal
@@ -79,6 +80,7 @@ class _Profile(msgspec.Struct, frozen=True, rename="camel"):
     syscalls: tuple[_Syscall, ...] | None = None
 
 
+@functools.cache
 def default_profile() -> bytes:
     """Docker's default profile, as JSON."""
     with open(_PROFILE_PATH, "rb") as file:
@@ -103,12 +105,16 @@ def resolve_profile(
     """
     if len(profile_json) > _MAX_PROFILE_BYTES:
         raise InvalidArgument("Decoding seccomp profile failed: profile is larger than 1 MiB")
+    return _resolve(profile_json, capabilities, arch or native_arch(), kernel_version or os.uname().release)
+
+
+@functools.lru_cache(maxsize=64)
+def _resolve(profile_json: bytes, capabilities: frozenset[str], arch: str, kernel_version: str) -> LinuxSeccomp | None:
     try:
         profile = msgspec.json.decode(profile_json, type=_Profile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"Decoding seccomp profile failed: {error}") from error
-    arch = arch or native_arch()
-    kernel = _parse_kernel(kernel_version or os.uname().release)
+    kernel = _parse_kernel(kernel_version)
     if not profile.default_action:
         if not profile.syscalls:
             return None

@@ -7,10 +7,12 @@ import os
 import signal as signals
 import time
 
+import msgspec
+
 from tare import faults
 from tare.errors import Internal, KernelError, Unsupported
 from tare.kernel import cgroupfs
-from tare.oci.runtime_spec import LinuxResources
+from tare.oci.runtime_spec import LinuxCPU, LinuxResources
 from tare.runtime.cgroups import v1_controllers as controllers
 from tare.runtime.cgroups.hierarchies import Hierarchies
 from tare.runtime.cgroups.stats import CgroupStats
@@ -79,7 +81,8 @@ class CgroupV1:
         if resources.cpu:
             if resources.cpu.cpus or resources.cpu.mems:
                 controllers.apply_cpuset(self._directory("cpuset", "cpuset"), resources.cpu)
-            controllers.apply_cpu(self._directory("cpu", "CPU shares"), resources.cpu)
+            if msgspec.structs.replace(resources.cpu, cpus="", mems="") != LinuxCPU():
+                controllers.apply_cpu(self._directory("cpu", "CPU shares"), resources.cpu)
         if resources.pids:
             controllers.apply_pids(self._directory("pids", "PIDs limit capabilities"), resources.pids)
         if resources.block_io:
