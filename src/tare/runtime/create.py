@@ -28,6 +28,7 @@ import socket
 
 from tare import faults
 from tare.errors import TareError
+from tare.kernel import process
 from tare.kernel.namespaces import write_id_maps
 from tare.runtime.cgroups import Cgroup, open_cgroup
 from tare.runtime.channel import Channel
@@ -147,6 +148,7 @@ def create_container(
     gate_read = gate_fd if gate_fd is not None else -1
     if hold and gate_fd is None:
         gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
+    was_subreaper = process.is_child_subreaper()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         foreign = (ours.fileno(),) if gate_write < 0 else (ours.fileno(), gate_write)
@@ -172,6 +174,8 @@ def create_container(
         if isinstance(error, TareError) and not isinstance(error, StartFailed):
             raise StartFailed(f"unable to start container process: {sentence(error)}") from error
         raise
+    if not was_subreaper and creation.pid != pid:
+        process.set_child_subreaper(False)  # it was needed for init only, which is our child by now
     terminal_fd = creation.channel.terminal_fd
     if outcome == "ready":
         gate = Gate(gate_write, creation) if gate_write >= 0 else None
