@@ -237,8 +237,9 @@ def link_mac(name: str) -> bytes:
     return bytes.fromhex(link.mac.replace(":", ""))
 
 
-def frame_socket(namespace_fd: int, link: str) -> socket.socket:
-    """A socket that sends whole Ethernet frames."""
+def frame_socket(namespace_fd: int | None, link: str) -> socket.socket:
+    """A socket in a namespace that sends whole Ethernet frames."""
+    assert namespace_fd is not None
     with inside(namespace_fd):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         raw.bind((link, 0))
