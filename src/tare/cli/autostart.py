@@ -127,7 +127,7 @@ def _become_daemon(command: list[str], log_fd: int, write_fd: int) -> None:
 
 
 def _reset_signals() -> None:
-    import _signal  # `signal` wraps the same calls in enums, which cost 3 ms
+    import _signal  # type: ignore[import-not-found]
 
     for number in range(1, 32):
         try:

@@ -44,7 +44,9 @@ def create_container(session: Session, flags: Values, arguments: list[str], code
     id_file = flags.text("cidfile")
     if id_file and os.path.lexists(id_file):
         raise CliError(
-            f"container ID file found, make sure the other container isn't running or delete {id_file}", code
+            f"container ID file found, make sure the other container isn't running or delete {id_file}",
+            code,
+            prefix=code != 1,
         )
     if flags.on("use-api-socket"):
         add_api_socket(session, body)

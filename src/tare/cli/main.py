@@ -149,7 +149,7 @@ def show_help(path: str, stream: object) -> int:
 
 def main() -> None:
     """The console entry. Leaves by `os._exit`: nothing here needs Python's tidying up, which takes a millisecond."""
-    import _signal  # `signal` wraps the same calls in enums, which cost 3 ms
+    import _signal  # type: ignore[import-not-found]
 
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

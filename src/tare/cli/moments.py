@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tare.cli.flagkinds import parse_duration_ns
+from tare.cli.units import unix_seconds
 
 _LAYOUTS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d")
 
@@ -32,17 +33,15 @@ def _parse_date(text: str) -> str:
     clock, _, fraction = rest.partition(".")
     if fraction and not fraction.isdecimal():
         raise bad
-    import calendar
-
     for layout in _LAYOUTS:
         try:
             parts = time.strptime(date + separator + clock, layout)
         except ValueError:
             continue
         if zone:
-            seconds = calendar.timegm(parts) - _offset_s(zone, bad)
+            seconds = unix_seconds(*parts[:6]) - _offset_s(zone, bad)
         elif text.endswith("Z"):
-            seconds = calendar.timegm(parts)
+            seconds = unix_seconds(*parts[:6])
         else:
             seconds = int(time.mktime(parts))
         return f"{seconds}.{(fraction or '0')[:9]:0<9}"

@@ -291,4 +291,4 @@ def format_filters(pairs: list[str]) -> str:
         if not separator:
             raise ValueError(f'invalid filter "{pair}" (expected "name=value")')
         filters.setdefault(name.strip().lower(), {})[value.strip()] = True
-    return format_json(filters)
+    return format_json({name: dict(sorted(filters[name].items())) for name in sorted(filters)})

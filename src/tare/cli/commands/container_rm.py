@@ -15,8 +15,7 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     for flag, key in (("force", "force"), ("volumes", "v"), ("link", "link")):
         if flags.on(flag):
             query[key] = "1"
-    names = ["/" + name.strip("/") if flags.on("link") else name.strip("/") for name in arguments]
-    return session.for_all("DELETE", names, container_path, query)
+    return session.for_all("DELETE", arguments, lambda name: container_path(name.strip("/")), query)
 
 
 COMMAND = Command(

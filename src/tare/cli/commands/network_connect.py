@@ -24,7 +24,7 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     endpoint = EMPTY_ENDPOINT | {
         "IPAMConfig": config or None,
         "Links": flags["link"] or None,
-        "Aliases": flags["alias"] or None,
+        "Aliases": flags["alias"],
         "DriverOpts": pairs(flags.items("driver-opt")),
         "GwPriority": flags["gw-priority"],
     }
