@@ -58,10 +58,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Live:
     """What the engine holds of a running container: gone when it ends."""
 
-    def __init__(self, link: MonitorLink, pid: int, pidfd: int) -> None:
+    def __init__(self, link: MonitorLink, pid: int) -> None:
         self.link = link
         self.pid = pid
-        self.pidfd = pidfd
         self.handled = asyncio.Event()
         """Set when the container's end has been dealt with: state stored, network released."""
 

@@ -167,6 +167,7 @@ async def _watch(engine: Engine, live: LiveExec, link: MonitorLink, directory: s
     live.link = None
     live.ended.set()
     link.close()
+    link.close_pidfd()
     shutil.rmtree(directory, ignore_errors=True)
     container = engine.containers.get(live.record.container_id)
     if container is not None:

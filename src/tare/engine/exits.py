@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 
@@ -31,20 +30,14 @@ async def watch(engine: Engine, container_id: str, live: Live) -> None:
         await handle_exit(engine, container_id, exited)
     finally:
         live.link.close()
-        if live.pidfd >= 0:
-            os.close(live.pidfd)
-            live.pidfd = -1
+        live.link.close_pidfd()
         live.handled.set()
 
 
 async def _end_orphan(engine: Engine, container_id: str, live: Live) -> Exited:
     """Its monitor was killed, so nobody reads its output or will learn its exit code: the container ends, too."""
-    if live.pidfd >= 0:
-        try:
-            signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        await _wait_pidfd(live.pidfd)
+    if live.link.send_signal(signal.SIGKILL):
+        await _wait_pidfd(live.link.pidfd)
     clear_cgroup(engine, container_id)
     return Exited(KILLED, False, now_ns())
 

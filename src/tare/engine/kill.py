@@ -37,10 +37,8 @@ async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
 def deliver(engine: Engine, container: Container, live: Live, number: int) -> None:
     """Sends a signal; a paused container is thawed if it is meant to end, since it couldn't otherwise."""
     try:
-        if live.pidfd >= 0:
-            signals.pidfd_send_signal(live.pidfd, number)
-    except ProcessLookupError:
-        return
+        if not live.link.send_signal(number):
+            return
     except OSError as error:
         raise Internal(f"cannot kill container {container.id}: {error.strerror}") from error
     current = engine.containers.get(container.id)

@@ -61,9 +61,8 @@ async def launch(engine: Engine, container: Container) -> Container:
         undo.callback(link.close)
         faults.point("engine.start.launched")
         started = await _wait_started(engine, container, link)
-        pidfd = os.pidfd_open(started.pid)
-        undo.callback(os.close, pidfd)
-        undo.callback(signal.pidfd_send_signal, pidfd, signal.SIGKILL)
+        undo.callback(link.close_pidfd)
+        undo.callback(link.send_signal, signal.SIGKILL)
         faults.point("engine.start.running")
         container = engine.containers.save_state(
             container.id,
@@ -80,7 +79,7 @@ async def launch(engine: Engine, container: Container) -> Container:
             container = engine.containers.save(_with_endpoint(container, endpoint))
         undo.pop_all()
     network_link.publish(engine.events, container, "connect")
-    engine.live[container.id] = live = Live(link, started.pid, pidfd)
+    engine.live[container.id] = live = Live(link, started.pid)
     engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")
     engine.events.container(container, "start")
     return container

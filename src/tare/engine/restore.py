@@ -90,16 +90,12 @@ async def _answering_monitor(engine: Engine, container: Container) -> MonitorLin
 async def _adopt(engine: Engine, container: Container, link: MonitorLink) -> None:
     started = await link.wait_started()
     try:
-        pidfd = os.pidfd_open(started.pid)
-    except ProcessLookupError:
-        pidfd = -1  # it has just ended; the monitor is about to say so
-    try:
         frozen = open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).frozen()
     except (OSError, TareError):
         frozen = False
     status = "paused" if frozen else "running"
     engine.containers.save_state(container.id, status=status, pid=started.pid, started_ns=started.started_ns)
-    engine.live[container.id] = live = Live(link, started.pid, pidfd)
+    engine.live[container.id] = live = Live(link, started.pid)
     engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")
     await execs.restore_execs(engine, container.id)
     log.info("container %s runs on (pid %d)", container.id[:12], started.pid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tare.engine import launch, remove, restart_policy
 from tare.engine.engine import Engine
-from tare.errors import Conflict, NotModified, TareError
+from tare.errors import Conflict, NotModified
 
 
 async def start_container(engine: Engine, ref: str) -> None:
@@ -33,7 +33,7 @@ async def _start(engine: Engine, container_id: str) -> None:
         try:
             await launch.launch(engine, engine.containers.find(container.id))
             return
-        except TareError:
+        except Exception:
             engine.drop_pending_streams(container.id)
             if not container.host.auto_remove:
                 raise

@@ -70,7 +70,10 @@ class NamespaceReply(Message, frozen=True, array_like=True, tag="netns-made"):
 
 
 class Started(Message, frozen=True, array_like=True, tag="started"):
-    """The process runs. start_ticks: its start time as in /proc/PID/stat, to tell it from a later one of that pid."""
+    """The process runs. A pidfd of it comes along, since it may have ended by now.
+
+    start_ticks: its start time as in /proc/PID/stat, to tell it from a later one of that pid.
+    """
 
     pid: int
     start_ticks: int

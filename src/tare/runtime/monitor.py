@@ -110,7 +110,8 @@ class Monitor:
         faults.point("monitor.start.before-state")
         write_aside(request.directory, STATE_NAME, msgspec.json.encode(_fields(self.started)))
         faults.point("monitor.start.before-report")
-        self._tell_all(self.started)
+        for fd in list(self.connections):
+            self._tell(fd, self.started, (self.pidfd,))
 
     def _create(self, stdio: tuple[int, int, int] | None, netns_fd: int | None) -> Created:
         if self.request.is_exec:
@@ -260,7 +261,7 @@ class Monitor:
         connection.setblocking(False)
         self.connections[connection.fileno()] = connection
         if self.started is not None:
-            self._tell(connection.fileno(), self.started)
+            self._tell(connection.fileno(), self.started, (self.pidfd,))
 
     def _serve_connection(self, fd: int) -> None:
         try:
@@ -287,9 +288,9 @@ class Monitor:
         self.watching.pop(fd, None)
         self.connections.pop(fd).close()
 
-    def _tell(self, fd: int, message: messages.Message) -> None:
+    def _tell(self, fd: int, message: messages.Message, fds: tuple[int, ...] = ()) -> None:
         try:
-            messages.send(self.connections[fd], message)
+            messages.send(self.connections[fd], message, fds)
         except OSError:
             self._drop_connection(fd)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 
 import msgspec
@@ -25,6 +26,8 @@ class MonitorLink:
         """Done when the process has ended; None if the monitor went away without a word."""
         self._log_waiters: list[asyncio.Future[None]] = []
         self.log_written_bytes = 0
+        self.pidfd = -1
+        """A pidfd of the process once it has started; closed by `close_pidfd`."""
         self.started.add_done_callback(_retrieve)
         self._loop.add_reader(connection.fileno(), self._readable)
 
@@ -63,6 +66,22 @@ class MonitorLink:
             self._connection.close()
         self._finish(None)
 
+    def close_pidfd(self) -> None:
+        """Lets the process's descriptor go."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def send_signal(self, number: int) -> bool:
+        """Sends the process a signal; False if it has ended. Raises OSError as pidfd_send_signal(2)."""
+        if self.pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
     def _readable(self) -> None:
         try:
             received = messages.receive(self._connection)
@@ -74,6 +93,8 @@ class MonitorLink:
             self.close()
             return
         message, fds = received
+        if isinstance(message, messages.Started) and self.pidfd < 0 and fds:
+            self.pidfd = fds.pop()
         for fd in fds:
             os.close(fd)
         if isinstance(message, messages.Started) and not self.started.done():
