@@ -37,6 +37,8 @@ _LINKS_MAX = 40  # as the kernel's MAXSYMLINKS
 def openat2(directory_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2). EAGAIN, which a concurrent rename causes, is tried again a few times."""
     how = _how.pack(flags | os.O_CLOEXEC, mode, resolve)
+    if "\0" in path:
+        raise InvalidArgument(f"path holds a NUL byte: {path!r}")
     encoded = os.fsencode(path)
     for _ in range(32):
         try:
