@@ -44,6 +44,8 @@ def _run(settings: DaemonSettings) -> int:
     os.umask(0o022)
     _make_directories(settings)
     lock_fds = [_lock(f"{directory}/tared.lock") for directory in (settings.data_root, settings.exec_root)]
+    for root in (settings.data_root, settings.exec_root):
+        os.makedirs(f"{root}/containers", mode=0o700, exist_ok=True)
     launcher_pid, connection = fork_launcher()
     import asyncio
 
@@ -62,8 +64,6 @@ def _make_directories(settings: DaemonSettings) -> None:
     os.makedirs(settings.data_root, mode=0o710, exist_ok=True)
     os.chmod(settings.data_root, 0o710)
     os.makedirs(settings.exec_root, mode=0o711, exist_ok=True)
-    for directory in (f"{settings.data_root}/containers", f"{settings.exec_root}/containers"):
-        os.makedirs(directory, mode=0o700, exist_ok=True)
 
 
 def _lock(path: str) -> int:
