@@ -128,7 +128,7 @@ def test_kernel_settings_cannot_be_written(any_engine: Engine, inside: str) -> N
 
 
 def test_masked_files_are_empty(any_engine: Engine, inside: str) -> None:
-    """CVE-2018-10892 and kin: each masked file reads as empty, each masked folder has nothing in it and is read-only."""
+    """CVE-2018-10892 and kin: masked files read as empty, masked folders hold nothing and are read-only."""
     for path in MASKED_FILES:
         assert sh(any_engine, inside, f"test ! -e {path} || wc -c < {path}").strip() in ("", "0"), path
     for path in MASKED_FOLDERS:

@@ -63,6 +63,7 @@ class Tared:
         """The daemon's command line."""
         network = ["--bridge", self.mark, "--bip", self.bip] if self.bridge else ["--bridge", "none"]
         paths = ["--data-root", str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile)]
+        network += ["--cgroup-parent", f"/{self.mark}"]
         return [sys.executable, "-m", "tare.daemon.main", *paths, "-H", f"unix://{self.socket}", *network, *self.args]
 
     def start(self, *, env: Mapping[str, str] | None = None, wait: bool = True) -> Tared:
