@@ -17,6 +17,8 @@ import hostile_archives as hostile
 import pytest
 import zstandard
 from engine_store import Store
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tare import errors
 from tare.storage.limits import Limits
@@ -291,6 +293,33 @@ def test_what_gnu_tar_writes(store: Store, tmp_path: Path, form: str) -> None:
     assert (
         "sha256:" + digest.hexdigest() == layer.diff_id == "sha256:" + hashlib.sha256(archive.read_bytes()).hexdigest()
     )
+
+
+def test_absurd_times_are_cut(store: Store) -> None:
+    """A time that no file system keeps is no error, as it is none for Docker."""
+    for field in (b"\x80" + b"\x7f" * 11, b"\xff" + b"\x00" * 11):
+        store.layers.add(io.BytesIO(hostile.patched(hostile.build(hostile.file("f")), 136, field)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 511), st.binary(min_size=1, max_size=12)), max_size=4))
+def test_damaged_headers_end_in_a_layer_or_an_error(store: Store, damage: list[tuple[int, int, bytes]]) -> None:
+    """Whatever a header says (checksums made right again), it is a layer that comes back bit for bit, or TareError."""
+    members = (
+        hostile.directory("d"), hostile.file("d/f", b"x" * 700), hostile.symlink("l", "d"),
+        hostile.hard_link("h", "d/f"), hostile.device("n", tarfile.CHRTYPE, 1, 3), hostile.file("d/.wh.gone", b""), hostile.file("last", b""),
+    )  # fmt: skip
+    blocks = [hostile.build(member)[: 512 if at != 1 else 512 + 1024] for at, member in enumerate(members)]
+    for which, offset, field in damage:
+        blocks[which] = hostile.patched(blocks[which], offset, field[: 512 - offset])
+    data = b"".join(blocks) + bytes(1024)
+    try:
+        layer = store.layers.add(io.BytesIO(data))
+    except errors.TareError:
+        return
+    finally:
+        assert store.leftovers() == []
+    assert b"".join(store.layers.reassemble(layer.diff_id)) == data
 
 
 def _fill(source: Path, *, long_names: bool, odd: bool) -> None:

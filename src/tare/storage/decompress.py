@@ -14,6 +14,7 @@ from typing import Protocol
 import zstandard
 
 from tare import errors
+from tare.storage.ahead import Ahead
 from tare.storage.limits import Limits
 
 CHUNK_BYTES = 256 << 10
@@ -57,16 +58,25 @@ def plain_chunks(stream: Readable, limits: Limits) -> Iterator[bytes]:
             limits.check_total(total)
             yield chunk
         return
-    counted = _Counter(source)
+    ahead = Ahead(source, lambda packed: _unpacked(packed, compression, limits))
+    try:
+        yield from ahead
+    finally:
+        ahead.close()
+
+
+def _unpacked(packed: Iterator[bytes], compression: str, limits: Limits) -> Iterator[bytes]:
+    """What the packed chunks hold, checked against the limits as it grows; every failure is InvalidArgument."""
+    counted = _Counter(packed)
     total = 0
     try:
         for chunk in _UNPACKERS[compression](counted, limits):
             total += len(chunk)
             limits.check_total(total, counted.total)
             yield chunk
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, zstandard.ZstdError) as error:
-        if isinstance(error, EOFError):
-            raise errors.InvalidArgument("unexpected EOF") from error
+    except EOFError as error:
+        raise errors.InvalidArgument("unexpected EOF") from error
+    except (zlib.error, lzma.LZMAError, OSError, zstandard.ZstdError) as error:
         raise errors.InvalidArgument(f"{compression}: {error}") from error
 
 

@@ -26,7 +26,11 @@ OPAQUE = b".wh..wh..opq"
 _AUFS_PRIVATE = b".wh..wh."
 _HOLE_BYTES = 64 << 10
 _ZEROS = bytes(_HOLE_BYTES)
-_USER_ERRORS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.EFBIG))
+_USER_ERRORS = frozenset(
+    (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.EFBIG, errno.E2BIG, errno.ERANGE)
+)
+# Later or earlier times than any file system keeps; the kernel cuts them down further (`man 2 utimensat`).
+_MAX_TIME_NS = (1 << 55) * 1_000_000_000
 
 
 class Extracted(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,8 @@ def extract(stream: Readable, tree_fd: int, shadow_fd: int, recipe_fd: int, limi
             root_entry=tree.root_entry,
             opaque_root=tree.opaque_root,
         )
+    except OSError as error:
+        raise _explained(error, "archive") from error
     finally:
         digest.close()
         recipe.close()
@@ -89,19 +95,15 @@ class _Unpacking:
         try:
             self._apply(entry)
         except OSError as error:
-            name = shown(entry.name)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise errors.ResourceExhausted(f"{name}: no space left on device") from error
-            if error.errno in _USER_ERRORS:
-                raise errors.InvalidArgument(f'"{name}": {os.strerror(error.errno)}') from error
-            raise errors.KernelError(error.errno or 0, "extract", name) from error
+            raise _explained(error, shown(entry.name)) from error
 
     def _apply(self, entry: Entry) -> None:
         path = clean_path(entry.name, self._limits.path_bytes)
         if self._mark(path):
             return
         kind = entry.kind
-        meta = Metadata(entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs)
+        mtime_ns = min(max(entry.mtime_ns, -_MAX_TIME_NS), _MAX_TIME_NS)
+        meta = Metadata(entry.mode, entry.uid, entry.gid, mtime_ns, entry.xattrs)
         if kind == fmt.DIRECTORY:
             self._tree.directory(path, meta)
             return
@@ -212,6 +214,16 @@ class _Unpacking:
                 left -= len(part)
                 piece = piece[len(part) :]
         os.ftruncate(descriptor, entry.size)
+
+
+def _explained(error: OSError, name: str) -> errors.TareError:
+    """A failed system call as what the caller can do about it."""
+    number = error.errno or 0
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return errors.ResourceExhausted(f"{name}: no space left on device")
+    if number in _USER_ERRORS:
+        return errors.InvalidArgument(f'"{name}": {os.strerror(number)}')
+    return errors.KernelError(number, "extract", name)
 
 
 def _is_hole(piece: memoryview) -> bool:

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from tare import errors, faults
-from tare.kernel.disks import syncfs
 from tare.storage import durable, schema
 from tare.storage.database import Database, Transaction
 from tare.storage.decompress import Readable
@@ -117,7 +116,7 @@ class Layers:
             return present
         if not any(os.scandir(staging / SHADOW)):
             (staging / SHADOW).rmdir()
-        _sync_file_system(staging)
+        durable.sync_tree(staging)
         faults.point("storage.layer.sync")
         with self._lock:
             present = self._row(layer.diff_id)
@@ -261,12 +260,3 @@ class Layers:
 
 def _layer(row: object) -> Layer:
     return msgspec.convert(dict(row), Layer, strict=False)  # type: ignore[call-overload]
-
-
-def _sync_file_system(path: Path) -> None:
-    """All that was written below `path` reaches the disk: one syncfs instead of an fsync per file (`man 2 syncfs`)."""
-    descriptor = open_directory(path)
-    try:
-        syncfs(descriptor)
-    finally:
-        os.close(descriptor)
