@@ -306,9 +306,14 @@ def test_absurd_times_are_cut(store: Store) -> None:
 def test_damaged_headers_end_in_a_layer_or_an_error(store: Store, damage: list[tuple[int, int, bytes]]) -> None:
     """Whatever a header says (checksums made right again), it is a layer that comes back bit for bit, or TareError."""
     members = (
-        hostile.directory("d"), hostile.file("d/f", b"x" * 700), hostile.symlink("l", "d"),
-        hostile.hard_link("h", "d/f"), hostile.device("n", tarfile.CHRTYPE, 1, 3), hostile.file("d/.wh.gone", b""), hostile.file("last", b""),
-    )  # fmt: skip
+        hostile.directory("d"),
+        hostile.file("d/f", b"x" * 700),
+        hostile.symlink("l", "d"),
+        hostile.hard_link("h", "d/f"),
+        hostile.device("n", tarfile.CHRTYPE, 1, 3),
+        hostile.file("d/.wh.gone", b""),
+        hostile.file("last", b""),
+    )
     blocks = [hostile.build(member)[: 512 if at != 1 else 512 + 1024] for at, member in enumerate(members)]
     for which, offset, field in damage:
         blocks[which] = hostile.patched(blocks[which], offset, field[: 512 - offset])
