@@ -90,14 +90,12 @@ class Watched:
         self.started.set()
         while data := await duplex.read():
             await duplex.write(data)
-        try:
-            await duplex.write(b"bye")
-            duplex.write_eof()
-        except ConnectionError:
-            self.closed.set()
+        await duplex.write(b"bye")
         if request.query == "stay":
             await duplex.gone.wait()
             self.closed.set()
+        else:
+            duplex.write_eof()
 
 
 async def three() -> AsyncIterator[bytes]:

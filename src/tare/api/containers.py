@@ -59,9 +59,9 @@ async def inspect(call: Call) -> Response:
 
 
 async def changes(call: Call) -> Response:
-    """GET /containers/{id}/changes: null where nothing changed, as Docker."""
+    """GET /containers/{id}/changes."""
     found = await container_changes(call.engine, call.path["id"])
-    return json_response([{"Path": change.path, "Kind": _KINDS[change.kind]} for change in found] or None)
+    return json_response([{"Path": change.path, "Kind": _KINDS[change.kind]} for change in found])
 
 
 async def export(call: Call) -> Response:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import struct
+import termios
 from collections import deque
 from collections.abc import Callable
 
 HIGH_WATER_BYTES = 1 << 18
 LOW_WATER_BYTES = 1 << 16
+HEAD_WAIT_S = 0.25
+"""How long output waits for a client to read the head of the answer."""
 
 
 class Duplex:
@@ -63,6 +69,25 @@ class Duplex:
             self._paused = False
             self._resume()
         return chunk
+
+    async def wait_head_read(self) -> None:
+        """Waits a moment until a client on a unix socket has taken the answer's head off it.
+
+        docker-py reads the head through a buffer and what follows from the socket beneath it: output that arrives
+        together with the head would be lost on it (with Docker, output never comes that early). SIOCOUTQ tells what
+        the other side hasn't read (unix(7)).
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or sock.family != socket.AF_UNIX:
+            return
+        pause_s, left_s = 0.0002, HEAD_WAIT_S
+        while left_s > 0 and not self.gone.is_set() and not self._transport.is_closing():
+            unread = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+            if unread == 0:
+                return
+            await asyncio.sleep(pause_s)
+            left_s -= pause_s
+            pause_s = min(pause_s * 2, 0.01)
 
     async def write(self, data: bytes) -> None:
         """Sends data; waits while the client reads slowly. Raises ConnectionResetError once it is gone."""

@@ -9,12 +9,12 @@ from tare.api.call import Call, empty_response, json_response
 from tare.api.container_bodies import ExecStartBody
 from tare.api.lifecycle import window_size
 from tare.api.messages import Response
-from tare.api.raw_streams import hijack, join, stream_type
+from tare.api.raw_streams import frame_text, hijack, join, stream_type
 from tare.api.router import Route
-from tare.engine.execs import create_exec, inspect_exec, resize_exec, start_exec
+from tare.engine.execs import check_exec_startable, create_exec, inspect_exec, resize_exec, start_exec
 from tare.engine.options import ExecOptions
 from tare.engine.records import ExecRecord
-from tare.errors import InvalidArgument
+from tare.errors import TareError
 
 
 async def create(call: Call) -> Response:
@@ -30,27 +30,19 @@ async def start(call: Call) -> Response | None:
     """
     body = wire.decode(ExecStartBody, await call.json())
     exec_id = call.path["id"]
-    record = await inspect_exec(call.engine, exec_id)
-    tty = record.options.tty
-    try:
-        session = await start_exec(
-            call.engine, exec_id, detach=body.detach, tty=body.tty, console_size=body.console_size
-        )
-    except InvalidArgument as error:
-        if body.detach:
-            raise
-        duplex = hijack(call, stream_type(tty, call.version))
-        text = f"{error}\r\n".encode()
-        await duplex.write(text if tty else b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text)
-        return None
-    if session is None:
+    record = check_exec_startable(call.engine, exec_id)
+    if body.detach:
+        await start_exec(call.engine, exec_id, detach=True, tty=body.tty, console_size=body.console_size)
         return empty_response(200)
+    duplex = hijack(call, stream_type(record.options.tty, call.version))
     try:
-        duplex = hijack(call, stream_type(session.tty, call.version))
-    except BaseException:
-        await session.close()
-        raise
-    await join(duplex, session)
+        session = await start_exec(call.engine, exec_id, detach=False, tty=body.tty, console_size=body.console_size)
+    except TareError as error:
+        await duplex.wait_head_read()
+        await duplex.write(frame_text(str(error), record.options.tty))
+        return None
+    if session is not None:
+        await join(duplex, session)
     return None
 
 

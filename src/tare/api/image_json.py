@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tare.engine.image_verbs import ImageSummary
-from tare.images.records import HistoryEntry, Image, Removed
-from tare.oci.image_spec import Healthcheck, ImageConfig
+from tare.engine.image_verbs import HistoryEntry, Image, ImageSummary, Removed
 from tare.values.timestamps import format_rfc3339
 
 Version = tuple[int, int]
@@ -34,7 +32,10 @@ def summary_json(summary: ImageSummary, version: Version) -> dict[str, Any]:
     return made
 
 
-def _healthcheck(check: Healthcheck) -> dict[str, Any]:
+def _healthcheck(image: Image) -> dict[str, Any] | None:
+    check = image.config.healthcheck
+    if check is None:
+        return None
     made: dict[str, Any] = {"Test": list(check.test)}
     for key, value in (
         ("Interval", check.interval),
@@ -48,13 +49,25 @@ def _healthcheck(check: Healthcheck) -> dict[str, Any]:
     return made
 
 
-def config_json(config: ImageConfig, version: Version) -> dict[str, Any]:
+_CONTAINER_FIELDS: dict[str, Any] = {
+    "Hostname": "",
+    "Domainname": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Image": "",
+}
+_NOTHING_SET = dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"))
+
+
+def config_json(image: Image, version: Version) -> dict[str, Any]:
     """Config. Until 1.50 it also had a container's fields, which never meant anything in an image."""
-    made: dict[str, Any] = {}
+    config = image.config
     legacy = version < (1, 50)
-    if legacy:
-        made |= {"Hostname": "", "Domainname": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
-        made |= {"Tty": False, "OpenStdin": False, "StdinOnce": False, "Image": ""}
+    made: dict[str, Any] = dict(_CONTAINER_FIELDS) if legacy else {}
     made |= {
         "User": config.user,
         "Env": list(config.env) or None,
@@ -69,8 +82,9 @@ def config_json(config: ImageConfig, version: Version) -> dict[str, Any]:
         made["ExposedPorts"] = dict(config.exposed_ports)
     if config.stop_signal:
         made["StopSignal"] = config.stop_signal
-    if config.healthcheck is not None:
-        made["Healthcheck"] = _healthcheck(config.healthcheck)
+    healthcheck = _healthcheck(image)
+    if healthcheck is not None:
+        made["Healthcheck"] = healthcheck
     if config.shell:
         made["Shell"] = list(config.shell)
     if config.args_escaped:
@@ -90,7 +104,7 @@ def inspect_json(image: Image, version: Version) -> dict[str, Any]:
         "Comment": spec.history[-1].comment if spec.history else "",
         "Created": format_rfc3339(image.created_ns),
         "Author": spec.author,
-        "Config": config_json(image.config, version),
+        "Config": config_json(image, version),
         "Architecture": spec.architecture,
         "Os": spec.os,
         "Size": image.size_bytes,
@@ -105,7 +119,7 @@ def inspect_json(image: Image, version: Version) -> dict[str, Any]:
         made["DockerVersion"] = ""
     if version < (1, 45):
         made["Container"] = ""
-        made["ContainerConfig"] = config_json(ImageConfig(), version)
+        made["ContainerConfig"] = {**_CONTAINER_FIELDS, "User": "", "WorkingDir": "", **_NOTHING_SET}
     if version < (1, 44):
         made["VirtualSize"] = image.size_bytes
     return made

@@ -28,6 +28,12 @@ def hijack(call: Call, content_type: str) -> Duplex:
     return call.request.hijack(200, {"Content-Type": content_type})
 
 
+def frame_text(text: str, tty: bool) -> bytes:
+    """A line from the engine itself, as a stream carries it."""
+    line = f"{text}\r\n".encode()
+    return line if tty else b"\x01\0\0\0" + len(line).to_bytes(4, "big") + line
+
+
 async def join(duplex: Duplex, session: AttachSession) -> None:
     """Copies both ways until the output ends (then the client sees EOF) or the client is gone."""
     inward = asyncio.ensure_future(_inward(duplex, session))
@@ -57,8 +63,11 @@ async def _inward(duplex: Duplex, session: AttachSession) -> None:
 
 async def _outward(duplex: Duplex, session: AttachSession) -> None:
     try:
-        while data := await session.read():
+        data = await session.read()
+        await duplex.wait_head_read()
+        while data:
             await duplex.write(data)
+            data = await session.read()
     except ConnectionError:
         duplex.feed_lost()
 

@@ -7,8 +7,6 @@ from typing import Any
 import msgspec
 
 from tare.engine.stats import StatsReading, StatsSample
-from tare.runtime.cgroups import CgroupStats
-from tare.runtime.cgroups.stats import BlkioEntry
 from tare.values.timestamps import format_rfc3339
 
 _BLKIO = {
@@ -43,7 +41,10 @@ def _cpu(reading: StatsReading) -> dict[str, Any]:
     return made
 
 
-def _memory(found: CgroupStats, total_bytes: int) -> dict[str, Any]:
+def _memory(reading: StatsReading, total_bytes: int) -> dict[str, Any]:
+    found = reading.cgroup
+    if found is None:
+        return {}
     memory = found.memory
     made: dict[str, Any] = {"usage": memory.usage}
     if found.version == 1 and memory.max_usage:
@@ -55,15 +56,12 @@ def _memory(found: CgroupStats, total_bytes: int) -> dict[str, Any]:
     return made
 
 
-def _entries(entries: tuple[BlkioEntry, ...]) -> list[dict[str, Any]]:
-    return [{"major": entry.major, "minor": entry.minor, "op": entry.op, "value": entry.value} for entry in entries]
-
-
-def _blkio(found: CgroupStats | None) -> dict[str, Any]:
+def _blkio(reading: StatsReading) -> dict[str, Any]:
     """On cgroup v2 there are bytes and operations only; the rest is null, as Docker has it."""
+    found = reading.cgroup
     made: dict[str, Any] = {}
     for key, field in _BLKIO.items():
-        entries = _entries(getattr(found.blkio, field)) if found else []
+        entries = [msgspec.structs.asdict(entry) for entry in getattr(found.blkio, field)] if found else []
         counted = found is not None and (found.version == 1 or field in ("service_bytes", "serviced"))
         made[key] = entries if counted else None
     return made
@@ -81,12 +79,12 @@ def stats_json(sample: StatsSample, version: tuple[int, int]) -> dict[str, Any]:
         "read": format_rfc3339(sample.now.read_ns),
         "preread": format_rfc3339(sample.before.read_ns),
         "pids_stats": pids,
-        "blkio_stats": _blkio(found),
+        "blkio_stats": _blkio(sample.now),
         "num_procs": 0,
         "storage_stats": {},
         "cpu_stats": _cpu(sample.now),
         "precpu_stats": _cpu(sample.before),
-        "memory_stats": _memory(found, sample.memory_total_bytes) if found is not None else {},
+        "memory_stats": _memory(sample.now, sample.memory_total_bytes),
         "name": f"/{sample.name}",
         "id": sample.id,
     }

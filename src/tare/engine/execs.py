@@ -70,6 +70,20 @@ def _find(engine: Engine, exec_id: str) -> LiveExec:
     return live
 
 
+def check_exec_startable(engine: Engine, exec_id: str) -> ExecRecord:
+    """The process, if it can be started now. Raises NotFound, Conflict (started already, container stopped or paused),
+    with Docker's texts."""
+    record = _find(engine, exec_id).record
+    if record.running or record.exit_code is not None:
+        raise Conflict(
+            f"Error: Exec command {exec_id} is already running"
+            if record.running
+            else f"Error: Exec command {exec_id} has already run"
+        )
+    _running(engine, record.container_id)
+    return record
+
+
 async def start_exec(
     engine: Engine, exec_id: str, *, detach: bool, tty: bool, console_size: tuple[int, int] | None
 ) -> AttachSession | None:
@@ -78,14 +92,9 @@ async def start_exec(
     Raises NotFound, Conflict (started already, container stopped or paused), InvalidArgument (the command can't be
     run), with Docker's texts.
     """
+    check_exec_startable(engine, exec_id)
     live = _find(engine, exec_id)
     record = live.record
-    if record.running or record.exit_code is not None:
-        raise Conflict(
-            f"Error: Exec command {exec_id} is already running"
-            if record.running
-            else f"Error: Exec command {exec_id} has already run"
-        )
     container = _running(engine, record.container_id)
     options = record.options
     if console_size and any(console_size):

@@ -189,8 +189,11 @@ async def prune_images(engine: Engine, filters: Filters) -> tuple[list[Removed],
 
 
 __all__ = [
+    "HistoryEntry",
+    "Image",
     "ImageSummary",
     "PruneReport",
+    "Removed",
     "image_history",
     "import_image",
     "inspect_image",
