@@ -5,8 +5,10 @@ Whatever passes here is honoured; nothing that a caller asks for is dropped with
 
 from __future__ import annotations
 
+import os
 import re
 
+from tare.engine.oci_security import effective_capabilities, parse_security
 from tare.engine.options import ContainerConfig, HostOptions, NetworkingOptions, ResourceOptions, RestartPolicy
 from tare.errors import InvalidArgument, Unsupported
 from tare.values.signals import parse_signal
@@ -15,6 +17,7 @@ MIN_MEMORY_BYTES = 6 << 20
 RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 RUNTIMES = ("", "tare")
 LOG_DRIVERS = ("", "json-file", "none")
+PROTOCOLS = ("tcp", "udp", "sctp")
 LOG_OPTIONS = ("max-size", "max-file")
 _ENV_NAME = re.compile(r"[^=\0]+")
 _SYSCTL_NAMESPACED = ("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm", "kernel.domainname")
@@ -31,6 +34,8 @@ def check_config(config: ContainerConfig) -> None:
         raise InvalidArgument(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
         )
+    for port in config.exposed_ports or {}:
+        parse_port(port)
     if config.volumes:
         raise Unsupported(f"volumes are not supported yet: {next(iter(config.volumes))}")
     test = config.healthcheck.test if config.healthcheck else None
@@ -54,6 +59,12 @@ def check_host(host: HostOptions) -> None:
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     check_log(host)
+    effective_capabilities(host)
+    parse_security(host)
+    for port, bindings in (host.port_bindings or {}).items():
+        parse_port(port)
+        for binding in bindings or ():
+            check_host_port(binding.host_port)
     _check_modes(host)
     for name in host.sysctls or {}:
         _check_sysctl(name, host)
@@ -178,8 +189,6 @@ def _check_cpu(resources: ResourceOptions) -> None:
 
 
 def _cpus() -> int:
-    import os
-
     return os.cpu_count() or 1
 
 
@@ -206,3 +215,24 @@ def network_kind(mode: str) -> str:
     if mode.startswith("container:"):
         return "container"
     raise Unsupported(f"network {mode}: user-defined networks are not supported by Tare yet")
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """`80/tcp` or `80` as number and protocol. Raises InvalidArgument with Docker's text."""
+    number, _, protocol = text.partition("/")
+    protocol = (protocol or "tcp").lower()
+    if protocol not in PROTOCOLS or not number.isascii() or not number.isdigit() or not 0 < int(number) <= 65535:
+        raise InvalidArgument(f"invalid port specification: {text!r}")
+    return int(number), protocol
+
+
+def check_host_port(text: str) -> tuple[int, int]:
+    """The ends of a host port or range; 0 where there is none. Raises InvalidArgument with Docker's text."""
+    first, _, last = text.partition("-")
+    try:
+        low, high = int(first or "0"), int(last or "0")
+    except ValueError as error:
+        raise InvalidArgument(f"invalid port specification: {text!r}") from error
+    if not 0 <= low <= 65535 or not 0 <= high <= 65535 or (high and high < low):
+        raise InvalidArgument(f"invalid port specification: {text!r}")
+    return low, high

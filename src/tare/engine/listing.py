@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tare.engine.check import parse_port
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import resolve_image
-from tare.engine.network_link import parse_port
 from tare.engine.records import Container, ContainerSummary
 from tare.errors import InvalidArgument, NotFound, TareError
 from tare.values.filters import Filters, check_filters, flag, match_labels

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from tare.engine.check import network_kind
+from tare.engine.check import check_host_port, network_kind, parse_port
 from tare.engine.events import Events
 from tare.engine.options import PortBinding
 from tare.engine.records import Container, EndpointState, PublishedPort
-from tare.errors import InvalidArgument
 from tare.network.records import EndpointRecord, EndpointRequest, PortRequest
-
-PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def endpoint_request(container: Container) -> EndpointRequest:
@@ -40,24 +37,7 @@ def _port_requests(container: Container) -> list[PortRequest]:
 
 
 def _port_request(port: int, protocol: str, binding: PortBinding) -> PortRequest:
-    first, _, last = binding.host_port.partition("-")
-    try:
-        low = int(first or "0")
-        high = int(last or "0")
-    except ValueError as error:
-        raise InvalidArgument(f"invalid port specification: {binding.host_port!r}") from error
-    if not 0 <= low <= 65535 or not 0 <= high <= 65535:
-        raise InvalidArgument(f"invalid port specification: {binding.host_port!r}")
-    return PortRequest(port, protocol, binding.host_ip, low, high)
-
-
-def parse_port(text: str) -> tuple[int, str]:
-    """`80/tcp` or `80` as number and protocol. Raises InvalidArgument with Docker's text."""
-    number, _, protocol = text.partition("/")
-    protocol = (protocol or "tcp").lower()
-    if protocol not in PROTOCOLS or not number.isascii() or not number.isdigit() or not 0 < int(number) <= 65535:
-        raise InvalidArgument(f"invalid port specification: {text!r}")
-    return int(number), protocol
+    return PortRequest(port, protocol, binding.host_ip, *check_host_port(binding.host_port))
 
 
 def endpoint_state(record: EndpointRecord) -> EndpointState:
