@@ -33,6 +33,8 @@ MAX_AHEAD_BYTES = 1 << 16
 WRITE_HIGH_BYTES = 1 << 18
 MAX_DRAIN_BYTES = 1 << 18
 """How much of a body that the handler didn't read is read for it, to keep the connection."""
+LINGER_S = 0.5
+"""How long a body that nobody wants is read away after the answer, so that the answer isn't lost to a reset."""
 TCP_EOF_GRACE_S = 1.0
 _date: tuple[int, bytes] = (0, b"")
 
@@ -77,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._write_waiter: asyncio.Future[None] | None = None
         self._continue_due = False
         self._half_closed = False
+        self._lingering = False
         self._watch: HangupWatch | None = None
         self._grace: asyncio.TimerHandle | None = None
         self.idle_since = time.monotonic()
@@ -95,6 +98,8 @@ class Connection(asyncio.Protocol):
         self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
         if self._duplex is not None:
             self._duplex.feed(data)
         elif self._body is not None and not self._body.complete:
@@ -105,6 +110,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._half_closed = True
+        if self._lingering:
+            return False
         if self._duplex is not None:
             self._duplex.feed_end()
         elif self._task is None:
@@ -283,27 +290,43 @@ class Connection(asyncio.Protocol):
         if self._continue_due:
             return False  # the client waits for our word; the answer itself tells it not to send
         decoder = self._head.decoder if self._head else None
-        if not isinstance(decoder, SizedDecoder) or decoder.left > MAX_DRAIN_BYTES:
+        if isinstance(decoder, SizedDecoder) and decoder.left > MAX_DRAIN_BYTES:
             return False
+        left = MAX_DRAIN_BYTES
         try:
-            while await asyncio.wait_for(self._body.read(), 5):
-                pass
+            while chunk := await asyncio.wait_for(self._body.read(), 5):
+                left -= len(chunk)
+                if left < 0:
+                    return False
         except (BodyTruncated, TimeoutError):
             return False
         return True
 
     def _finish(self, keep: bool) -> None:
         self._task = None
+        unread = self._body is not None and not self._body.complete and self._duplex is None
         self._head = self._body = None
         self._end_watch()
         self.idle_since = time.monotonic()
         if not keep or self._duplex is not None:
-            self._transport.close()
+            if unread and not self._half_closed and not self._transport.is_closing():
+                self._linger()
+            else:
+                self._transport.close()
             return
         self._resume("body")
         self._resume("ahead")
         if self._buffer:
             self._next()
+
+    def _linger(self) -> None:
+        """Ends our side and reads what still comes for a moment: a close with unread bytes would drop the answer."""
+        self._lingering = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        for why in tuple(self._paused):
+            self._resume(why)
+        asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
 
     def _refuse(self, status: int, text: str) -> None:
         """Answers what could not be read as a request, and hangs up."""

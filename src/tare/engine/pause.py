@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tare.engine.engine import Engine, in_thread
-from tare.errors import Conflict
+from tare.errors import Conflict, Internal
 from tare.runtime.cgroups import open_cgroup
 
 
@@ -25,12 +25,12 @@ async def pause_container(engine: Engine, ref: str) -> None:
 
 
 async def unpause_container(engine: Engine, ref: str) -> None:
-    """Thaws a container. Raises NotFound, Conflict with Docker's text."""
+    """Thaws a container. Raises NotFound, Internal with Docker's text."""
     container = engine.containers.find(ref)
     async with engine.lock(container.id):
         container = engine.containers.find(container.id)
         if not container.state.paused:
-            raise Conflict(f"Container {container.id} is not paused")
+            raise Internal(f"Container {container.id} is not paused")  # 500, as Docker's API file says
         await in_thread(open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).thaw)
         container = engine.containers.save_state(container.id, status="running")
         engine.events.container(container, "unpause")

@@ -14,7 +14,10 @@ async def rename_container(engine: Engine, ref: str, new_name: str) -> None:
     container = engine.containers.find(ref)
     if not new_name:
         raise InvalidArgument("Neither old nor new names may be empty")
-    name = check_container_name(new_name)
+    try:
+        name = check_container_name(new_name)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"Error when allocating new name: {error}") from error
     if name == container.name:
         raise InvalidArgument("Renaming a container with the same name as its current name")
     engine.containers.check_name_free(name)
