@@ -80,6 +80,20 @@ def test_changes_are_those_of_docker(store: Store, changed: OverlayRoot) -> None
     assert ours == sorted(DOCKER_SAYS.strip().replace("\n", "|").split("|"), key=lambda line: line[2:])
 
 
+def test_a_directory_made_anew_deep_down(store: Store, tmp_path: Path) -> None:
+    """What it hides is deleted, however deep below the new directory; as real engines have it."""
+    layer = store.layers.add(
+        io.BytesIO(
+            hostile.build(*(hostile.file(f"d/sub/{name}", name.encode()) for name in "xyz"), hostile.file("d/a/b"))
+        )
+    )
+    root = store.snapshots.prepare("s", [layer.diff_id])
+    in_mount(root, tmp_path / "mount", "rm -rf d; mkdir -p d/sub; echo new > d/sub/x; echo n > d/sub/n")
+    assert [f"{change.kind} {change.path}" for change in store.snapshots.changes("s")] == [
+        "C /d", "D /d/a", "C /d/sub", "A /d/sub/n", "C /d/sub/x", "D /d/sub/y", "D /d/sub/z",
+    ]  # fmt: skip
+
+
 def test_merged_view_is_the_kernels(store: Store, changed: OverlayRoot, tmp_path: Path) -> None:
     """An export holds exactly what the mounted root shows: names, owners, modes, times, bytes, links, attributes."""
     in_mount(changed, tmp_path / "mount", f"tar --xattrs --format=pax -cf {tmp_path}/kernel.tar .")

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from tare.storage.merged import Stack, is_opaque, is_whiteout
+from tare.storage.merged import Stack, is_opaque, is_whiteout, lookup
 from tare.storage.tree_reader import open_directory_beneath
 
 Kind = Literal["A", "C", "D"]
@@ -31,56 +30,67 @@ def changes(stack: Stack) -> list[Change]:
     A directory above a change counts as changed; a deleted or replaced tree is one line.
     """
     found: dict[bytes, Kind] = {}
-    lower = stack.everything[1:]
-    waiting: list[tuple[bytes, tuple[int, ...], bool]] = [(b"", lower, False)]
+    waiting = [_Directory(b"", stack.everything[1:], False)]
     while waiting:
-        path, layers, added = waiting.pop()
-        descriptor = _open(stack, path)
-        if descriptor is None:
-            continue
+        directory = waiting.pop()
         try:
-            names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
-            for name in names:
-                whole = path + b"/" + name if path else name
-                try:
-                    status = os.lstat(name, dir_fd=descriptor)
-                except FileNotFoundError:
-                    continue
-                kind, below = _compare(stack, whole, status, layers)
-                if kind is not None and not (kind == "D" and added):
-                    _record(found, whole, kind)
-                if stat.S_ISDIR(status.st_mode):
-                    waiting.append((whole, below, kind == "A"))
-            if not added and path and is_opaque(descriptor):
-                for gone in _hidden(stack, path, set(names)):
-                    _record(found, gone, "D")
+            descriptor = open_directory_beneath(stack.root_fds[0], directory.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # removed or replaced meanwhile
+        try:
+            if directory.path and is_opaque(descriptor):
+                directory = directory._replace(opaque=True)
+            waiting.extend(_directory(stack, directory, descriptor, found))
         finally:
             os.close(descriptor)
     # Docker sorts by the path's text with its leading slash.
     return sorted(Change("/" + os.fsdecode(path), kind) for path, kind in found.items())
 
 
-def _open(stack: Stack, path: bytes) -> int | None:
-    try:
-        return open_directory_beneath(stack.root_fds[0], path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None  # removed or replaced meanwhile
+class _Directory(NamedTuple):
+    """A directory of the upper layer. layers: those below that have one there too, none if it is new.
+
+    opaque: it, or one above it, hides what they have in it.
+    """
+
+    path: bytes
+    layers: tuple[int, ...]
+    opaque: bool
 
 
-def _compare(
-    stack: Stack, path: bytes, status: os.stat_result, layers: tuple[int, ...]
-) -> tuple[Kind | None, tuple[int, ...]]:
-    """The kind of change at `path`, and the lower layers that its directory is merged from."""
-    before = stack.lookup(path, layers)
+def _directory(stack: Stack, directory: _Directory, descriptor: int, found: dict[bytes, Kind]) -> list[_Directory]:
+    """Records the changes of one directory's own entries; returns the directories in it."""
+    below = []
+    names = {os.fsencode(name) for name in os.listdir(descriptor)}
+    with stack.opened(directory.path, directory.layers) as opened:
+        for name in names:
+            path = directory.path + b"/" + name if directory.path else name
+            try:
+                status = os.lstat(name, dir_fd=descriptor)
+            except FileNotFoundError:
+                continue
+            before = lookup(name, opened)
+            kind = _kind(before, status)
+            if kind is not None:
+                _record(found, path, kind)
+            if stat.S_ISDIR(status.st_mode):
+                layers: tuple[int, ...] = ()
+                if before and stat.S_ISDIR(before[1].st_mode):
+                    layers = stack.merged_from(path, directory.layers[directory.layers.index(before[0]) :])
+                below.append(_Directory(path, layers, directory.opaque))
+    if directory.opaque:
+        for name, _, _ in stack.entries(directory.path, directory.layers):
+            if name not in names:
+                _record(found, directory.path + b"/" + name, "D")
+    return below
+
+
+def _kind(before: tuple[int, os.stat_result] | None, status: os.stat_result) -> Kind | None:
     if is_whiteout(status):
-        return ("D" if before else None), ()
+        return "D" if before else None
     if before is None:
-        return "A", ()
-    layer, old = before
-    below: tuple[int, ...] = ()
-    if stat.S_ISDIR(status.st_mode) and stat.S_ISDIR(old.st_mode):
-        below = stack.merged_from(path, layers[layers.index(layer) :])
-    return ("C" if _differs(old, status) else None), below
+        return "A"
+    return "C" if _differs(before[1], status) else None
 
 
 def _differs(old: os.stat_result, new: os.stat_result) -> bool:
@@ -88,16 +98,6 @@ def _differs(old: os.stat_result, new: os.stat_result) -> bool:
     if (old.st_mode, old.st_uid, old.st_gid, old.st_rdev) != (new.st_mode, new.st_uid, new.st_gid, new.st_rdev):
         return True
     return not stat.S_ISDIR(new.st_mode) and (old.st_size, old.st_mtime_ns) != (new.st_size, new.st_mtime_ns)
-
-
-def _hidden(stack: Stack, path: bytes, present: set[bytes]) -> Iterator[bytes]:
-    """What an opaque directory hides of the layers below and doesn't bring back."""
-    lower = stack.everything[1:]
-    for depth in range(len(parts := path.split(b"/"))):
-        lower = stack.merged_from(b"/".join(parts[: depth + 1]), lower)
-    for name, _, _ in stack.entries(path, lower):
-        if name not in present:
-            yield path + b"/" + name
 
 
 def _record(found: dict[bytes, Kind], path: bytes, kind: Kind) -> None:

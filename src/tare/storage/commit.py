@@ -15,15 +15,15 @@ from tare.storage import tar_format as fmt
 from tare.storage.extract import OPAQUE, WHITEOUT, Extracted
 from tare.storage.hashing import ThreadedDigest
 from tare.storage.limits import DEFAULT_LIMITS
-from tare.storage.merged import Found, Stack, is_opaque, is_whiteout
+from tare.storage.merged import Found, Stack, is_whiteout
 from tare.storage.recipe import RecipeWriter
 from tare.storage.tar_format import Entry
 from tare.storage.tar_stream import content, is_zeros, open_regular
 from tare.storage.tar_writer import END, entry_of, format_entry, padding
-from tare.storage.tree_reader import open_directory, open_directory_beneath, read_xattrs
-from tare.storage.tree_writer import ENGINE_XATTRS, Metadata, TreeWriter
+from tare.storage.tree_reader import open_directory, read_xattrs
+from tare.storage.tree_writer import OPAQUE_XATTR, Metadata, TreeWriter, without_engine_xattrs
 
-_REDIRECTS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
+_REDIRECTS = (b"trusted.overlay.redirect", b"trusted.overlay.metacopy")
 
 
 def commit_tree(upper: Path, staging: Path, recipe_fd: int, *, root_entry: bool) -> Extracted:
@@ -60,7 +60,7 @@ class _Committing:
     def run(self, root_entry: bool) -> Extracted:
         root_fd = self._stack.root_fds[0]
         if root_entry:
-            self._header(b"./", os.fstat(root_fd), read_xattrs(root_fd, b".", ENGINE_XATTRS), b"")
+            self._header(b"./", os.fstat(root_fd), without_engine_xattrs(read_xattrs(root_fd, b".")), b"")
         for found in self._stack.walk(whiteouts=True):
             try:
                 self._commit(found)
@@ -86,7 +86,12 @@ class _Committing:
         if is_whiteout(status):
             self._whiteout(found)
             return
-        _refuse_redirects(found)
+        xattrs = read_xattrs(found.directory_fd, found.name)
+        if any(name in xattrs for name in _REDIRECTS):
+            # Its content is elsewhere in the layers; the engine mounts with both features off.
+            raise errors.Unsupported(f"commit of a snapshot mounted with redirect_dir or metacopy: {found.path!r}")
+        opaque = xattrs.get(OPAQUE_XATTR) == b"y"
+        xattrs = without_engine_xattrs(xattrs)
         if found.name.startswith(WHITEOUT):
             raise errors.InvalidArgument(f"{found.path!r}: names that begin with .wh. can't be kept in a layer")
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
@@ -96,21 +101,13 @@ class _Committing:
                 return
             self._links[status.st_ino] = found.path
         if stat.S_ISREG(status.st_mode):
-            self._file(found)
+            self._file(found, xattrs)
             return
         target = os.readlink(found.name, dir_fd=found.directory_fd) if stat.S_ISLNK(status.st_mode) else b""
-        self._header(found.path, status, read_xattrs(found.directory_fd, found.name, ENGINE_XATTRS), target)
-        if stat.S_ISDIR(status.st_mode) and self._is_opaque(found):
+        self._header(found.path, status, xattrs, target)
+        if stat.S_ISDIR(status.st_mode) and opaque:
             self._raw(format_entry(_mark(found.path + b"/" + OPAQUE)))
             self._tree.opaque(found.path)
-
-    @staticmethod
-    def _is_opaque(found: Found) -> bool:
-        descriptor = open_directory_beneath(found.directory_fd, found.name)
-        try:
-            return is_opaque(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _header(self, path: bytes, status: os.stat_result, xattrs: dict[bytes, bytes], target: bytes) -> None:
         """An entry without payload, into the stream and the tree."""
@@ -138,11 +135,10 @@ class _Committing:
         self._raw(format_entry(_mark(head + slash + WHITEOUT + name)))
         self._tree.whiteout(found.path)
 
-    def _file(self, found: Found) -> None:
+    def _file(self, found: Found, xattrs: dict[bytes, bytes]) -> None:
         source = open_regular(found.directory_fd, found.name)
         try:
             status = os.fstat(source)
-            xattrs = read_xattrs(found.directory_fd, found.name, ENGINE_XATTRS)
             self._raw(format_entry(entry_of(found.path, status, xattrs=xattrs)))
             target = self._tree.create_file(found.path)
             try:
@@ -194,16 +190,3 @@ def _write_at(descriptor: int, data: bytes, offset: int) -> None:
         written = os.pwrite(descriptor, view, offset)
         view = view[written:]
         offset += written
-
-
-def _refuse_redirects(found: Found) -> None:
-    """Such an entry's content is elsewhere in the layers; the engine mounts with both features off."""
-    target = b"/proc/self/fd/%d/%s" % (found.directory_fd, found.name)
-    if not (stat.S_ISDIR(found.status.st_mode) or stat.S_ISREG(found.status.st_mode)):
-        return
-    try:
-        names = os.listxattr(target, follow_symlinks=False)
-    except OSError:
-        return
-    if any(name in names for name in _REDIRECTS):
-        raise errors.Unsupported(f"commit of a snapshot mounted with redirect_dir or metacopy: {found.path!r}")

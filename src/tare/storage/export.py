@@ -14,7 +14,7 @@ from tare.storage.merged import Found, Stack
 from tare.storage.tar_stream import content, open_regular
 from tare.storage.tar_writer import END, entry_of, format_entry, padding
 from tare.storage.tree_reader import read_xattrs
-from tare.storage.tree_writer import ENGINE_XATTRS
+from tare.storage.tree_writer import without_engine_xattrs
 
 Write = Callable[[bytes], object]
 
@@ -42,7 +42,7 @@ def _export(found: Found, links: dict[tuple[int, int], bytes], write: Write) -> 
             entry.kind, entry.size = fmt.HARD_LINK, 0
             write(format_entry(entry))
             return
-    xattrs = read_xattrs(found.directory_fd, found.name, ENGINE_XATTRS)
+    xattrs = without_engine_xattrs(read_xattrs(found.directory_fd, found.name))
     if stat.S_ISREG(status.st_mode):
         descriptor = open_regular(found.directory_fd, found.name)
         try:

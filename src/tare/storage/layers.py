@@ -64,6 +64,7 @@ class Layers:
         self.trash = Trash(self.root / "trash")
         self._lock = threading.Lock()
         self._leases: set[Lease] = set()
+        self._under_way: set[str] = set()
         self.repair()
 
     # -- making -------------------------------------------------------------------------------------------------
@@ -86,6 +87,8 @@ class Layers:
     def staged(self) -> Iterator[Path]:
         """An empty layer directory in the making, thrown away unless it is published."""
         staging = self._staging / uuid.uuid4().hex
+        with self._lock:
+            self._under_way.add(staging.name)
         staging.mkdir(mode=0o700)
         try:
             (staging / TREE).mkdir(mode=0o755)
@@ -96,6 +99,8 @@ class Layers:
         finally:
             if self.trash.throw(staging):
                 self.trash.empty()
+            with self._lock:
+                self._under_way.discard(staging.name)
 
     @staticmethod
     def new_recipe(staging: Path) -> int:
@@ -244,6 +249,8 @@ class Layers:
         changed = []
         with self._lock:
             for staging in self._staging.iterdir():
+                if staging.name in self._under_way:
+                    continue
                 self.trash.throw(staging)
                 changed.append(f"removed unfinished {staging.name}")
             known = {row["diff_id"][7:] for row in self.db.all("SELECT diff_id FROM layers")}

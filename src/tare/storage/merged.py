@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
@@ -73,35 +73,26 @@ class Stack:
                 os.close(descriptor)
         return tuple(shown)
 
-    def lookup(self, path: bytes, layers: Sequence[int]) -> tuple[int, os.stat_result] | None:
-        """What `path` is in `layers`, whose parent directories are known to show; None if absent or whited out."""
-        for layer in layers:
-            try:
-                status = self._lstat(layer, path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            return None if is_whiteout(status) else (layer, status)
-        return None
-
-    def _lstat(self, layer: int, path: bytes) -> os.stat_result:
-        head, _, name = path.rpartition(b"/")
-        if not head:
-            return os.lstat(name, dir_fd=self.root_fds[layer])
-        parent_fd = open_directory_beneath(self.root_fds[layer], head)
+    @contextmanager
+    def opened(self, path: bytes, layers: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+        """(layer, descriptor) of one directory in each of the layers that has it."""
+        found: list[tuple[int, int]] = []
         try:
-            return os.lstat(name, dir_fd=parent_fd)
+            for layer in layers:
+                try:
+                    found.append((layer, open_directory_beneath(self.root_fds[layer], path)))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # removed or replaced meanwhile
+            yield found
         finally:
-            os.close(parent_fd)
+            for _, descriptor in found:
+                os.close(descriptor)
 
     def entries(self, path: bytes, layers: Sequence[int], *, whiteouts: bool = False) -> list[_Entry]:
         """The merged entries of one directory, sorted by name. Whiteouts are applied; shown only if asked for."""
         seen: dict[bytes, _Entry | None] = {}
-        for layer in layers:
-            try:
-                descriptor = open_directory_beneath(self.root_fds[layer], path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # removed or replaced meanwhile
-            try:
+        with self.opened(path, layers) as opened:
+            for layer, descriptor in opened:
                 for encoded in os.listdir(descriptor):
                     name = os.fsencode(encoded)
                     if name in seen:
@@ -111,8 +102,6 @@ class Stack:
                     except FileNotFoundError:
                         continue  # removed meanwhile
                     seen[name] = None if is_whiteout(status) and not whiteouts else (name, layer, status)
-            finally:
-                os.close(descriptor)
         return sorted((entry for entry in seen.values() if entry is not None), key=_name)
 
     def walk(self, *, whiteouts: bool = False) -> Iterator[Found]:
@@ -168,6 +157,17 @@ class _Frame:
 
 def _name(entry: _Entry) -> bytes:
     return entry[0]
+
+
+def lookup(name: bytes, opened: list[tuple[int, int]]) -> tuple[int, os.stat_result] | None:
+    """What `name` is in the topmost of the opened directories that has it; None if absent or whited out."""
+    for layer, descriptor in opened:
+        try:
+            status = os.lstat(name, dir_fd=descriptor)
+        except FileNotFoundError:
+            continue
+        return None if is_whiteout(status) else (layer, status)
+    return None
 
 
 def is_whiteout(status: os.stat_result) -> bool:

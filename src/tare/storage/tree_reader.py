@@ -41,15 +41,14 @@ def open_directory(path: os.PathLike[str] | str) -> int:
     return os.open(path, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def read_xattrs(directory_fd: int, name: bytes, ignored: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """Extended attributes of `name` itself (links aren't followed), sorted, but those with an ignored prefix."""
+def read_xattrs(directory_fd: int, name: bytes) -> dict[bytes, bytes]:
+    """Extended attributes of `name` itself (links aren't followed), sorted."""
     target = b"/proc/self/fd/%d/%s" % (directory_fd, name)
     try:
         names = os.listxattr(target, follow_symlinks=False)
         return {
             encoded: os.getxattr(target, encoded, follow_symlinks=False)
             for encoded in sorted(os.fsencode(found) for found in names)
-            if not encoded.startswith(ignored)
         }
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENODATA, errno.EPERM):

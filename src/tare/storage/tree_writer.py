@@ -48,6 +48,11 @@ def clean_path(name: bytes, path_bytes: int = 4095) -> bytes:
     return path
 
 
+def without_engine_xattrs(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The attributes that are the user's."""
+    return {name: value for name, value in xattrs.items() if not name.startswith(ENGINE_XATTRS)}
+
+
 class Metadata:
     """Owner, mode, time and attributes of an entry."""
 
