@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from bundles import Machine
 
+from tare.runtime.cgroups import open_cgroup
+
 
 def _open_descriptors() -> set[str]:
     return {f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}" for fd in os.listdir("/proc/self/fd") if _is_open(fd)}
@@ -29,7 +31,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path)
     yield made
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
-    assert list(Path("/sys/fs/cgroup").glob(f"**/*{made.id}*")) == []
+    assert not open_cgroup(made.cgroup).exists()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert _open_descriptors() - before == set(), "descriptors left"

@@ -7,7 +7,6 @@ import re
 
 from tare.errors import InvalidArgument, Unsupported
 from tare.oci.runtime_spec import Linux, Process, Spec
-from tare.runtime.steps.identity import sysctl_path
 
 _IPC_SYSCTLS = frozenset(
     "kernel." + name for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
@@ -94,6 +93,14 @@ def _check_user_namespace(linux: Linux, namespaces: dict[str, str]) -> None:
     for mapping in (*(linux.uid_mappings or ()), *(linux.gid_mappings or ())):
         if mapping.size <= 0 or mapping.container_id < 0 or mapping.host_id < 0:
             raise InvalidArgument("invalid id mapping")
+
+
+def sysctl_path(key: str) -> str:
+    """The file below /proc/sys of a sysctl. `a.b/c.d` has dots in a part, `a/b.c` too: the first separator decides."""
+    dot, slash = key.find("."), key.find("/")
+    if dot < 0 or 0 <= slash < dot:
+        return key
+    return key.translate({ord("."): "/", ord("/"): "."})
 
 
 def _check_sysctls(linux: Linux, namespaces: dict[str, str]) -> None:

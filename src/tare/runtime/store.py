@@ -14,7 +14,6 @@ import msgspec
 from tare import faults
 from tare.errors import Conflict, KernelError, NotFound
 from tare.oci.runtime_spec import OCI_VERSION, Spec
-from tare.runtime.cgroups import open_cgroup
 from tare.runtime.check import check_container_id
 
 GATE_NAME = "exec.fifo"
@@ -113,8 +112,11 @@ class ContainerStore:
             return "stopped"
         if os.path.exists(f"{self.directory(record.id)}/{GATE_NAME}"):
             return "created"
-        if record.cgroup and open_cgroup(record.cgroup).frozen():
-            return "paused"
+        if record.cgroup:
+            from tare.runtime.cgroups import open_cgroup
+
+            if open_cgroup(record.cgroup).frozen():
+                return "paused"
         return "running"
 
     def state(self, record: ContainerRecord) -> RuntimeState:

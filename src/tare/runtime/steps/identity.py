@@ -19,6 +19,7 @@ from tare.kernel.fds import (
 )
 from tare.kernel.mounts import mount_detached
 from tare.kernel.namespaces import CLONE_NEWCGROUP, unshare
+from tare.runtime.check import sysctl_path
 from tare.runtime.hooks import PlannedHook, run_hooks
 from tare.runtime.steps.init import Init
 
@@ -68,14 +69,6 @@ class SetSysctls(msgspec.Struct, frozen=True, tag_field="step", tag="sysctls"):
     def apply(self, init: Init) -> None:
         for key, value in self.values.items():
             write_proc_file(init, f"sys/{sysctl_path(key)}", value)
-
-
-def sysctl_path(key: str) -> str:
-    """The file below /proc/sys of a sysctl. `a.b/c.d` has dots in a part, `a/b.c` too: the first separator decides."""
-    dot, slash = key.find("."), key.find("/")
-    if dot < 0 or 0 <= slash < dot:
-        return key
-    return key.translate({ord("."): "/", ord("/"): "."})
 
 
 class SetOomScore(msgspec.Struct, frozen=True, tag_field="step", tag="oom_score"):

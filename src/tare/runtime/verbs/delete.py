@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 
 from tare.errors import Conflict, InvalidArgument, NotFound
@@ -44,8 +45,6 @@ def signal_first_process(record: ContainerRecord, number: int) -> None:
 
 def wait_end(record: ContainerRecord, timeout_s: float) -> None:
     """Waits until the container's first process has ended."""
-    import select
-
     try:
         pidfd = os.pidfd_open(record.pid)
     except ProcessLookupError:
