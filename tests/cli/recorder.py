@@ -73,7 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(raw)
+            try:
+                self.wfile.write(raw)
+            except BrokenPipeError:
+                pass  # the client has read enough
 
     do_GET = do_HEAD = do_POST = do_DELETE = do_PUT = _serve
 

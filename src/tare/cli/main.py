@@ -51,9 +51,9 @@ def run(arguments: list[str]) -> int:
         globals_, rest = parse_flags(GLOBAL_FLAGS, arguments, interspersed=False)
         refuse_absent_globals(globals_)
         if globals_.on("version"):
-            from tare import __version__
+            import tare
 
-            print(f"Tare version {__version__}")
+            print(f"Tare version {tare.__version__}")
             return 0
         if rest and rest[0] == "help":
             raise_help_for(rest[1:])

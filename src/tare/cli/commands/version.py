@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tare import __version__
+import tare
 from tare.cli.command import Command, Flag, Values
 from tare.client.engine import WRITTEN_FOR, format_version
 
@@ -22,7 +22,7 @@ def client_facts(api_version: str) -> dict[str, Any]:
     machine = os.uname().machine
     return {
         "Platform": {"Name": "Tare"},
-        "Version": __version__,
+        "Version": tare.__version__,
         "ApiVersion": api_version,
         "DefaultAPIVersion": format_version(WRITTEN_FOR),
         "PythonVersion": ".".join(map(str, sys.version_info[:3])),
