@@ -11,7 +11,6 @@ from tare import faults
 from tare.engine import check, mounts
 from tare.engine.engine import Engine
 from tare.engine.image_verbs import resolve_image
-from tare.engine.network_link import parse_port
 from tare.engine.oci_resources import resources
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
 from tare.engine.records import Container, ContainerState, Created, EndpointState
@@ -46,8 +45,6 @@ async def create_container(
     check.check_config(config)
     check.check_host(host)
     check.check_networking(host, networking)
-    for port in (*(config.exposed_ports or {}), *(host.port_bindings or {})):
-        parse_port(port)
     _, warnings = check_resources(resources(host, None))
     warnings += _warnings(config, host, image)
     config = merge_image_config(config, image)
