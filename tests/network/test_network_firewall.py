@@ -140,3 +140,34 @@ def test_datagrams_sent_too_early_find_the_port_later(engine: Engine, outside: O
                     assert server.recv(16) == b"later"
 
     asyncio.run(scenario())
+
+
+def test_forgetting_early_datagrams_spares_the_flows_that_are_right(engine: Engine, outside: Outside) -> None:
+    """Publishing a UDP port cuts neither a flow that already reaches the container, nor one that only passes through
+    the host to the same port elsewhere (DNS), though forgetting happens at any moment."""
+
+    async def scenario() -> None:
+        async with engine:
+            other = await engine.attach()
+            with (
+                listen(outside.namespace_fd, 5353, socket.SOCK_DGRAM) as far_server,
+                client_socket(other.namespace_fd, socket.SOCK_DGRAM) as passing,
+                client_socket(outside.namespace_fd, socket.SOCK_DGRAM) as client,
+            ):
+                passing.connect((OUTSIDE, 5353))
+                passing.send(b"query")
+                _, asker = far_server.recvfrom(16)
+                box = await engine.attach(PortRequest(53, "udp", host_port=5353))
+                await asyncio.gather(*engine.network._forgetting)
+                far_server.sendto(b"answer", asker)
+                assert passing.recv(16) == b"answer"
+                with listen(box.namespace_fd, 53, socket.SOCK_DGRAM) as server:
+                    client.connect((HOST_WAN, 5353))
+                    client.send(b"ping")
+                    _, seen = server.recvfrom(16)
+                    engine.network._forget_flows_nowait(box.record)
+                    await asyncio.gather(*engine.network._forgetting)
+                    server.sendto(b"pong", seen)
+                    assert client.recv(16) == b"pong"
+
+    asyncio.run(scenario())

@@ -37,7 +37,7 @@ from tare.network.records import (
     PortBinding,
 )
 from tare.network.store import NetworkStore
-from tare.network.table import Table
+from tare.network.table import Table, published
 from tare.network.table_watch import TableWatch
 from tare.storage.database import Database
 from tare.values.ids import new_id
@@ -229,14 +229,14 @@ class Network:
             faults.point("network.attach.connected")
             if bindings and self._table is not None:
                 self._table.publish(record)
-                self._forget_flows_nowait(bindings)
+                self._forget_flows_nowait(record)
             undo.pop_all()
         return Endpoint(record=record, namespace_fd=namespace.namespace_fd)
 
-    def _forget_flows_nowait(self, bindings: tuple[PortBinding, ...]) -> None:
-        ports = [binding.host_port for binding in bindings if binding.protocol == "udp"]
+    def _forget_flows_nowait(self, record: EndpointRecord) -> None:
+        ports = [port for port in published(record) if port.protocol == "udp"]
         if ports:
-            future = asyncio.get_running_loop().run_in_executor(None, flows.forget_datagrams_to, ports)
+            future = asyncio.get_running_loop().run_in_executor(None, flows.forget_misled_datagrams, ports)
             self._forgetting.add(future)
             future.add_done_callback(self._forgetting.discard)
 

@@ -27,7 +27,7 @@ class Table:
     def publish(self, record: EndpointRecord) -> None:
         """Opens the endpoint's ports; it must be recorded already."""
         try:
-            self._socket.commit(rules.publish(self.name, _published(record)))
+            self._socket.commit(rules.publish(self.name, published(record)))
         except KernelError as error:
             if not is_missing(error):
                 raise
@@ -35,7 +35,7 @@ class Table:
 
     def unpublish(self, record: EndpointRecord) -> None:
         try:
-            self._socket.commit(rules.unpublish(self.name, _published(record)))
+            self._socket.commit(rules.unpublish(self.name, published(record)))
         except KernelError as error:
             if not is_missing(error):
                 raise
@@ -45,7 +45,7 @@ class Table:
         """The whole table in one transaction: no packet meets half of it."""
         bridges = self._bridges()
         ports = [
-            port for record in self._store.endpoints() if record.endpoint_id != without for port in _published(record)
+            port for record in self._store.endpoints() if record.endpoint_id != without for port in published(record)
         ]
         self._socket.commit(rules.build_table(self.name, bridges, ports))
         faults.point("network.table.built")
@@ -78,7 +78,7 @@ def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
     return rules.BridgeRules(record.bridge_name, record.interface.network, record.icc, record.ip_masq)
 
 
-def _published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:
+def published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:
     for binding in record.ports:
         yield rules.PublishedPort(
             protocol=binding.protocol,
