@@ -5,6 +5,7 @@ Decides by the files that the kernel shows, changes nothing. `apply` raises for 
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -14,7 +15,7 @@ from tare.errors import InvalidArgument
 from tare.kernel import cgroupfs
 from tare.oci.runtime_spec import LinuxBlockIO, LinuxCPU, LinuxMemory, LinuxResources
 from tare.runtime.cgroups.convert import UNLIMITED, parse_cpu_list
-from tare.runtime.cgroups.hierarchies import Hierarchies, Hierarchy, detect_hierarchies
+from tare.runtime.cgroups.hierarchies import Hierarchies, Hierarchy, known_hierarchies
 from tare.runtime.cgroups.v1_controllers import SWAP_UNSUPPORTED
 
 MEMORY_UNSUPPORTED = (
@@ -80,7 +81,7 @@ class Support(msgspec.Struct, frozen=True):
 
 def detect_support(hierarchies: Hierarchies | None = None) -> Support:
     """Looks at the files of each controller, in whichever hierarchy it is."""
-    found = hierarchies or detect_hierarchies()
+    found = hierarchies or known_hierarchies()
 
     def has(controller: str, v1_name: str, v2_name: str) -> bool:
         hierarchy = found.find(controller)
@@ -154,11 +155,19 @@ def _places(cpuset: Hierarchy | None, what: str) -> frozenset[int]:
     return frozenset()
 
 
+@functools.cache
+def _known_support() -> Support:
+    """Looked at once: of all this only the processors can change while a kernel runs, and those are asked for anew."""
+    return detect_support()
+
+
 def check_resources(
     resources: LinuxResources, hierarchies: Hierarchies | None = None, support: Support | None = None
 ) -> tuple[LinuxResources, list[str]]:
     """`resources` without what this kernel can't keep, and a warning for each; give `support` to spare the look-up."""
-    support = support or detect_support(hierarchies)
+    if support is None:
+        places = resources.cpu is not None and bool(resources.cpu.cpus or resources.cpu.mems)
+        support = detect_support(hierarchies) if places or hierarchies else _known_support()
     warnings: list[str] = []
     checked = msgspec.structs.replace(
         resources,
