@@ -11,8 +11,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import zstandard
-
 from tare import errors
 from tare.storage.ahead import Ahead
 from tare.storage.limits import Limits
@@ -76,7 +74,7 @@ def _unpacked(packed: Iterator[bytes], compression: str, limits: Limits) -> Iter
             yield chunk
     except EOFError as error:
         raise errors.InvalidArgument("unexpected EOF") from error
-    except (zlib.error, lzma.LZMAError, OSError, zstandard.ZstdError) as error:
+    except (zlib.error, lzma.LZMAError, OSError) as error:
         raise errors.InvalidArgument(f"{compression}: {error}") from error
 
 
@@ -169,6 +167,8 @@ def _xz(source: _Counter, limits: Limits) -> Iterator[bytes]:
 
 
 def _zstd(source: _Counter, limits: Limits) -> Iterator[bytes]:
+    import zstandard  # here, since an idle engine shouldn't carry it
+
     decompressor = zstandard.ZstdDecompressor(max_window_size=limits.window_bytes)
     data = source.next_chunk()
     while data:
@@ -179,7 +179,10 @@ def _zstd(source: _Counter, limits: Limits) -> Iterator[bytes]:
                 if not data:
                     raise EOFError
             # No cap on what one call gives: 4 bytes can be a block of 128 KiB (RFC 8878, 3.1.1.2), so feed little.
-            out = unpacker.decompress(data[:_ZSTD_IN_BYTES])
+            try:
+                out = unpacker.decompress(data[:_ZSTD_IN_BYTES])
+            except zstandard.ZstdError as error:
+                raise errors.InvalidArgument(f"zstd: {error}") from error
             data = data[_ZSTD_IN_BYTES:] if not unpacker.eof else unpacker.unused_data + data[_ZSTD_IN_BYTES:]
             if out:
                 yield out

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def sync_directory(path: Path | str) -> None:
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600, point: str = "storage.file") -> None:
     """Replaces `path` by a file of `data`: written aside, synced, renamed, directory synced."""
-    aside = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex}")
+    aside = path.with_name(f".{path.name[:64]}.{os.urandom(16).hex()}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         try:

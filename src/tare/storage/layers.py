@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +85,7 @@ class Layers:
     @contextmanager
     def staged(self) -> Iterator[Path]:
         """An empty layer directory in the making, thrown away unless it is published."""
-        staging = self._staging / uuid.uuid4().hex
+        staging = self._staging / os.urandom(16).hex()
         with self._lock:
             self._under_way.add(staging.name)
         staging.mkdir(mode=0o700)

@@ -20,8 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import zstandard
-
 from tare import errors
 from tare.storage.tree_reader import open_beneath
 
@@ -38,6 +36,8 @@ class RecipeWriter:
     """Collects raw bytes and payload references in the stream's order and writes them compressed to a descriptor."""
 
     def __init__(self, descriptor: int) -> None:
+        import zstandard  # here, since an idle engine shouldn't carry it
+
         self._file = open(descriptor, "wb", closefd=True)  # noqa: SIM115 (closed by `finish` or `close`)
         self._compressor = zstandard.ZstdCompressor(level=1).compressobj()
         self._pending: list[bytes] = [MAGIC]
@@ -99,6 +99,8 @@ class _Records:
     """The records of a recipe, one by one."""
 
     def __init__(self, file: BinaryIO) -> None:
+        import zstandard
+
         self._reader = zstandard.ZstdDecompressor().stream_reader(file, read_size=_READ_BYTES)
         if self._take(len(MAGIC)) != MAGIC:
             raise errors.Internal("a layer's recipe has an unknown form")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
 import stat
 from collections.abc import Sequence
@@ -109,7 +108,7 @@ class Snapshots:
         directory = self._directory(snapshot_id)
         if volatile:
             # A volatile mount leaves this behind and the next mount is refused (overlayfs.rst, "Volatile mount").
-            shutil.rmtree(directory / "work" / "work" / "incompat", ignore_errors=True)
+            self.trash.throw(directory / "work" / "work" / "incompat")
         return self._overlay(directory, self._stacked(diff_ids), volatile)
 
     def remove(self, snapshot_id: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import uuid
 from pathlib import Path
 
 from tare import faults
@@ -26,7 +25,7 @@ class Trash:
         """Moves `path` here with one rename; says whether it was there."""
         faults.point("storage.trash.throw")
         try:
-            path.rename(self.root / uuid.uuid4().hex)
+            path.rename(self.root / os.urandom(16).hex())
         except FileNotFoundError:
             return False
         return True
@@ -63,7 +62,7 @@ def _delete(trash_fd: int, name: str) -> int:
             for entry in entries:
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        os.rename(entry.name, uuid.uuid4().hex, src_dir_fd=directory_fd, dst_dir_fd=trash_fd)
+                        os.rename(entry.name, os.urandom(16).hex(), src_dir_fd=directory_fd, dst_dir_fd=trash_fd)
                     else:
                         os.unlink(entry.name, dir_fd=directory_fd)
                     removed += 1
