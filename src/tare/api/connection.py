@@ -333,7 +333,8 @@ class Connection(asyncio.Protocol):
         body = f"{status} {text}".encode()
         fields = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", "Content-Length": str(len(body))}
         self._transport.write(format_head(status, fields) + body)
-        self._transport.close()
+        self._buffer.clear()
+        self._linger()
 
     # -- hijacking and hanging up -------------------------------------------------------------------------------------
 

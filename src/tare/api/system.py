@@ -9,6 +9,8 @@ from tare.api.call import Call, json_lines, json_response
 from tare.api.messages import Response
 from tare.api.router import MAX_VERSION_TEXT, MIN_VERSION_TEXT, Route
 from tare.api.system_json import info_json, version_json
+from tare.engine.doctor import diagnose
+from tare.engine.engine import in_thread
 from tare.engine.events import check_event_filters
 from tare.engine.records import Event
 from tare.engine.system import engine_info, engine_version
@@ -89,10 +91,22 @@ def _events_type(call: Call) -> str:
     return "application/json"
 
 
+async def doctor(call: Call) -> Response:
+    """GET /tare/doctor, which Docker doesn't have: what this machine allows, what is missing, and what that costs."""
+    found = await in_thread(diagnose, str(call.engine.settings.data_root))
+    return json_response(
+        [
+            {"Name": one.name, "Level": one.level, "Found": one.found, "Costs": one.costs, "Remedy": one.remedy}
+            for one in found
+        ]
+    )
+
+
 ROUTES = (
     Route("GET", "/_ping", "SystemPing", ping),
     Route("HEAD", "/_ping", "SystemPingHead", ping),
     Route("GET", "/version", "SystemVersion", version),
     Route("GET", "/info", "SystemInfo", info),
     Route("GET", "/events", "SystemEvents", events),
+    Route("GET", "/tare/doctor", "TareDoctor", doctor),
 )
