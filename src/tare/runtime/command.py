@@ -52,10 +52,10 @@ def _usage() -> str:
 
 
 def _version() -> str:
-    from tare import __version__
+    import tare
     from tare.oci.runtime_spec import OCI_VERSION
 
-    return f"tare-runtime version {__version__}\nspec: {OCI_VERSION}"
+    return f"tare-runtime version {tare.__version__}\nspec: {OCI_VERSION}"
 
 
 def _log_error(path: str, layout: str, message: str) -> None:
