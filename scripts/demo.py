@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def main() -> int:
     if os.geteuid() != 0:
         print("The demo makes namespaces, mounts and a bridge: run it as root, for example `sudo make demo`.")
         return 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way, what was started is ended
     tour = Tour(make_environment())
     with only_one(DEMO / "lock"):
         first, second = make_engines()
@@ -71,6 +74,7 @@ def make_environment() -> dict[str, str]:
     programs = os.environ.get("DEMO_PROGRAMS", str(ROOT / ".venv" / "bin"))
     environment["PATH"] = f"{programs}:{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
     environment["TARE_AUTOSTART"] = "0"
+    environment["TARE_DEMO"] = str(RUN)  # by which processes of the tour are known, whatever their name
     return environment
 
 
@@ -160,6 +164,7 @@ def make_root(tour: Tour) -> None:
     )
     tour.show(
         f"{maker} {suite} {ROOTFS} {site}".replace(str(ROOTFS), str(partial)),
+        deadline_s=1800,
         fold=Folded(),
         display=f"{maker} {suite} {ROOTFS.relative_to(ROOT)} {site}",
     )
@@ -355,15 +360,15 @@ def clean_up(tour: Tour, first: Engine, second: Engine) -> None:
 
 
 def processes_of_tour() -> list[str]:
-    """Command lines, other than ours, that name the tour's folders."""
+    """Command lines of the tour's processes, other than this one: engines, launchers, monitors."""
+    mark = os.fsencode(f"TARE_DEMO={RUN}")
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
         except OSError:
             continue  # it ended meanwhile
-        if str(RUN) in line:
-            found.append(line)
     return found
 
 

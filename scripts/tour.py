@@ -87,12 +87,14 @@ class Tour:
         gives: str | None = None,
         display: str | None = None,
         limit: int = 14,
+        deadline_s: float = 120,
         fold: Callable[[str], str] | None = None,
     ) -> str:
         """Shows `command`, runs it in a shell, shows what it printed, and checks its exit code and its output.
 
         gives: a text that the output must hold. display: what to show in place of the command, where it is long.
-        limit: how many lines of output to show. fold: turns a line of output into progress instead of showing it.
+        limit: how many lines of output to show. deadline_s: when it is killed, and has failed.
+        fold: turns a line of output into progress instead of showing it.
         """
         print(f"\n   {paint('$', '32')} {paint(display or command, '1')}", flush=True)
         self.commands += 1
@@ -104,15 +106,27 @@ class Tour:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            process_group=0,
         )
+        late = threading.Timer(deadline_s, os.killpg, (process.pid, signal.SIGKILL))
+        late.start()
         lines: list[str] = []
-        with Progress("…") as progress:
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line.rstrip("\n"))
-                if fold is not None:
-                    progress.detail = fold(lines[-1])
-            status = process.wait()
+        try:
+            with Progress("…") as progress:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    lines.append(line.rstrip("\n"))
+                    if fold is not None:
+                        progress.detail = fold(lines[-1])
+                status = process.wait()
+        finally:
+            expired = not late.is_alive()
+            late.cancel()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if expired:
+            raise StepFailed(f"`{display or command}` did not end in {deadline_s:.0f} s\n" + "\n".join(lines[-20:]))
         shown = [] if fold is not None and status == code else lines
         for line in shown[:limit]:
             print(f"     {line}"[: WIDTH * 2].rstrip(), flush=True)
@@ -130,7 +144,11 @@ class Tour:
     def quiet(self, command: str) -> str:
         """Runs a command that is not part of the story; returns what it printed on stdout, whatever its exit code."""
         done = subprocess.run(
-            ["bash", "-c", command], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            ["timeout", "60", "bash", "-c", command],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
         return done.stdout.strip()
 
