@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,12 @@ from tare.api.server import Server, serve
 class RunningServer:
     """A server that runs: connect to it, look at it, do something on its loop."""
 
-    def __init__(self, family: int, address: str | tuple[str, int]) -> None:
+    def __init__(
+        self, family: int, address: str | tuple[str, int], client_context: ssl.SSLContext | None = None
+    ) -> None:
         self.family = family
         self.address = address
+        self.client_context = client_context
         self.loop: asyncio.AbstractEventLoop
         self.server: Server
 
@@ -27,6 +31,8 @@ class RunningServer:
         made = socket.socket(self.family)
         made.settimeout(10)
         made.connect(self.address)
+        if self.client_context is not None:
+            return self.client_context.wrap_socket(made, server_hostname="localhost", suppress_ragged_eofs=False)
         return made
 
     def connections(self) -> int:
@@ -43,17 +49,23 @@ class RunningServer:
 
 
 @contextmanager
-def running(handler: Handler, tmp_path: Path, *, tcp: bool = False) -> Iterator[RunningServer]:
-    """Serves handler; nothing is left afterwards, not even a task."""
+def running(
+    handler: Handler,
+    tmp_path: Path,
+    *,
+    tcp: bool = False,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+) -> Iterator[RunningServer]:
+    """Serves handler; nothing is left afterwards, not even a task. contexts: the server's and the client's, for TLS."""
     listener = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
     listener.bind(("127.0.0.1", 0) if tcp else str(tmp_path / "api.sock"))
     listener.listen(64)
-    made = RunningServer(listener.family, listener.getsockname())
+    made = RunningServer(listener.family, listener.getsockname(), contexts[1] if contexts else None)
     ready, stop = threading.Event(), asyncio.Event()
 
     async def main() -> None:
         made.loop = asyncio.get_running_loop()
-        made.server = await serve(handler, [listener])
+        made.server = await serve(handler, [listener], contexts[0] if contexts else None)
         ready.set()
         await stop.wait()
         await made.server.close(grace_s=0.2)

@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         if not self._unix and self._duplex is None:
             # TCP can't tell a half-close from a close: as Go, take it for a close, but let quick answers out first.
             self._grace = asyncio.get_running_loop().call_later(TCP_EOF_GRACE_S, self._hung_up)
-        return self._transport.can_write_eof()  # under TLS asyncio can't keep the other direction open
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)

@@ -7,6 +7,7 @@ from typing import Any
 from tare.api import wire
 from tare.api.durations_text import status_text
 from tare.api.network_json import networks_json, port_list, port_map
+from tare.engine.oci_spec import MASKED_PATHS, READONLY_PATHS
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, RestartPolicy
 from tare.engine.records import Container, ContainerDetail, ContainerState, ContainerSummary, MountPoint
 from tare.values.timestamps import format_rfc3339
@@ -49,6 +50,9 @@ def host_config_json(host: HostOptions, version: Version) -> dict[str, Any]:
     made["LogConfig"]["Config"] = made["LogConfig"]["Config"] or {}
     made["RestartPolicy"] = wire.encode(host.restart_policy or RestartPolicy(name="no"))
     made["ConsoleSize"] = list(host.console_size or (0, 0))
+    if not host.privileged and "systempaths=unconfined" not in (host.security_opt or ()):
+        made["MaskedPaths"] = list(MASKED_PATHS if host.masked_paths is None else host.masked_paths)
+        made["ReadonlyPaths"] = list(READONLY_PATHS if host.readonly_paths is None else host.readonly_paths)
     if made["Mounts"] is None:
         del made["Mounts"]
     if version < (1, 42):

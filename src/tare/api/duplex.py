@@ -99,8 +99,8 @@ class Duplex:
             await waiter
 
     def write_eof(self) -> None:
-        """Tells the client that nothing more comes, where the transport can (TLS can't)."""
-        if self._transport.can_write_eof() and not self._transport.is_closing():
+        """Tells the client that nothing more comes."""
+        if not self._transport.is_closing():
             self._transport.write_eof()
 
     def _wake(self) -> None:

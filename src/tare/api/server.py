@@ -7,9 +7,11 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable
+from functools import partial
 
 from tare.api.connection import Connection
 from tare.api.messages import Handler
+from tare.api.tls import TlsProtocol
 
 IDLE_TIMEOUT_S = 300.0
 SWEEP_INTERVAL_S = 30.0
@@ -33,7 +35,8 @@ class Server:
             if sock.family == socket.AF_UNIX:
                 made = await loop.create_unix_server(self._connect, sock=sock, backlog=1024)
             else:
-                made = await loop.create_server(self._connect, sock=sock, ssl=ssl_context, backlog=1024)
+                connect = self._connect if ssl_context is None else partial(self._connect_tls, ssl_context)
+                made = await loop.create_server(connect, sock=sock, backlog=1024)
             self._listeners.append(made)
         if self._sweeper is None:
             self._sweep()
@@ -61,6 +64,9 @@ class Server:
 
     def _connect(self) -> Connection:
         return Connection(self)
+
+    def _connect_tls(self, context: ssl.SSLContext) -> TlsProtocol:
+        return TlsProtocol(context, Connection(self))
 
     def _sweep(self) -> None:
         """Hangs up on those who have sent no whole request for long."""
