@@ -57,6 +57,27 @@ def test_remove_if_empty_spares_a_parent_in_use(cgroup: Cgroup, parent: str) -> 
     assert not shared.exists()
 
 
+def test_create_bears_another_engine_that_removes_the_parent(make_cgroup: MakeCgroup, parent: str) -> None:
+    """While another process removes the shared parent whenever it is empty, every create succeeds, and is complete."""
+    shared = open_cgroup(parent)
+
+    def remove_on() -> None:
+        while True:
+            shared.remove_if_empty()
+
+    other = Child(None, remove_on)
+    try:
+        for _ in range(30):
+            cgroup = make_cgroup()
+            cgroup.create()
+            inside = Child(cgroup)
+            assert inside.result() == "None"
+            inside.stop()
+            cgroup.remove()
+    finally:
+        other.stop()
+
+
 def test_child_joins_itself(cgroup: Cgroup) -> None:
     """After join() the process, and what it forks, is in the cgroup."""
 

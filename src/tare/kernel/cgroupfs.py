@@ -90,18 +90,12 @@ def read_pids(directory: str) -> list[int]:
 
 
 def make(directory: str) -> bool:
-    """Makes a cgroup and the parents it lacks; True if it was not there."""
+    """Makes a cgroup in one that is there; True if it was not there itself."""
     try:
         os.mkdir(directory, 0o755)
         return True
     except FileExistsError:
         return False
-    except FileNotFoundError:
-        parent = directory.rpartition("/")[0]
-        if not parent:
-            raise KernelError(errno.ENOENT, "mkdir", directory) from None
-        make(parent)
-        return make(directory)
     except OSError as error:
         raise KernelError(error.errno or errno.EIO, "mkdir", directory) from error
 

@@ -21,6 +21,7 @@ from tare.runtime.cgroups.v1_stats import read_stats
 FREEZE_TIMEOUT_S = 10.0
 KILL_FREEZE_TIMEOUT_S = 0.5
 REMOVE_TIMEOUT_S = 10.0
+MAKE_TIMEOUT_S = 2.0
 
 
 def single_threaded() -> bool:
@@ -49,8 +50,7 @@ class CgroupV1:
         try:
             for directory, base in self._bases.items():
                 faults.point("cgroups.create.mkdir")
-                self._make_parents(directory, base)
-                if cgroupfs.make(directory):
+                if self._make(directory, base):
                     made.append(directory)
             if "cpuset" in self._directories:
                 directory = self._directories["cpuset"]
@@ -59,6 +59,17 @@ class CgroupV1:
             for directory in made:
                 cgroupfs.remove(directory, 0)
             raise
+
+    def _make(self, directory: str, base: str) -> bool:
+        """Makes one directory; again if another engine removed the shared parent, empty for a moment, meanwhile."""
+        deadline = time.monotonic() + MAKE_TIMEOUT_S
+        while True:
+            try:
+                self._make_parents(directory, base)
+                return cgroupfs.make(directory)
+            except KernelError as error:
+                if error.errno not in (errno.ENOENT, errno.ENODEV) or time.monotonic() > deadline:
+                    raise
 
     def _make_parents(self, directory: str, base: str) -> None:
         parent = directory.rpartition("/")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal as signals
+import time
 
 from tare import faults
 from tare.errors import Internal, KernelError, Unsupported
@@ -14,7 +15,7 @@ from tare.runtime.cgroups import v2_controllers as controllers
 from tare.runtime.cgroups.device_program import restrict_devices
 from tare.runtime.cgroups.hierarchies import REFUGE, Hierarchy
 from tare.runtime.cgroups.stats import CgroupStats
-from tare.runtime.cgroups.v1 import FREEZE_TIMEOUT_S, REMOVE_TIMEOUT_S
+from tare.runtime.cgroups.v1 import FREEZE_TIMEOUT_S, MAKE_TIMEOUT_S, REMOVE_TIMEOUT_S
 from tare.runtime.cgroups.v1_controllers import apply_rdma
 from tare.runtime.cgroups.v2_stats import read_stats
 
@@ -31,8 +32,16 @@ class CgroupV2:
         """Makes the cgroup, with every controller of the base enabled in it. One that exists is kept."""
         faults.point("cgroups.create.mkdir")
         parent = self._directory.rpartition("/")[0]
-        self._enable(parent)
-        cgroupfs.make(self._directory)
+        deadline = time.monotonic() + MAKE_TIMEOUT_S
+        while True:
+            try:
+                self._enable(parent)
+                cgroupfs.make(self._directory)
+                return
+            except KernelError as error:
+                # Another engine removed the shared parent, empty for a moment.
+                if error.errno not in (errno.ENOENT, errno.ENODEV) or time.monotonic() > deadline:
+                    raise
 
     def _enable(self, directory: str) -> None:
         """Makes `directory` pass its controllers on to its children, after all those above it."""
