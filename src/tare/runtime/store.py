@@ -68,6 +68,19 @@ class ContainerStore:
             raise Conflict("container with given ID already exists") from None
         return directory
 
+    def note_cgroup(self, container_id: str, path: str) -> None:
+        """Notes the cgroup of a container that is about to be made, so that `delete --force` finds its processes."""
+        with open(f"{self.directory(container_id)}/cgroup", "w", encoding="utf-8") as file:
+            file.write(path)
+
+    def noted_cgroup(self, container_id: str) -> str:
+        """What `note_cgroup` noted; empty if nothing."""
+        try:
+            with open(f"{self.directory(container_id)}/cgroup", encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
     def save(self, record: ContainerRecord) -> None:
         """Writes a record; a reader sees the old one or the new one."""
         directory = self.directory(record.id)

@@ -29,6 +29,9 @@ from tare.runtime.steps.command import enter_directory, find_command, parse_envi
 from tare.runtime.steps.init import Init
 from tare.runtime.users import ResolvedUser, find_home, resolve_user
 
+# The classic ones; nobody ignores real-time signals. Plain numbers: an enumeration costs ten times as much here.
+_CATCHABLE = tuple(number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP))
+
 
 class CapabilitySets(msgspec.Struct, frozen=True):
     """The five sets as bits."""
@@ -228,7 +231,7 @@ def _place_stdio(init: Init, preserve_fds: int) -> None:
 
 def _reset_signals() -> None:
     """Undoes what Python and the monitor ignore or block: that would be inherited through exec."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) == signal.SIG_IGN:
+    for number in _CATCHABLE:
+        if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -163,8 +163,7 @@ class MountCgroup1(msgspec.Struct, frozen=True, tag_field="step", tag="cgroup1")
     def apply(self, init: Init) -> None:
         init.join_cgroup()
         target_fd = make_directories(init.root_fd, self.target)
-        plain = self.attributes & ~mounts.MOUNT_ATTR_RDONLY
-        tmpfs_fd = mounts.mount_detached("tmpfs", "tmpfs", ("mode=755",), plain)
+        tmpfs_fd = mounts.mount_detached("tmpfs", "tmpfs", ("mode=755",))
         mounts.move_mount(tmpfs_fd, target_fd, about=self.target)
         os.close(target_fd)
         for hierarchy in self.hierarchies:
@@ -176,16 +175,13 @@ class MountCgroup1(msgspec.Struct, frozen=True, tag_field="step", tag="cgroup1")
             os.close(place_fd)
         for name, link in self.links.items():
             os.symlink(link, name, dir_fd=tmpfs_fd)
-        if self.attributes & mounts.MOUNT_ATTR_RDONLY:
-            mounts.mount_setattr(tmpfs_fd, set=mounts.MOUNT_ATTR_RDONLY)
+        mounts.mount_setattr(tmpfs_fd, set=self.attributes, recursive=True)
         os.close(tmpfs_fd)
 
     def _tree(self, hierarchy: Cgroup1Hierarchy) -> int:
         if self.namespaced:
-            return mounts.mount_detached("cgroup", "cgroup", hierarchy.options, self.attributes)
-        tree_fd = mounts.clone_tree(hierarchy.directory)
-        mounts.mount_setattr(tree_fd, set=self.attributes)
-        return tree_fd
+            return mounts.mount_detached("cgroup", "cgroup", hierarchy.options)
+        return mounts.clone_tree(hierarchy.directory)
 
 
 class MountCgroup2(msgspec.Struct, frozen=True, tag_field="step", tag="cgroup2"):

@@ -92,6 +92,7 @@ def _create(store: ContainerStore, arguments: Arguments, held: bool) -> tuple[Co
     directory = store.reserve(container_id)
     created: Created | None = None
     try:
+        store.note_cgroup(container_id, plan.cgroup)
         gate_fd = None
         if held:
             os.mkfifo(f"{directory}/{GATE_NAME}", 0o600)

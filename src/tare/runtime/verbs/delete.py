@@ -74,6 +74,16 @@ def destroy(store: ContainerStore, record: ContainerRecord) -> None:
     store.remove(record.id)
 
 
+def _clear_away(store: ContainerStore, container_id: str) -> None:
+    """Removes what is left of a container whose `create` was killed half-way."""
+    path = store.noted_cgroup(container_id)
+    if path:
+        cgroup = open_cgroup(path)
+        cgroup.kill(signal.SIGKILL)
+        cgroup.remove()
+    store.remove(container_id)
+
+
 def delete(store: ContainerStore, words: list[str]) -> int:
     """Removes a container that has stopped, or was only created; with `--force` a running one too."""
     arguments = parse_arguments(words, {"force": False}, {"f": "force"})
@@ -82,7 +92,7 @@ def delete(store: ContainerStore, words: list[str]) -> int:
     except NotFound:
         if not arguments.has("force"):
             raise
-        store.remove(arguments.only_container_id())  # one that died while it was being made
+        _clear_away(store, arguments.only_container_id())
         return 0
     status = store.status(record)
     if status in ("running", "paused") and not arguments.has("force"):

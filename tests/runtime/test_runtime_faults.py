@@ -1,0 +1,77 @@
+"""Failures and crashes at each named point: nothing is left, or `delete --force` clears it away; a repeat works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bundles import Machine
+
+from tare.oci.runtime_spec import format_spec
+from tare.runtime.cgroups import open_cgroup
+
+POINTS = ("runtime.init.started", "runtime.cgroup.create", "runtime.state.write")
+
+
+def call(machine: Machine, *words: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "TARE_FAULT": fault}
+    command = [sys.executable, "-m", "tare.runtime.command", "--root", str(machine.directory / "state"), *words]
+    errors = machine.directory / "errors"
+    with open(errors, "w") as file:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file, timeout=20
+        )
+    return subprocess.CompletedProcess(command, done.returncode, "", errors.read_text())
+
+
+def processes_of(machine: Machine) -> list[int]:
+    """Processes whose root is the test's, or that are in its cgroup."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if machine.id in Path(f"/proc/{name}/cgroup").read_text():
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_no_processes(machine: Machine) -> None:
+    end = time.monotonic() + 10
+    while processes_of(machine):
+        assert time.monotonic() < end, "processes left"
+
+
+@pytest.fixture
+def bundle(machine: Machine) -> str:
+    path = machine.directory / "bundle"
+    path.mkdir()
+    (path / "config.json").write_bytes(format_spec(machine.spec("sleep", "1000")))
+    return str(path)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_create_that_fails_leaves_nothing(machine: Machine, bundle: str, point: str) -> None:
+    """And succeeds when it is repeated."""
+    assert call(machine, "create", "-b", bundle, machine.id, fault=point).returncode != 0
+    wait_no_processes(machine)
+    assert not open_cgroup(machine.cgroup).exists()
+    assert list((machine.directory / "state").iterdir()) == []
+    assert call(machine, "create", "-b", bundle, machine.id).returncode == 0
+    assert call(machine, "delete", machine.id).returncode == 0
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_create_that_is_killed_is_cleared_away_by_force(machine: Machine, bundle: str, point: str) -> None:
+    """Whatever it had made."""
+    assert call(machine, "create", "-b", bundle, machine.id, fault=f"{point}:kill").returncode == -9
+    assert call(machine, "delete", "--force", machine.id).returncode == 0
+    wait_no_processes(machine)
+    assert not open_cgroup(machine.cgroup).exists()
+    assert call(machine, "create", "-b", bundle, machine.id).returncode == 0
+    assert call(machine, "delete", "--force", machine.id).returncode == 0
