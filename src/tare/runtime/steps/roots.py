@@ -12,7 +12,7 @@ import msgspec
 
 from tare.errors import KernelError
 from tare.kernel import mounts
-from tare.kernel.fds import make_directories
+from tare.kernel.fds import OVERLAYFS_SUPER_MAGIC, file_system_type, make_directories
 from tare.runtime.steps.init import Init
 
 _PROPAGATION = {
@@ -75,8 +75,12 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
             # Before Linux 5.2, or in a sandbox that hides the calls.
             if error.call != "fsopen" or error.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            self._mount_classic()
-            init.root_fd = os.open(self.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Not on "/": a path that begins there doesn't see what is mounted on it.
+            place = self.mount_point if self.mount_point != "/" else self.lower[0]
+            self._mount_classic(place)
+            init.root_fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if file_system_type(init.root_fd) != OVERLAYFS_SUPER_MAGIC:
+                raise KernelError(errno.ENODEV, "mount", place, "not an overlay") from error
 
     def _options(self) -> list[tuple[str, str]]:
         """What both ways set. Off: features that make an upper directory unreadable as a plain diff."""
@@ -97,14 +101,14 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
                     raise
                 context.set("lowerdir", ":".join(escape_layer(path) for path in self.lower))
             for key, value in self._options():
-                context.set(key, value)
+                context.set(key, value.replace("\\", "\\\\"))  # overlayfs undoes escapes here, but not in lowerdir+
             if self.volatile:
                 context.set_flag("volatile")
             return context.mount()
         finally:
             context.close()
 
-    def _mount_classic(self) -> None:
+    def _mount_classic(self, place: str) -> None:
         layers = ":".join(escape_layer(path) for path in self.lower)
         options = [f"lowerdir={layers}"]
         options += [f"{key}={escape_comma(value)}" for key, value in self._options()]
@@ -113,8 +117,8 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
         data = ",".join(options)
         if len(data) >= os.sysconf("SC_PAGE_SIZE"):
             # mount(2) copies one page of options: longer lists would be cut without a word.
-            raise KernelError(errno.E2BIG, "mount", self.mount_point, "too many layers for this kernel's mount call")
-        mounts.mount("overlay", self.mount_point, "overlay", 0, data)
+            raise KernelError(errno.E2BIG, "mount", place, "too many layers for this kernel's mount call")
+        mounts.mount("overlay", place, "overlay", 0, data)
 
 
 def escape_comma(path: str) -> str:
