@@ -145,7 +145,7 @@ TABLE: dict[str, Case] = {
         "POST",
         "/containers/{running}/rename?name=a%2Fb",
         400,
-        "^[Ee]rror when allocating new name: " + BAD_NAME.format("/a/b"),
+        "^[Ee]rror when allocating new name: " + BAD_NAME.format("/?a/b"),
     ),
     "remove of a running one": Case(
         "DELETE",
@@ -257,8 +257,9 @@ def test_bottomless_json(tare: Engine) -> None:
 def test_endless_json(tare: Engine) -> None:
     """A JSON body of 64 MiB is refused without being read into memory whole, and the daemon lives."""
     body = b'{"Image": "' + b"x" * (64 << 20) + b'"}'
+    headers = {"Content-Type": "application/json"}
     try:
-        answer = tare.api.request("POST", "/containers/create", body, headers={"Content-Type": "application/json"})
+        answer = tare.api.request("POST", "/containers/create", body, headers=headers, check=False)
         assert answer.status in (400, 413), answer
     except ConnectionError:
         pass  # the answer may be lost when the engine hangs up on what it will not read
@@ -271,7 +272,7 @@ def test_endless_json(tare: Engine) -> None:
         b"GET / HTTP/9.9\r\n\r\n",
         b"NONSENSE\r\n\r\n",
         b"GET /_ping HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-        b"GET /_ping HTTP/1.1\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+        b"GET /_ping HTTP/1.1\r\n" + b"X: y\r\n" * 300_000 + b"\r\n",
         b"GET /" + b"a" * 2_000_000 + b" HTTP/1.1\r\n\r\n",
         b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}   ",
         b"\0\xff" * 1000,
@@ -292,8 +293,8 @@ def test_broken_http(tare: Engine, head: bytes) -> None:
     assert tare.api.request("GET", "/_ping").status == 200
 
 
-@pytest.mark.parametrize("path", ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs", "/plugins"])
+@pytest.mark.parametrize("path", ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"])
 def test_what_is_not_there_yet_says_so(tare: Engine, path: str) -> None:
-    """A known part of the API that this engine hasn't got is 501 or 503, and the message names it."""
+    """A part of the API that this engine hasn't got is 501 or 503, and the message names it."""
     answer = tare.api.request("GET", path, check=False)
     assert answer.status in (501, 503) and answer.message

@@ -17,7 +17,7 @@ from tare.storage.limits import Limits
 
 CHUNK_BYTES = 256 << 10
 _OUT_BYTES = 1 << 20
-_ZSTD_IN_BYTES = 4 << 10
+_ZSTD_IN_BYTES = 256
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -172,21 +172,21 @@ def _zstd(source: _Counter, limits: Limits) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=limits.window_bytes)
     data = source.next_chunk()
     while data:
-        unpacker = decompressor.decompressobj()
+        unpacker, left = decompressor.decompressobj(), memoryview(data)
         while not unpacker.eof:
-            if not data:
-                data = source.next_chunk()
-                if not data:
+            if not left:
+                left = memoryview(source.next_chunk())
+                if not left:
                     raise EOFError
             # No cap on what one call gives: 4 bytes can be a block of 128 KiB (RFC 8878, 3.1.1.2), so feed little.
+            piece, left = left[:_ZSTD_IN_BYTES], left[_ZSTD_IN_BYTES:]
             try:
-                out = unpacker.decompress(data[:_ZSTD_IN_BYTES])
+                out = unpacker.decompress(piece)
             except zstandard.ZstdError as error:
                 raise errors.InvalidArgument(f"zstd: {error}") from error
-            data = data[_ZSTD_IN_BYTES:] if not unpacker.eof else unpacker.unused_data + data[_ZSTD_IN_BYTES:]
-            if out:
-                yield out
-        data = _skip_zeros(data, source)
+            for start in range(0, len(out), _OUT_BYTES):
+                yield out[start : start + _OUT_BYTES]
+        data = _skip_zeros(unpacker.unused_data + bytes(left), source)
 
 
 _UNPACKERS: dict[str, Callable[[_Counter, Limits], Iterator[bytes]]] = {
