@@ -12,11 +12,6 @@ import signal
 import socket
 from pathlib import Path
 
-
-
-
-
-
 from tare.api.serve import build_api, serve
 from tare.daemon.listeners import open_listeners
 from tare.daemon.notify import notify
@@ -162,7 +157,7 @@ async def _shut_down(engine: Engine, settings: DaemonSettings, launcher: Launche
     engine.database.close()
     if idle:
         try:
-            open_cgroup(engine.settings.cgroup_parent).remove()
+            open_cgroup(engine.settings.cgroup_parent).remove_if_empty()
         except (OSError, KernelError):
             pass
         shutil.rmtree(engine.settings.exec_root / "containers", ignore_errors=True)

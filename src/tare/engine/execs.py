@@ -10,7 +10,6 @@ import msgspec
 
 from tare import faults
 from tare.engine.engine import Engine, LiveExec
-from tare.engine.launch import hierarchies
 from tare.engine.oci_security import parse_security
 from tare.engine.oci_spec import exec_process
 from tare.engine.options import ExecOptions
@@ -20,6 +19,7 @@ from tare.engine.streams import AttachSession, open_session, parse_detach_keys
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.oci.runtime_spec import OCI_VERSION, Linux, Spec
 from tare.runtime import messages
+from tare.runtime.cgroups import known_hierarchies
 from tare.runtime.create import StartFailed
 from tare.runtime.messages import StreamWish
 from tare.runtime.monitor_client import MonitorLink, connect_monitor, read_exit
@@ -137,7 +137,7 @@ async def _launch(
         exec_process(engine.settings, container, options, security),
         container_pid=container.state.pid,
         spec=spec,
-        hierarchies=hierarchies(),
+        hierarchies=known_hierarchies(),
         user=options.user or container.config.user,
         group_add=container.host.group_add or (),
     )

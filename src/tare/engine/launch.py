@@ -26,7 +26,7 @@ from tare.engine.records import Container
 from tare.errors import Conflict, InvalidArgument
 from tare.network.records import Endpoint
 from tare.runtime import messages
-from tare.runtime.cgroups import Hierarchies, detect_hierarchies
+from tare.runtime.cgroups import known_hierarchies
 from tare.runtime.create import StartFailed
 from tare.runtime.monitor_client import MonitorLink
 from tare.runtime.plan import build_plan, encode_plan
@@ -112,7 +112,7 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
         spec,
         container_id=container.id,
         rootfs=root,
-        hierarchies=hierarchies(),
+        hierarchies=known_hierarchies(),
         user=config.user,
         group_add=container.host.group_add or (),
         init=engine.settings.init_by_default if container.host.init is None else container.host.init,
@@ -178,9 +178,3 @@ def _running_pid(engine: Engine, ref: str) -> int:
 def _thermal_paths() -> tuple[str, ...]:
     """What shows a CPU's throttling to all (GHSA-6fw5-f8r9-fgfm)."""
     return tuple(sorted(str(path) for path in Path(THERMAL).glob("cpu*/thermal_throttle")))
-
-
-@functools.cache
-def hierarchies() -> Hierarchies:
-    """The cgroup hierarchies of this machine."""
-    return detect_hierarchies()

@@ -13,7 +13,7 @@ import tare
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import EngineInfo, EngineVersion
 from tare.engine.stats import memory_total_bytes
-from tare.runtime.cgroups import detect_hierarchies, detect_support
+from tare.runtime.cgroups import detect_support, known_hierarchies
 from tare.values.timestamps import now_ns
 
 API_VERSION = "1.55"
@@ -46,7 +46,7 @@ async def engine_info(engine: Engine) -> EngineInfo:
     """What info answers."""
     states = [container.state for container in engine.containers]
     support = detect_support()
-    hierarchies = detect_hierarchies()
+    hierarchies = known_hierarchies()
     images = await in_thread(engine.images.all)
     return EngineInfo(
         id=engine.settings.engine_id,

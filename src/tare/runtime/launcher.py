@@ -17,6 +17,7 @@ import msgspec
 from tare.errors import TareError
 from tare.kernel import netns
 from tare.runtime import messages, monitor
+from tare.runtime.cgroups import known_hierarchies
 
 TITLE = "tare: launcher"
 
@@ -57,6 +58,7 @@ def serve(connection: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     monitor._name_process(TITLE)
+    known_hierarchies()  # remembered, so that no monitor has to look
     gc.collect()
     gc.disable()
     gc.freeze()
