@@ -98,6 +98,10 @@ class Duplex:
         if waiter is not None:
             await waiter
 
+    async def end(self) -> None:
+        """The same as write_eof, by the name that all streams share."""
+        self.write_eof()
+
     def write_eof(self) -> None:
         """Tells the client that nothing more comes."""
         if not self._transport.is_closing():

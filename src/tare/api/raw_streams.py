@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from tare.api.call import Call
 from tare.api.duplex import Duplex
@@ -34,7 +35,63 @@ def frame_text(text: str, tty: bool) -> bytes:
     return line if tty else b"\x01\0\0\0" + len(line).to_bytes(4, "big") + line
 
 
-async def join(duplex: Duplex, session: AttachSession) -> None:
+class Stream(Protocol):
+    """What join needs of a client's stream: a hijacked connection, or a WebSocket on one."""
+
+    gone: asyncio.Event
+
+    async def read(self) -> bytes: ...
+    async def write(self, data: bytes) -> None: ...
+    async def end(self) -> None: ...
+    async def wait_head_read(self) -> None: ...
+    def feed_lost(self) -> None: ...
+
+
+class Session(Protocol):
+    """What join needs of a process's stdio."""
+
+    async def read(self) -> bytes: ...
+    async def write(self, data: bytes) -> None: ...
+    async def close_stdin(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Unframed:
+    """A session whose output comes without Docker's frames: both outputs in one stream, as WebSockets get it."""
+
+    def __init__(self, session: AttachSession) -> None:
+        self._session = session
+        self._left = 0
+        self._head = b""
+        self.write = session.write
+        self.close_stdin = session.close_stdin
+        self.close = session.close
+
+    async def read(self) -> bytes:
+        """The next output; b"" at the end."""
+        while data := await self._session.read():
+            out = self._strip(data)
+            if out:
+                return out
+        return b""
+
+    def _strip(self, data: bytes) -> bytes:
+        parts, at = [], 0
+        while at < len(data):
+            if self._left:
+                parts.append(data[at : at + self._left])
+                at += len(parts[-1])
+                self._left -= len(parts[-1])
+                continue
+            wanted = 8 - len(self._head)
+            self._head += data[at : at + wanted]
+            at += wanted
+            if len(self._head) == 8:
+                self._left, self._head = int.from_bytes(self._head[4:], "big"), b""
+        return b"".join(parts)
+
+
+async def join(duplex: Stream, session: Session) -> None:
     """Copies both ways until the output ends (then the client sees EOF) or the client is gone."""
     inward = asyncio.ensure_future(_inward(duplex, session))
     outward = asyncio.ensure_future(_outward(duplex, session))
@@ -44,7 +101,7 @@ async def join(duplex: Duplex, session: AttachSession) -> None:
         if gone.done():
             await asyncio.wait((inward,), timeout=GONE_GRACE_S)
             return
-        duplex.write_eof()
+        await duplex.end()
         await session.close()
         inward.cancel()
         await _linger(duplex)
@@ -55,13 +112,13 @@ async def join(duplex: Duplex, session: AttachSession) -> None:
         await session.close()
 
 
-async def _inward(duplex: Duplex, session: AttachSession) -> None:
+async def _inward(duplex: Stream, session: Session) -> None:
     while data := await duplex.read():
         await session.write(data)
     await session.close_stdin()
 
 
-async def _outward(duplex: Duplex, session: AttachSession) -> None:
+async def _outward(duplex: Stream, session: Session) -> None:
     try:
         data = await session.read()
         await duplex.wait_head_read()
@@ -72,7 +129,7 @@ async def _outward(duplex: Duplex, session: AttachSession) -> None:
         duplex.feed_lost()
 
 
-async def _linger(duplex: Duplex) -> None:
+async def _linger(duplex: Stream) -> None:
     """Waits for the client to close. Closing while it still sends would turn its EOF into a reset (unix(7), tcp(7))."""
 
     async def drain() -> None:

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from tare.api import websocket
 from tare.api.call import Call
 from tare.api.messages import Response
-from tare.api.raw_streams import hijack, join, stream_type
+from tare.api.raw_streams import Unframed, hijack, join, stream_type
 from tare.api.router import Route
 from tare.engine.attach import attach_container
 from tare.engine.logs import container_logs
 from tare.engine.options import AttachOptions, LogsOptions
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.values.timestamps import parse_instant
 
 MAX_IGNORED_BODY_BYTES = 1 << 20
 
 
+def _attach_options(call: Call) -> AttachOptions:
+    return AttachOptions(
+        logs=call.flag("logs"),
+        stream=call.flag("stream"),
+        stdin=call.flag("stdin"),
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        detach_keys=call.text("detachKeys"),
+    )
+
+
 async def attach(call: Call) -> Response | None:
     """POST /containers/{id}/attach: hijacks the connection."""
     await call.request.body.read_whole(MAX_IGNORED_BODY_BYTES)
-    session = await attach_container(
-        call.engine,
-        call.path["id"],
-        AttachOptions(
-            logs=call.flag("logs"),
-            stream=call.flag("stream"),
-            stdin=call.flag("stdin"),
-            stdout=call.flag("stdout"),
-            stderr=call.flag("stderr"),
-            detach_keys=call.text("detachKeys"),
-        ),
-    )
+    session = await attach_container(call.engine, call.path["id"], _attach_options(call))
     try:
         duplex = hijack(call, stream_type(session.tty, call.version))
     except BaseException:
@@ -39,9 +40,17 @@ async def attach(call: Call) -> Response | None:
     return None
 
 
-async def attach_websocket(call: Call) -> Response:
-    """GET /containers/{id}/attach/ws."""
-    raise Unsupported("ContainerAttachWebsocket is not implemented by Tare yet")
+async def attach_websocket(call: Call) -> Response | None:
+    """GET /containers/{id}/attach/ws: the same in a WebSocket, without frames around the output."""
+    websocket.check_handshake(call.request)
+    session = await attach_container(call.engine, call.path["id"], _attach_options(call))
+    try:
+        socket = websocket.accept(call.request)
+    except BaseException:
+        await session.close()
+        raise
+    await join(socket, session if session.tty else Unframed(session))
+    return None
 
 
 def _tail(text: str) -> int | None:
