@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -42,6 +43,7 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way, what was started is ended
+    os.chdir(ROOT)
     tour = Tour(make_environment())
     with only_one(DEMO / "lock"):
         first, second = make_engines()
@@ -163,7 +165,7 @@ def make_root(tour: Tour) -> None:
         "debootstrap --variant=minbase" if shutil.which("debootstrap", path=tour.environment["PATH"]) else "mmdebstrap"
     )
     tour.show(
-        f"{maker} {suite} {ROOTFS} {site}".replace(str(ROOTFS), str(partial)),
+        f"{maker} {suite} {shlex.quote(str(partial))} {site}",
         deadline_s=1800,
         fold=Folded(),
         display=f"{maker} {suite} {ROOTFS.relative_to(ROOT)} {site}",

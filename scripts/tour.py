@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import http.client
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -164,11 +165,13 @@ class Engine:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    def argv(self) -> list[str]:
+        places = ["--data-root", self.data_root, "--exec-root", self.exec_root, "--pidfile", self.pidfile]
+        return ["tared", *map(str, places), "-H", self.host, "--bridge", self.bridge, "--bip", self.bip]
+
+    @property
     def command(self) -> str:
-        return (
-            f"tared --data-root {self.data_root} --exec-root {self.exec_root} --pidfile {self.pidfile}"
-            f" -H {self.host} --bridge {self.bridge} --bip {self.bip}"
-        )
+        return shlex.join(self.argv)
 
     def start(self, environment: dict[str, str], deadline_s: float = 60) -> None:
         """Starts the engine and waits until it answers."""
@@ -176,7 +179,7 @@ class Engine:
         self.exec_root.mkdir(parents=True, exist_ok=True, mode=0o711)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command.split(),
+                self.argv,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
