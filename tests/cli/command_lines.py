@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Command lines whose requests, messages and exit codes are compared with those of Docker's own client.
 
 @FILE@ stands for a file of variables, @SOCKET@ for the engine's socket.

@@ -1,7 +1,7 @@
 """What Docker's client did for each command line: recorded once into recorded.json, compared on every run.
 
-`python tests/cli/recorded.py` records anew; it needs Docker's client 28.x on PATH. Only differences from the body of the
-plain `create x` are kept, so that the file stays readable.
+`python tests/cli/recorded.py` records anew; it needs Docker's client 28.x on PATH. Only differences from the body of
+the plain `create x` are kept, so that the file stays readable.
 """
 
 from __future__ import annotations

@@ -26,7 +26,11 @@ LOG_TAIL_LINES = 15
 
 
 def daemon_command() -> list[str]:
-    """`tared` beside this interpreter (a virtual environment's bin), beside `tare` itself, or the module."""
+    """What TARE_DAEMON names, or `tared` beside this interpreter (a virtual environment's bin) or beside `tare`, or the
+    module."""
+    chosen = os.environ.get("TARE_DAEMON")
+    if chosen:
+        return [chosen]
     places = [os.path.dirname(sys.executable), os.path.dirname(os.path.realpath(sys.argv[0]))]
     for place in places:
         path = os.path.join(place, "tared")

@@ -108,7 +108,7 @@ def pull_image(session: Session, reference: Reference, flags: Values) -> None:
     if flags["platform"]:
         query["platform"] = flags.text("platform")
     response = session.engine.call("POST", "/images/create", query, headers=registry_auth(reference.full))
-    show_progress(session, response.messages(), to_stderr=True, quiet=flags.on("quiet"))
+    show_progress(response.messages(), to_stderr=True, quiet=flags.on("quiet"))
 
 
 def add_api_socket(session: Session, body: dict[str, Any]) -> None:

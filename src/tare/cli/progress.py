@@ -12,14 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from tare.cli.session import Session
-
 BAR_WIDTH = 50
 
 
-def show_progress(
-    session: Session, messages: Iterable[dict[str, Any]], to_stderr: bool = False, quiet: bool = False
-) -> list[Any]:
+def show_progress(messages: Iterable[dict[str, Any]], to_stderr: bool = False, quiet: bool = False) -> list[Any]:
     """Print messages until they end; returns their `aux` values. An error among them ends the command."""
     stream = sys.stderr if to_stderr else sys.stdout
     live = stream.isatty()

@@ -6,7 +6,7 @@ made while another streams opens its own.
 
 from __future__ import annotations
 
-from tare.client.errors import ApiError, ProtocolError
+from tare.client.errors import ApiError, NoAnswer, ProtocolError
 from tare.client.jsontext import format_json, parse_json, parse_json_prefix, skip_blanks
 from tare.client.wire import Body, Head, Wire, read_head
 
@@ -147,7 +147,7 @@ class Engine:
             # otherwise it may have answered before it had everything: read that
         try:
             return self._read(wire, method)
-        except ProtocolError:
+        except NoAnswer:
             if used_before and method in ("GET", "HEAD"):
                 return self._send(method, target, headers, body)
             raise

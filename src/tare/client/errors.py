@@ -4,6 +4,7 @@ ClientError
 ├── BadHost             the address can't be used (unknown scheme, TLS, ssh …)
 ├── CannotConnect       nobody listens there, or we may not
 ├── ProtocolError       the answer is not HTTP as we know it, or broke off
+│   └── NoAnswer        it closed the connection before the first byte of an answer
 └── ApiError            the engine answered with an error: `status` and `message`
 """
 
@@ -30,6 +31,10 @@ class CannotConnect(ClientError):
 
 class ProtocolError(ClientError):
     """The peer's answer can't be understood or ended too early."""
+
+
+class NoAnswer(ProtocolError):
+    """The peer closed the connection before it answered at all."""
 
 
 class ApiError(ClientError):

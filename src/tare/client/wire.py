@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 
-from tare.client.errors import ProtocolError
+from tare.client.errors import NoAnswer, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Wire:
             if len(self.buffer) > limit:
                 raise ProtocolError("the engine's answer has a head that is too long")
             if not self._fill():
-                raise ProtocolError("the engine closed the connection before it answered")
+                failure = ProtocolError if self.buffer else NoAnswer
+                raise failure("the engine closed the connection before it answered")
 
     def read_some(self, most: int) -> bytes:
         """Between 1 and `most` bytes; fails if the peer has closed."""

@@ -34,7 +34,7 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     if body is not None:
         query["fromSrc"] = "-"
     response = session.engine.call("POST", "/images/create", query, body, {"Content-Type": "text/plain"})
-    show_progress(session, response.messages())
+    show_progress(response.messages())
     return 0
 
 

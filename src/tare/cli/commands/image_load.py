@@ -36,7 +36,7 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     headers = {"Content-Type": "application/x-tar"}
     response = session.engine.call("POST", "/images/load", query, pieces_of(archive_fd), headers)
     if "json" in response.head.headers.get("content-type", ""):
-        show_progress(session, response.messages())
+        show_progress(response.messages())
     else:
         sys.stdout.write(response.read().decode("utf-8", "replace"))
     return 0

@@ -28,7 +28,7 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     if flags["platform"]:
         query["platform"] = flags.text("platform")
     response = session.engine.call("POST", "/images/create", query, headers=registry_auth(reference.full))
-    show_progress(session, response.messages(), quiet=flags.on("quiet"))
+    show_progress(response.messages(), quiet=flags.on("quiet"))
     separator = "@" if reference.digest else ":"
     session.out(reference.full + ("" if everything else separator + reference.tag_or_digest))
     return 0

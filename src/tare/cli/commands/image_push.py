@@ -34,7 +34,7 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     response = session.engine.call(
         "POST", image_path(reference.full, "push"), query, headers=registry_auth(reference.full)
     )
-    show_progress(session, response.messages(), quiet=flags.on("quiet"))
+    show_progress(response.messages(), quiet=flags.on("quiet"))
     if flags.on("quiet"):
         session.out(reference.full + ("" if everything else f":{reference.tag or 'latest'}"))
     return 0

@@ -1,0 +1,413 @@
+"""`tare` against a real dockerd: exit codes, streams, terminals, signals, and its words beside Docker's client's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.deadline import wait_until
+from support.engine import Engine, Result, clean_environment
+from support.terminal import Terminal
+
+TARE = [sys.executable, "-c", "from tare.cli.main import main; main()"]
+
+
+class Client:
+    """Runs `tare` on one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.environment = clean_environment({"TARE_HOST": f"unix://{engine.socket}"})
+
+    def argv(self, *args: str) -> list[str]:
+        return [*TARE, *self.engine.with_image(args)]
+
+    def __call__(self, *args: str, input: bytes | None = None, timeout: float = 40) -> Result:
+        done = subprocess.run(
+            self.argv(*args),
+            env=self.environment,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            timeout=timeout,
+        )
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def popen(self, *args: str) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self.argv(*args), env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe)
+
+    def terminal(self, *args: str, rows: int = 24, cols: int = 80) -> Terminal:
+        return Terminal(self.argv(*args), rows=rows, cols=cols, env=self.environment)
+
+
+@pytest.fixture
+def tare_on_docker(docker_engine: Engine) -> Client:
+    return Client(docker_engine)
+
+
+@pytest.fixture
+def box(docker_engine: Engine) -> Iterator[str]:
+    """A running container."""
+    name = docker_engine.unique("box")
+    docker_engine.start("--name", name)
+    yield name
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["true"], 0),
+        (["/nope"], 127),
+        (["nope"], 127),
+        (["/etc/passwd"], 126),
+    ],
+)
+def test_run_ends_with_the_containers_code(tare_on_docker: Client, command: list[str], code: int) -> None:
+    """run returns the command's code, 127 if there is no such command, 126 if it can't be executed."""
+    done = tare_on_docker("run", "--rm", "@", *command)
+    assert done.code == code
+    if code in (126, 127):
+        assert done.err.startswith("tare: Error response from daemon: ")
+        assert done.err.endswith("\n\nRun 'tare run --help' for more information\n")
+
+
+def test_a_killed_container_is_128_and_the_signal(tare_on_docker: Client) -> None:
+    """The code of a container that a signal killed is 128+n, for run and for wait."""
+    name = tare_on_docker.engine.unique("kill")
+    process = tare_on_docker.popen("run", "--name", name, "@", "sh", "-c", "echo ready; sleep 1000")
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert tare_on_docker("kill", name).out == f"{name}\n"
+    process.communicate(timeout=20)
+    assert process.returncode == 137
+    assert tare_on_docker("wait", name).out == "137\n"
+    tare_on_docker("rm", name)
+
+
+def test_run_with_an_unknown_image(tare_on_docker: Client) -> None:
+    """A missing image is looked for in a registry; if that fails, the code is 125."""
+    done = tare_on_docker("run", "--rm", "localhost:1/nosuch/thing")
+    assert done.code == 125
+    assert done.err.startswith(
+        "Unable to find image 'localhost:1/nosuch/thing:latest' locally\ntare: Error response from"
+    )
+
+
+def test_streams_stay_apart(tare_on_docker: Client) -> None:
+    """Without a terminal, stdout and stderr of the container are those of the command."""
+    done = tare_on_docker("run", "--rm", "@", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.code, done.out, done.err) == (3, "out\n", "err\n")
+
+
+def test_run_reads_standard_input_to_its_end(tare_on_docker: Client) -> None:
+    """run -i passes input on, and its end too."""
+    done = tare_on_docker("run", "--rm", "-i", "@", "sh", "-c", "cat; echo end", input=b"some\n")
+    assert (done.code, done.out) == (0, "some\nend\n")
+
+
+def test_256_megabytes_through_exec(tare_on_docker: Client, box: str, tmp_path: Path) -> None:
+    """exec -i is safe for binary data of any amount, and memory stays flat."""
+    source = tmp_path / "data"
+    block = os.urandom(1 << 20)
+    digest = hashlib.sha256()
+    with source.open("wb") as file:
+        for number in range(256):
+            piece = bytes([number]) + block[1:]
+            digest.update(piece)
+            file.write(piece)
+    found = hashlib.sha256()
+    with source.open("rb") as file:
+        process = subprocess.Popen(
+            tare_on_docker.argv("exec", "-i", box, "cat"),
+            env=tare_on_docker.environment,
+            stdin=file,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        with process.stdout as stdout:
+            while piece := stdout.read(1 << 20):
+                found.update(piece)
+        _pid, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert found.digest() == digest.digest()
+    assert usage.ru_maxrss < 64 << 10  # KiB
+
+
+def test_exec_that_stops_reading(tare_on_docker: Client, box: str) -> None:
+    """A command that ends before its input does ends exec with its code."""
+    done = tare_on_docker("exec", "-i", box, "sh", "-c", "head -c 5; exit 4", input=b"x" * (8 << 20))
+    assert (done.code, done.out) == (4, "xxxxx")
+
+
+def test_a_terminal_of_the_right_size(tare_on_docker: Client) -> None:
+    """run -it gives a pty of the window's size, follows its changes, sends ctrl-c as a key, and returns the code."""
+    with tare_on_docker.terminal("run", "--rm", "-it", "@", "sh", rows=33, cols=99) as screen:
+        screen.expect(b"# ")
+        screen.send(b"stty size\r")
+        screen.expect(b"33 99")
+        screen.resize(44, 111)
+        screen.expect(b"44 111", nudge=lambda: screen.send(b"stty size\r"))
+        screen.send(b"sleep 1000\r")
+        screen.expect(b"a2", nudge=lambda: screen.send(b"\x03echo a$((1+1))\r"))
+        screen.send(b"exit 5\r")
+        assert screen.wait() == 5
+
+
+def test_detaching_and_coming_back(tare_on_docker: Client) -> None:
+    """ctrl-p ctrl-q leaves the container running; attach comes back; start -ai starts it again."""
+    name = tare_on_docker.engine.unique("detach")
+    with tare_on_docker.terminal("run", "-it", "--name", name, "@", "sh") as screen:
+        screen.expect(b"# ")
+        screen.send(b"\x10\x11")
+        assert screen.wait() == 0
+    assert tare_on_docker("inspect", "-f", "{{.State.Running}}", name).out == "true\n"
+    with tare_on_docker.terminal("attach", name) as screen:
+        screen.expect(b"a2", nudge=lambda: screen.send(b"echo a$((1+1))\r"))
+        screen.send(b"\x10\x11")
+        assert screen.wait() == 1
+    with tare_on_docker.terminal("attach", "--detach-keys", "ctrl-a", name) as screen:
+        screen.expect(b"# ", nudge=lambda: screen.send(b"\r"))
+        screen.send(b"exit 6\r")
+        assert screen.wait() == 6
+    with tare_on_docker.terminal("start", "-ai", name) as screen:
+        screen.expect(b"# ")
+        screen.send(b"exit 7\r")
+        assert screen.wait() == 7
+    assert tare_on_docker("rm", name).out == f"{name}\n"
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_the_terminal_is_restored_when_killed(tare_on_docker: Client, end: signal.Signals) -> None:
+    """A signal that ends the client leaves the terminal as it was."""
+    name = tare_on_docker.engine.unique("killed")
+    shell = (
+        f"before=$(stty -g); {' '.join(map(_quoted, tare_on_docker.argv('run', '--name', name, '-it', '@', 'sh')))}; "
+    )
+    shell += 'echo "code $?"; test "$before" = "$(stty -g)" && echo same'
+    with Terminal(["bash", "-c", shell], env=tare_on_docker.environment) as screen:
+        screen.expect(b"# ")
+        client = subprocess.run(["pgrep", "-P", str(screen.process.pid)], capture_output=True, text=True, check=True)
+        os.kill(int(client.stdout.split()[0]), end)
+        screen.expect(b"code %d" % (128 + end))
+        screen.expect(b"same")
+        screen.wait()
+    tare_on_docker("rm", "-f", name)
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+def test_signals_are_passed_on(tare_on_docker: Client) -> None:
+    """Without a terminal a signal to the client reaches the container's process."""
+    script = "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    process = tare_on_docker.popen("run", "--rm", "@", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (9, b"got\n")
+
+
+def test_the_reader_that_goes_away(tare_on_docker: Client, box: str) -> None:
+    """A closed pipe ends the client by SIGPIPE, quietly, as it ends any command."""
+    process = tare_on_docker.popen("exec", box, "yes")
+    assert process.stdout is not None and process.stderr is not None and process.stdin is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == -signal.SIGPIPE
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.stdin.close()
+
+
+def test_import_commit_export(tare_on_docker: Client, tmp_path: Path) -> None:
+    """A tar becomes an image, a container of it another, and its file system a tar again."""
+    first, second = (f"{tare_on_docker.engine.unique('img')}/x" for _ in range(2))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "hello").write_text("hi\n")
+    tar = subprocess.run(["tar", "-C", str(tmp_path / "root"), "-c", "."], capture_output=True, check=True).stdout
+    imported = tare_on_docker("import", "--change", 'CMD ["x"]', "--message", "note", "-", first, input=tar)
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", imported.out)
+    assert tare_on_docker("history", "--format", "{{.Comment}}", first).out == "note\n"
+    container = tare_on_docker("create", first).out.strip()
+    assert tare_on_docker("commit", "-m", "more", "-c", "ENV A=b", container, second).out.startswith("sha256:")
+    assert tare_on_docker("image", "inspect", "-f", "{{.Config.Env}} {{.Config.Cmd}}", second).out == "[A=b] [x]\n"
+    target = tmp_path / "out.tar"
+    assert tare_on_docker("export", "-o", str(target), container).code == 0
+    assert b"hello" in target.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] != []
+    with tare_on_docker.terminal("export", container) as screen:
+        screen.expect(b"cowardly refusing to save to a terminal")
+        assert screen.wait() == 1
+    tare_on_docker("rm", container)
+    assert tare_on_docker("rmi", first, second).code == 0
+
+
+def test_following_logs(tare_on_docker: Client) -> None:
+    """logs -f shows what is there and what comes, and ends with the container."""
+    name = tare_on_docker.engine.unique("logs")
+    script = "echo one; echo two >&2; read x; echo three"
+    tare_on_docker("create", "-i", "--name", name, "@", "sh", "-c", script)
+    tare_on_docker("start", name)
+    wait_until(lambda: tare_on_docker("logs", name).out == "one\n", "the first line is logged")
+    follow = tare_on_docker.popen("logs", "-f", name)
+    assert follow.stdout is not None
+    assert follow.stdout.readline() == b"one\n"
+    assert tare_on_docker("exec", name, "sh", "-c", "echo > /proc/1/fd/0").code in (0, 1)
+    tare_on_docker("attach", name, input=b"go\n")
+    out, err = follow.communicate(timeout=20)
+    assert (out, err) == (b"three\n", b"two\n")
+    assert tare_on_docker("logs", "--tail", "1", name).out == "three\n"
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z one\n", tare_on_docker("logs", "-t", name).out)
+    tare_on_docker("rm", name)
+
+
+COMPARED = """
+ps
+ps -a --no-trunc
+ps -aq
+ps -s
+ps --format json
+ps --format '{{json .}}'
+ps --format 'table {{.ID}}\\t{{.Names}}\\t{{.Label "com.x.y"}}\\t{{.Ports}}'
+ps --format '{{if eq .State "running"}}up{{else}}down{{end}} {{upper .Names}} {{truncate .ID 5}} {{.CreatedAt}}'
+ps --format '{{range $i, $e := split .Names "-"}}{{$i}}={{$e}};{{end}}{{println .Image}}'
+ps --format '{{.Foo}}'
+ps --format '{{.ID'
+ps --format '{{foo .ID}}'
+ps --format raw
+ps --filter name=nosuch
+ps --filter nonsense=x
+inspect BOX
+inspect BOX nosuch
+inspect -f json BOX
+inspect -f '{{.Name}} {{.State.Running}} {{.Config.Cmd}} {{.Config.Labels}} {{len .Mounts}}' BOX
+inspect -f '{{index .Config.Labels "com.x.y"}} {{.Config.Labels.nope}} {{json .State}}' BOX
+inspect -f '{{range $p, $c := .NetworkSettings.Ports}}{{$p}}={{(index $c 0).HostPort}} {{end}}' BOX
+inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}}{{end}}' BOX
+inspect -f '{{.State.Foo}}' BOX
+inspect -f '{{.Foo' BOX
+inspect --type image BOX
+container inspect nosuch
+image inspect IMAGE
+image inspect nosuch
+network inspect bridge
+network ls
+network ls --format '{{json .}}'
+images
+images -q --no-trunc
+images --digests
+images --format 'table {{.ID}}\\t{{.Repository}}:{{.Tag}}\\t{{.Size}}'
+images nosuch
+history IMAGE
+history --no-trunc --format '{{json .}}' IMAGE
+volume ls
+version --format '{{.Server.Version}} {{.Server.APIVersion}} {{.Server.Os}}'
+info --format '{{.ServerVersion}} {{.Driver}} {{.NCPU}}'
+port BOX
+port BOX 80
+port BOX 81
+port BOX 80/udp
+diff BOX
+top BOX
+logs BOX
+events --since 5m --until 0s --filter container=BOX --filter event=create
+events --since 5m --until 0s --filter container=BOX --filter event=create --format '{{json .}}'
+events --since 5m --until 0s --filter container=BOX --filter event=start --format '{{.Type}} {{.Actor.Attributes.name}}'
+stats --no-stream --format '{{.Name}} {{.PIDs}}' BOX
+stats --no-stream nosuch
+start nosuch
+stop nosuch other
+restart nosuch
+kill nosuch
+kill -s NOPE BOX
+rm nosuch
+rm BOX
+unpause BOX
+wait nosuch
+rename BOX BOX
+rename nosuch x
+tag nosuch a/b
+tag IMAGE Foo
+rmi nosuch
+rmi -f nosuch
+commit nosuch
+export nosuch
+export -o /nope/x BOX
+exec nosuch true
+exec BOX sh -c 'exit 9'
+exec -it BOX true
+attach nosuch
+logs nosuch
+update BOX
+update --cpu-shares 512 BOX
+run -it IMAGE true
+run --name BOX IMAGE true
+container foo
+foo
+"""
+
+
+@pytest.fixture(scope="module")
+def compared(dockerd: object) -> Iterator[tuple[Client, str]]:
+    engine: Engine = dockerd.engine  # type: ignore[attr-defined]
+    name = engine.unique("compared")
+    engine.docker(
+        "run",
+        "-d",
+        "--name",
+        name,
+        "-p",
+        "127.0.0.1::80",
+        "-l",
+        "a=b",
+        "-l",
+        "com.x.y=z",
+        engine.image,
+        "sleep",
+        "1000",
+    )
+    yield Client(engine), name
+    engine.docker("rm", "-f", name)
+
+
+@pytest.mark.parametrize("line", [line for line in COMPARED.splitlines() if line])
+def test_the_same_words_as_docker(compared: tuple[Client, str], line: str) -> None:
+    """The same command line on the same engine prints the same and ends with the same code as Docker's client."""
+    import shlex
+
+    client, name = compared
+    engine = client.engine
+    if " 28." not in engine.docker("--version").out:
+        pytest.skip("Docker differs here: its client isn't 28.x")
+    words = [word.replace("BOX", name).replace("IMAGE", engine.image) for word in shlex.split(line)]
+
+    def both() -> tuple[list[object], list[object]]:
+        own, docker = client(*words), engine.docker(*words, check=False)
+        return [own.code, *_settled(own.out, own.err)], [docker.code, *_settled(docker.out, docker.err)]
+
+    for _attempt in range(3):  # ages may tick between the two
+        own, docker = both()
+        if own == docker:
+            return
+    assert own == docker
+
+
+def _settled(*texts: str) -> list[str]:
+    """Without the client's own name, and without ages, which tick."""
+    neutral = [text.replace("docker", "tare").replace("Docker", "Tare") for text in texts]
+    return [re.sub(r"(About an?|Less than a|\d+) (second|minute|hour)s?( ago)?\s*", "AGE ", text) for text in neutral]
