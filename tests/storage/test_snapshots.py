@@ -217,6 +217,21 @@ def _timed(store: Store, snapshot_id: str, diff_id: str) -> float:
     return time.perf_counter() - start
 
 
+def test_spares_are_never_used_twice(store: Store) -> None:
+    """Directories made ahead serve once; when they run out, a snapshot is made as well; they are made anew."""
+    spares = store.root / "snapshots/.spare"
+    first = {(path / "upper").stat().st_ino for path in spares.iterdir()}
+    assert len(first) > 1
+    roots = [store.snapshots.prepare(f"s{number}", []) for number in range(len(first) + 2)]
+    assert list(spares.iterdir()) == []
+    assert {Path(root.upper or "").stat().st_ino for root in roots} > first
+    for number in range(len(roots)):
+        store.snapshots.remove(f"s{number}")
+    store.snapshots.empty_trash()
+    assert len(list(spares.iterdir())) == len(first)
+    assert store.leftovers() == []
+
+
 def test_volatile_roots_mount_again(store: Store, tmp_path: Path) -> None:
     """What a volatile mount leaves behind doesn't block the next start."""
     layer = store.layers.add(io.BytesIO(hostile.build(hostile.file("f"))))

@@ -22,6 +22,7 @@ Directories, all 0700 (CVE-2021-41091):
     <root>/layers/<hex>/{tree/,recipe.zst,shadow/}     shadow/ only where entries of the tar displaced each other
     <snapshots>/<id>/{upper/,work/}
     <snapshots>/.skeleton/                             the mount points every container needs, below all layers
+    <snapshots>/.spare/                                empty snapshots made ahead
     <snapshots>/.trash/
     <root>/staging/<random>/                           being made; removed when the engine starts
     <root>/trash/<random>/                             being removed

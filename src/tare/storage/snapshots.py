@@ -26,6 +26,7 @@ from tare.storage.durable import make_private_directory, sync_directory
 from tare.storage.export import Write, export_stack
 from tare.storage.layers import Layer, Layers, Lease
 from tare.storage.merged import Stack
+from tare.storage.spares import Spares, make_directories
 from tare.storage.trash import Trash
 from tare.storage.usage import usage
 from tare.values.mount import OverlayRoot
@@ -57,7 +58,9 @@ class Snapshots:
         self.skeleton = self.root / ".skeleton"
         self._make_skeleton()
         self._stacked = lru_cache(256)(self._stack)
+        self._spares = Spares(self.root / ".spare", self.trash)
         self.repair()
+        self._spares.refill()
 
     # -- making and removing ---------------------------------------------------------------------------------------
 
@@ -92,11 +95,10 @@ class Snapshots:
 
     def _make(self, directory: Path, stacked: _Stacked) -> None:
         path = str(directory)
-        os.mkdir(path, 0o700)
-        os.mkdir(path + "/work", 0o700)
+        if not self._spares.take(path):
+            make_directories(path)
         faults.point("storage.snapshot.directories")
         upper = path + "/upper"
-        os.mkdir(upper, 0o700)
         # The merged root shows the upper directory's own owner and mode.
         if stacked.uid or stacked.gid:
             os.chown(upper, stacked.uid, stacked.gid)
@@ -120,8 +122,10 @@ class Snapshots:
         self.trash.throw(directory)
 
     def empty_trash(self) -> int:
-        """Deletes what was removed; slow, for a background thread."""
-        return self.trash.empty()
+        """Deletes what was removed and makes directories for snapshots to come; slow, for a background thread."""
+        removed = self.trash.empty()
+        self._spares.refill()
+        return removed
 
     def repair(self) -> list[str]:
         """Brings rows and directories together after a crash; returns a line for each thing it changed."""
