@@ -60,6 +60,8 @@ class Watched:
         if request.path == "/echo":
             body = await request.body.read_whole(1 << 20)
             return Response(200, {"X-Query": request.query}, request.method.encode() + b":" + body)
+        if request.path == "/header":
+            return Response(200, {"X-Value": "a\r\nX-Evil: 1"}, b"")
         if request.path == "/digest":
             seen = hashlib.sha256()
             async for chunk in request.body:
@@ -405,6 +407,11 @@ def test_a_hijacked_client_that_half_closed_is_noticed_when_it_closes(http: Runn
         assert not seen.closed.is_set()
     assert seen.closed.wait(10)
     wait_until(lambda: http.connections() == 0, "the connection is gone")
+
+
+def test_a_header_cannot_begin_another(http: RunningServer) -> None:
+    """Line ends in a header's value are taken out (response splitting)."""
+    assert b"X-Value: a  X-Evil: 1\r\n" in http.talk(get("/header", "Connection: close\r\n"))
 
 
 def test_an_upgrade_that_is_not_wanted_stays_http(http: RunningServer) -> None:

@@ -88,6 +88,8 @@ def test_unclean_paths_are_redirected(api: RawClient) -> None:
     """As Docker's mux does."""
     answer = api.request("GET", "//containers//json", query={"all": "1"}, check=False)
     assert answer.status == 301 and answer.headers["location"] == "/containers/json?all=1"
+    answer = api.request("GET", "/a//b%0d%0aX-Evil: 1", check=False)
+    assert "x-evil" not in answer.headers and answer.headers["location"] == "/a/b%0D%0AX-Evil%3A%201"
     assert api.request("GET", "/x/../version", check=False).headers["location"] == "/version"
 
 

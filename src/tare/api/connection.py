@@ -49,11 +49,13 @@ def _date_line() -> bytes:
 
 def format_head(status: int, headers: Mapping[str, str], *extra: bytes) -> bytes:
     """The head of an answer. extra: whole further lines."""
-    parts = [f"HTTP/1.1 {status} {PHRASES.get(status, 'Status')}\r\n".encode()]
-    parts += [f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers.items()]
-    parts += extra
-    parts.append(b"\r\n")
-    return b"".join(parts)
+    lines = [f"HTTP/1.1 {status} {PHRASES.get(status, 'Status')}"]
+    for name, value in headers.items():
+        if "\n" in value or "\r" in value:
+            value = value.replace("\r", " ").replace("\n", " ")  # no header may begin another (response splitting)
+        lines.append(f"{name}: {value}")
+    lines.append("")
+    return b"".join(("\r\n".join(lines).encode("latin-1", "replace"), *extra, b"\r\n"))
 
 
 async def _close_stream(response: Response) -> None:

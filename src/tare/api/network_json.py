@@ -122,4 +122,6 @@ def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bo
         made["EnableIPv4"] = True
     if not listed or version < (1, 28):
         made["Containers"] = containers
+    elif version < (1, 52):
+        made["Containers"] = {}
     return made

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import posixpath
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 import tare
 from tare.api.call import Call, parse_query
@@ -120,6 +122,7 @@ class Router:
             await asyncio.wait(self._running)
 
 
+@functools.lru_cache(64)
 def check_version(text: str) -> tuple[int, int]:
     """The version of a path prefix. Raises InvalidArgument with Docker's texts."""
     parts = text.split(".")
@@ -138,8 +141,8 @@ def check_version(text: str) -> tuple[int, int]:
 
 def _moved(request: Request) -> Response:
     clean = posixpath.normpath(request.path).replace("//", "/")
-    target = clean + (f"?{request.query}" if request.query else "")
-    return Response(301, {"Location": target.encode("ascii", "replace").decode()})
+    target = quote(clean, errors="surrogateescape") + (f"?{request.query}" if request.query else "")
+    return Response(301, {"Location": target})
 
 
 def _complete(routes: Iterable[Route]) -> list[Route]:
