@@ -18,6 +18,8 @@ from tare.oci.runtime_spec import (
     LinuxDeviceCgroup,
     LinuxNamespace,
     LinuxResources,
+    LinuxTimeOffset,
+    LinuxTimeOffsets,
     Mount,
     User,
 )
@@ -212,6 +214,26 @@ def test_a_container_without_pid_and_network_namespace_shares_the_hosts(machine:
         linux={"namespaces": tuple(LinuxNamespace(n) for n in ("mount", "uts", "ipc"))},  # type: ignore[arg-type]
     )
     assert machine.run(spec)[1].split() == [os.readlink("/proc/self/ns/pid"), os.readlink("/proc/self/ns/net")]
+
+
+def test_a_time_namespace_has_its_own_clocks(machine: Machine) -> None:
+    """With the offsets of the spec; ours are left alone, also when an offset is refused."""
+    if not Path("/proc/self/ns/time").exists():
+        pytest.skip("the kernel has no time namespaces")
+    kinds = tuple(LinuxNamespace(n) for n in ("mount", "uts", "pid", "time"))  # type: ignore[arg-type]
+    own = os.readlink("/proc/self/ns/time_for_children")
+    day = LinuxTimeOffset(10**8)
+    spec = changed(
+        machine.shell("cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time"),
+        linux={"namespaces": kinds, "time_offsets": LinuxTimeOffsets(boottime=day)},
+    )
+    uptime, namespace = machine.run(spec)[1].split()
+    assert int(uptime) > 10**8 and namespace != own
+    refused = LinuxTimeOffsets(boottime=LinuxTimeOffset(-(10**12)))
+    with pytest.raises(StartFailed, match="timens_offsets"):
+        machine.run(changed(spec, linux={"time_offsets": refused}))
+    assert os.readlink("/proc/self/ns/time_for_children") == own == os.readlink("/proc/self/ns/time")
+    assert os.readlink("/proc/self/ns/pid_for_children") == os.readlink("/proc/self/ns/pid")
 
 
 def test_namespaces_of_another_container_can_be_joined(machine: Machine, tmp_path: Path) -> None:

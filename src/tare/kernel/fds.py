@@ -156,6 +156,25 @@ def close_from(first_fd: int) -> None:
         os.closerange(first_fd, 65536)
 
 
+def close_others(keep: set[int]) -> None:
+    """Closes every descriptor above 2 that isn't in `keep`."""
+    first = 3
+    for fd in sorted(fd for fd in keep if fd > 2):
+        if fd > first:
+            _close_range(first, fd - 1)
+        first = fd + 1
+    close_from(first)
+
+
+def _close_range(first_fd: int, last_fd: int) -> None:
+    try:
+        syscall("close_range", first_fd, last_fd, 0)
+    except KernelError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        os.closerange(first_fd, last_fd + 1)
+
+
 def set_cloexec_from(first_fd: int) -> None:
     """Marks `first_fd` and every descriptor above close-on-exec."""
     try:

@@ -151,8 +151,7 @@ def create_container(
     was_subreaper = process.is_child_subreaper()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
-        foreign = (ours.fileno(),) if gate_write < 0 else (ours.fileno(), gate_write)
-        pid = start_init(plan, theirs, None if plan.terminal else stdio, netns_fd, gate_read, cgroup, foreign)
+        pid = start_init(plan, theirs, None if plan.terminal else stdio, netns_fd, gate_read, cgroup)
     except (TareError, OSError) as error:
         ours.close()
         if gate_write >= 0:

@@ -18,7 +18,7 @@ from tare.runtime.cgroups import Cgroup, open_cgroup
 from tare.runtime.channel import Channel
 from tare.runtime.create import Created
 from tare.runtime.failure import StartFailed, sentence
-from tare.runtime.init import ChildNamespaces, apply_steps, run_guarded
+from tare.runtime.init import ChildNamespaces, apply_steps, preserved_fds, run_guarded
 from tare.runtime.plan import ExecPlan, build_exec_plan
 from tare.runtime.steps.init import Init
 
@@ -67,13 +67,14 @@ def _open_container(plan: ExecPlan) -> int:
     return pidfd
 
 
-def _fork(plan: ExecPlan, init: Init, pidfd: int, foreign_fd: int) -> int:
+def _fork(plan: ExecPlan, init: Init, pidfd: int) -> int:
     names = _foreign_namespaces(plan.container_pid)
+    keep = {pidfd, *preserved_fds(plan.steps)}
     joins = {"pid": pidfd} if "pid" in names else {}
     with ChildNamespaces((), joins):
         pid = os.fork()
         if pid == 0:
-            run_guarded(init, (foreign_fd,), lambda: _run(init, plan, pidfd, names))
+            run_guarded(init, keep, lambda: _run(init, plan, pidfd, names))
     return pid
 
 
@@ -89,7 +90,7 @@ def enter_container(plan: ExecPlan, *, stdio: tuple[int, int, int] | None = None
     try:
         pidfd = _open_container(plan)
         try:
-            pid = _fork(plan, init, pidfd, ours.fileno())
+            pid = _fork(plan, init, pidfd)
         finally:
             os.close(pidfd)
     except (TareError, OSError) as error:

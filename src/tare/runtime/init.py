@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from tare.errors import InvalidArgument
 from tare.kernel import namespaces, process
+from tare.kernel.fds import close_others
 from tare.kernel.loopback import bring_up_loopback
 from tare.runtime.cgroups import Cgroup
 from tare.runtime.failure import EXIT_ENGINE, CommandError, decode_failure, encode_failure
 from tare.runtime.plan import Plan, Step, namespace_flags
+from tare.runtime.steps.execute import Execute
 from tare.runtime.steps.init import Init
 
 # Those that unshare(2) and setns(2) give to the next child only (namespaces(7)); cgroup is entered by a step.
@@ -31,12 +34,8 @@ def start_init(
     netns_fd: int | None,
     gate_fd: int,
     cgroup: Cgroup | None,
-    foreign_fds: tuple[int, ...] = (),
 ) -> int:
-    """Forks the first process; returns its pid, or that of the process in between where there is a user namespace.
-
-    foreign_fds: the creator's ends, which the child must not hold open.
-    """
+    """Forks the first process; returns its pid, or that of the process in between where there is a user namespace."""
     init = Init(channel, stdio, gate_fd)
     init.cgroup = cgroup
     joins: dict[str, int] = {} if netns_fd is None else {"network": netns_fd}
@@ -44,16 +43,17 @@ def start_init(
         for join in plan.join:
             if join.type not in joins:
                 joins[join.type] = namespaces.open_namespace(join.path)
+        keep = {gate_fd, *joins.values(), *preserved_fds(plan.steps)}
         if "user" in plan.new or "user" in joins:
             process.set_child_subreaper(True)
             pid = os.fork()
             if pid == 0:
-                run_guarded(init, foreign_fds, lambda: _enter_user_namespace(init, plan, joins))
+                run_guarded(init, keep, lambda: _enter_user_namespace(init, plan, joins))
             return pid
         with ChildNamespaces(plan.new, joins, plan.time_offsets):
             pid = os.fork()
             if pid == 0:
-                run_guarded(init, foreign_fds, lambda: _run(init, plan, joins, own_child=gate_fd < 0))
+                run_guarded(init, keep, lambda: _run(init, plan, joins, own_child=gate_fd < 0))
         return pid
     finally:
         for name, fd in joins.items():
@@ -71,27 +71,49 @@ class ChildNamespaces:
         self.before: list[tuple[int, int]] = []
 
     def __enter__(self) -> None:
-        for name in (*self.new, *self.joins):
-            flag, file = namespaces.NAMESPACES[name]
-            self.before.append((namespaces.open_namespace(f"/proc/self/ns/{file}"), flag))
-        for name, fd in self.joins.items():
-            namespaces.setns(fd, namespaces.NAMESPACES[name][0], about=name)
-        if self.new:
-            namespaces.unshare(namespace_flags(self.new))
-        if self.time_offsets and "time" in self.new:
-            process.write_own("timens_offsets", self.time_offsets)
+        try:
+            for name in (*self.new, *self.joins):
+                flag, file = namespaces.NAMESPACES[name]
+                self.before.append((namespaces.open_namespace(f"/proc/self/ns/{file}"), flag))
+            for name, fd in self.joins.items():
+                namespaces.setns(fd, namespaces.NAMESPACES[name][0], about=name)
+            if self.new:
+                namespaces.unshare(namespace_flags(self.new))
+            if self.time_offsets and "time" in self.new:
+                process.write_own("timens_offsets", self.time_offsets)
+        except BaseException:
+            self._return()
+            raise
 
     def __exit__(self, *_: object) -> None:
+        self._return()
+
+    def _return(self) -> None:
         for fd, flag in self.before:
             namespaces.setns(fd, flag)
             os.close(fd)
+        self.before.clear()
 
 
-def run_guarded(init: Init, foreign_fds: tuple[int, ...], action: Callable[[], None]) -> NoReturn:
-    """Runs `action` in a forked child, which never returns from here; its failure goes through the channel."""
+def preserved_fds(steps: tuple[Step, ...]) -> range:
+    """The descriptors from 3 on that the program is to get; InvalidArgument if one isn't open."""
+    last = steps[-1]
+    fds = range(3, 3 + last.preserve_fds) if isinstance(last, Execute) else range(0)
+    for fd in fds:
+        try:
+            os.fstat(fd)
+        except OSError as error:
+            raise InvalidArgument(f"descriptor {fd} to be preserved is not open") from error
+    return fds
+
+
+def run_guarded(init: Init, keep: set[int], action: Callable[[], None]) -> NoReturn:
+    """Runs `action` in a forked child, which never returns from here; its failure goes through the channel.
+
+    keep: descriptors that the child needs; the creator's others are closed, since they lead to the host.
+    """
     try:
-        for fd in foreign_fds:
-            os.close(fd)
+        close_others({init.channel.fileno(), *(init.stdio or ()), *keep})
         sys.meta_path.clear()  # from now on an import fails: it could find the container's files (CVE-2019-14271)
         action()
     except BaseException as error:
@@ -135,7 +157,9 @@ def _run(init: Init, plan: Plan, joins: dict[str, int], own_child: bool) -> None
     if "pid" not in plan.new and not has_user_namespace:
         process.set_dumpable(False)  # others are there already who could look into us (CVE-2016-9962)
     os.umask(0)
-    init.title_area = process.find_title_area()
+    last = plan.steps[-1]
+    if isinstance(last, Execute) and last.reaper:
+        init.title_area = process.find_title_area()
     new = tuple(name for name in plan.new if name not in _LATER and name not in joins)
     if not has_user_namespace:
         _join(joins)
