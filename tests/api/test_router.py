@@ -255,6 +255,26 @@ def test_a_change_that_was_begun_is_finished(tmp_path: Path) -> None:
         assert ended.wait(10)
 
 
+def test_a_change_that_fails_after_its_client_left_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its error goes to the log once, and not as an exception that nobody took."""
+    begun, go_on = threading.Event(), asyncio.Event()
+
+    async def failing(call: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        raise errors.Internal("the disk is full")
+
+    router = Router(NO_ENGINE, [Route("POST", "/commit", "ImageCommit", failing, finishes=True)])
+    with running(router, tmp_path) as server:
+        with server.connect() as sock:
+            sock.sendall(b"POST /commit HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert begun.wait(10)
+        wait_until(lambda: server.connections() == 0, "the connection is gone")
+        server.loop.call_soon_threadsafe(go_on.set)
+        wait_until(lambda: "the disk is full" in caplog.text, "the failure is logged")
+    assert "never retrieved" not in caplog.text
+
+
 def test_tcp_is_served_too(tmp_path: Path) -> None:
     """The same on a TCP listener."""
     with running(build_api(NO_ENGINE), tmp_path, tcp=True) as server:

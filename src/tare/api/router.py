@@ -98,8 +98,8 @@ class Router:
         call = Call(self._engine, request, version, names, first, every)
         if not route.finishes:
             return await route.run(call)
-        # The client may vanish; a change that was begun is finished all the same.
-        task = asyncio.ensure_future(route.run(call))
+        # The client may vanish; a change that was begun is finished all the same, and its failure logged.
+        task = asyncio.ensure_future(_run_to_end(route, call))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -120,6 +120,13 @@ class Router:
         """Waits until no begun change is running."""
         while self._running:
             await asyncio.wait(self._running)
+
+
+async def _run_to_end(route: Route, call: Call) -> Response | None:
+    try:
+        return await route.run(call)
+    except Exception as error:
+        return response_of(error, f"{call.request.method} {call.request.path}")
 
 
 @functools.lru_cache(64)
