@@ -41,6 +41,23 @@ class Row:
         return {name: self.fields[name]() for name in sorted(self.fields)}
 
 
+def natural_key(text: str) -> list[tuple[str, int]]:
+    """Sorts names as people do: x2 before x10."""
+    key: list[tuple[str, int]] = []
+    at = 0
+    while at < len(text):
+        end = at
+        while end < len(text) and text[end] in "0123456789":
+            end += 1
+        if end > at:
+            key.append(("0", int(text[at:end])))
+            at = end
+        else:
+            key.append((text[at], 0))
+            at += 1
+    return key
+
+
 def print_rows(
     session: Session,
     rows: Iterable[Row],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tare.cli.command import FILTER, FORMAT_TABLE, NO_TRUNC, Command, Flag, Values
 from tare.cli.containers import format_labels
-from tare.cli.listing import Row, print_rows
+from tare.cli.listing import Row, natural_key, print_rows
 from tare.cli.units import short_id
 from tare.client.engine import format_filters
 
@@ -56,7 +56,7 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     filters = [item for item in flags.items("filter") if item]
     query: dict[str, str | list[str]] = {"filters": format_filters(filters)} if filters else {}
     found = session.engine.get("/networks", query) or []
-    found.sort(key=lambda network: network["Name"])
+    found.sort(key=lambda network: natural_key(network["Name"]))
     rows = [network_row(network, flags.on("no-trunc")) for network in found]
     if flags.on("quiet") and not flags["format"]:
         for row in rows:

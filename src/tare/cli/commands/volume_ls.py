@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tare.cli.command import FILTER, FORMAT_TABLE, Command, Flag, Values
 from tare.cli.containers import format_labels
-from tare.cli.listing import Row, print_rows
+from tare.cli.listing import Row, natural_key, print_rows
 from tare.cli.units import format_size
 from tare.client.engine import format_filters
 
@@ -51,7 +51,7 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     filters = [item for item in flags.items("filter") if item]
     query: dict[str, str | list[str]] = {"filters": format_filters(filters)} if filters else {}
     found = session.engine.get("/volumes", query).get("Volumes") or []
-    rows = [volume_row(volume) for volume in sorted(found, key=lambda volume: str(volume["Name"]))]
+    rows = [volume_row(volume) for volume in sorted(found, key=lambda volume: natural_key(volume["Name"]))]
     if flags.on("quiet") and not flags["format"]:
         for row in rows:
             session.out(row.text("Name"))
