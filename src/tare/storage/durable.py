@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tare import faults
-from tare.kernel.disks import syncfs
+from tare.kernel.disks import spread_subdirectories, syncfs
 
 _FEW_FILES = 24
 
@@ -51,6 +51,12 @@ def make_private_directory(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def make_spread_directory(path: Path) -> None:
+    """A private directory in which many trees come and go."""
+    make_private_directory(path)
+    _with_descriptor(path, spread_subdirectories)
+
+
 def sync_tree(path: Path) -> None:
     """All that is below `path` reaches the disk.
 
@@ -73,7 +79,7 @@ def sync_tree(path: Path) -> None:
             _with_descriptor(each, os.fsync)
 
 
-def _with_descriptor(path: Path, call: Callable[[int], None]) -> None:
+def _with_descriptor(path: Path, call: Callable[[int], object]) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         call(descriptor)

@@ -58,8 +58,8 @@ class Layers:
         self._layers = self.root / "layers"
         self._staging = self.root / "staging"
         durable.make_private_directory(self.root)
-        for directory in (self._layers, self._staging):
-            durable.make_private_directory(directory)
+        durable.make_private_directory(self._layers)
+        durable.make_spread_directory(self._staging)
         self.trash = Trash(self.root / "trash")
         self._lock = threading.Lock()
         self._leases: set[Lease] = set()

@@ -13,7 +13,7 @@ import os
 from collections import deque
 from pathlib import Path
 
-from tare.storage.durable import make_private_directory
+from tare.storage.durable import make_spread_directory
 from tare.storage.trash import Trash
 
 _KEPT = 16
@@ -32,7 +32,7 @@ class Spares:
     def __init__(self, root: Path, trash: Trash) -> None:
         self._root = root
         self._ready: deque[str] = deque()
-        make_private_directory(root)
+        make_spread_directory(root)
         for entry in os.scandir(root):  # made by an engine that is gone; perhaps half
             trash.throw(Path(entry.path))
 
