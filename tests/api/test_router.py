@@ -78,6 +78,13 @@ def test_paths_that_lead_nowhere(api: RawClient, path: str, status: int, message
     assert answer.headers["content-type"] == "application/json"
 
 
+def test_paths_that_are_no_text(api: RawClient) -> None:
+    """Bytes that aren't UTF-8 in a path are found nowhere; the error says so in UTF-8."""
+    assert api.request("GET", "/%ff%fe", check=False).status == 404
+    answer = api.request("GET", "/volumes/a%ffb")
+    assert (answer.status, answer.message) == (404, "get a\ufffdb: no such volume")
+
+
 def test_a_wrong_method_is_an_unknown_page(api: RawClient) -> None:
     """Docker answers 404, not 405; and 200 to OPTIONS."""
     assert api.request("DELETE", "/version", check=False).message == "page not found"

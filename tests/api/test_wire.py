@@ -202,6 +202,23 @@ def test_deep_json_is_refused_before_it_is_parsed(opening: bytes) -> None:
     check_depth(b"[]" * 10_000)
 
 
+@pytest.mark.timeout(10)
+def test_depth_is_checked_in_linear_time() -> None:
+    """Megabytes of quotes and backslashes behind brackets take no longer than other megabytes."""
+    for filling in (b'\\"', b'"', b"\\", b'"\\'):
+        with pytest.raises(InvalidArgument):
+            parse_json(b"[" * 150 + b"[]" * 100 + b'"' + filling * 2_000_000)
+
+
+def test_what_is_no_text_and_no_number() -> None:
+    """Half surrogate pairs are replaced, as in Go; NaN, infinities and endless numbers are refused."""
+    assert parse_json(rb'{"Image":"a\ud800b"}') == {"Image": "a?b"}
+    huge = [b'{"HostConfig":{"Memory":' + digits + b"}}" for digits in (b"1" * 10_000, b"1e999", b"-1e999", b"1" * 30)]
+    for wrong in (b"NaN", b'{"a":-Infinity}', b'{"a":' + b"1" * 10_000 + b"}x", *huge):
+        with pytest.raises(InvalidArgument):
+            parse_create(parse_json(wrong))
+
+
 def test_any_bytes_are_json_or_refused() -> None:
     """No input makes the parser fail with anything but InvalidArgument."""
 

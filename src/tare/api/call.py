@@ -99,7 +99,7 @@ def parse_query(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
 
 def parse_filters(text: str) -> Filters:
     """A `filters` argument. Raises InvalidArgument."""
-    loaded = parse_json(text.encode("utf-8", "surrogateescape"))
+    loaded = parse_json(text.encode())
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

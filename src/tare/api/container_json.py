@@ -17,7 +17,7 @@ Version = tuple[int, int]
 
 def state_json(state: ContainerState) -> dict[str, Any]:
     """State."""
-    return {
+    made: dict[str, Any] = {
         "Status": state.status,
         "Running": state.running,
         "Paused": state.paused,
@@ -29,6 +29,26 @@ def state_json(state: ContainerState) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": format_rfc3339(state.started_ns),
         "FinishedAt": format_rfc3339(state.finished_ns),
+    }
+    if state.health is not None:
+        made["Health"] = health_json(state.health)
+    return made
+
+
+def health_json(health: Health) -> dict[str, Any]:
+    """State.Health."""
+    return {
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": format_rfc3339(probe.start_ns),
+                "End": format_rfc3339(probe.end_ns),
+                "ExitCode": probe.exit_code,
+                "Output": probe.output,
+            }
+            for probe in health.log
+        ],
     }
 
 

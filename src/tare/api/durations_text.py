@@ -40,7 +40,11 @@ def status_text(state: ContainerState, now_ns: int) -> str:
     """`Up 5 minutes`, `Exited (0) 2 seconds ago` …"""
     if state.status in ("running", "paused"):
         up = f"Up {human_duration((now_ns - state.started_ns) / 1e9)}"
-        return f"{up} (Paused)" if state.status == "paused" else up
+        if state.status == "paused":
+            return f"{up} (Paused)"
+        if state.health is None:
+            return up
+        return f"{up} (health: starting)" if state.health.status == "starting" else f"{up} ({state.health.status})"
     ended = human_duration((now_ns - state.finished_ns) / 1e9)
     if state.status == "restarting":
         return f"Restarting ({state.exit_code}) {ended} ago"

@@ -37,7 +37,12 @@ def error_response(status: int, message: str) -> Response:
     """`{"message": …}`."""
     if status == 304:
         return Response(304)
-    return Response(status, JSON_TYPE, msgspec.json.encode({"message": message}) + b"\n")
+    return Response(status, JSON_TYPE, msgspec.json.encode({"message": _printable(message)}) + b"\n")
+
+
+def _printable(message: str) -> str:
+    """A message that surely is UTF-8: a path from the file system in it may not be."""
+    return message.encode("utf-8", "replace").decode()
 
 
 def response_of(error: BaseException, doing: str) -> Response:

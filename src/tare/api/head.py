@@ -101,7 +101,7 @@ def _split_target(target: bytes) -> tuple[str, str]:
         else:
             text = "/" + rest.partition("/")[2]
     raw, _, query = text.partition("#")[0].partition("?")
-    path = unquote(raw, errors="surrogateescape") if "%" in raw else raw
+    path = unquote(raw, errors="replace") if "%" in raw else raw
     return path, query
 
 

@@ -11,7 +11,8 @@ import msgspec
 from tare.errors import InvalidArgument
 
 MAX_DEPTH = 200
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.S)
+# A string that doesn't end is taken to the end, too: each byte is looked at once, whatever the input.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)|[\[{]|[\]}]', re.S)
 _decoder = msgspec.json.Decoder()
 
 
@@ -39,11 +40,18 @@ def parse_json(data: bytes) -> Any:
         pass
     text = data.decode("utf-8", "replace")
     try:
-        return json.JSONDecoder().raw_decode(text.lstrip(" \t\r\n"))[0]
-    except ValueError as error:
+        value = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text.lstrip(" \t\r\n"))[0]
+        # Half a surrogate pair is no character: Go puts another in its place; nothing behind this could store it.
+        return _decoder.decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, msgspec.DecodeError) as error:
         raise InvalidArgument(_go_words(text, error)) from error
     except RecursionError as error:
         raise InvalidArgument("exceeded max depth") from error
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and the infinities, which Python's decoder would take."""
+    raise InvalidArgument(f"invalid character '{name[0]}' looking for beginning of value")
 
 
 def _quote(character: str) -> str:
@@ -58,7 +66,7 @@ def _quote(character: str) -> str:
     return f"'{character}'"
 
 
-def _go_words(text: str, error: ValueError) -> str:
+def _go_words(text: str, error: Exception) -> str:
     """Go's sentence for a syntax error at the place where Python's decoder stopped."""
     stripped = text.lstrip(" \t\r\n")
     if not stripped:

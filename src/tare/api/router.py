@@ -148,7 +148,7 @@ def check_version(text: str) -> tuple[int, int]:
 
 def _moved(request: Request) -> Response:
     clean = posixpath.normpath(request.path).replace("//", "/")
-    target = quote(clean, errors="surrogateescape") + (f"?{request.query}" if request.query else "")
+    target = quote(clean) + (f"?{request.query}" if request.query else "")
     return Response(301, {"Location": target})
 
 
