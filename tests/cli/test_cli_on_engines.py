@@ -1,4 +1,4 @@
-"""`tare` against a real dockerd: exit codes, streams, terminals, signals, and its words beside Docker's client's."""
+"""`tare` on both engines: exit codes, streams, terminals, signals; its words beside those of Docker's client."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class Client:
 
 
 @pytest.fixture
-def tare_on_docker(docker_engine: Engine) -> Client:
-    return Client(docker_engine)
+def client(engine: Engine) -> Client:
+    return Client(engine)
 
 
 @pytest.fixture
-def box(docker_engine: Engine) -> Iterator[str]:
+def box(engine: Engine) -> Iterator[str]:
     """A running container."""
-    name = docker_engine.unique("box")
-    docker_engine.start("--name", name)
+    name = engine.unique("box")
+    engine.start("--name", name)
     yield name
 
 
@@ -72,50 +72,50 @@ def box(docker_engine: Engine) -> Iterator[str]:
         (["/etc/passwd"], 126),
     ],
 )
-def test_run_ends_with_the_containers_code(tare_on_docker: Client, command: list[str], code: int) -> None:
+def test_run_ends_with_the_containers_code(client: Client, command: list[str], code: int) -> None:
     """run returns the command's code, 127 if there is no such command, 126 if it can't be executed."""
-    done = tare_on_docker("run", "--rm", "@", *command)
+    done = client("run", "--rm", "@", *command)
     assert done.code == code
     if code in (126, 127):
         assert done.err.startswith("tare: Error response from daemon: ")
         assert done.err.endswith("\n\nRun 'tare run --help' for more information\n")
 
 
-def test_a_killed_container_is_128_and_the_signal(tare_on_docker: Client) -> None:
+def test_a_killed_container_is_128_and_the_signal(client: Client) -> None:
     """The code of a container that a signal killed is 128+n, for run and for wait."""
-    name = tare_on_docker.engine.unique("kill")
-    process = tare_on_docker.popen("run", "--name", name, "@", "sh", "-c", "echo ready; sleep 1000")
+    name = client.engine.unique("kill")
+    process = client.popen("run", "--name", name, "@", "sh", "-c", "echo ready; sleep 1000")
     assert process.stdout is not None
     process.stdout.readline()
-    assert tare_on_docker("kill", name).out == f"{name}\n"
+    assert client("kill", name).out == f"{name}\n"
     process.communicate(timeout=20)
     assert process.returncode == 137
-    assert tare_on_docker("wait", name).out == "137\n"
-    tare_on_docker("rm", name)
+    assert client("wait", name).out == "137\n"
+    client("rm", name)
 
 
-def test_run_with_an_unknown_image(tare_on_docker: Client) -> None:
+def test_run_with_an_unknown_image(client: Client) -> None:
     """A missing image is looked for in a registry; if that fails, the code is 125."""
-    done = tare_on_docker("run", "--rm", "localhost:1/nosuch/thing")
+    done = client("run", "--rm", "localhost:1/nosuch/thing")
     assert done.code == 125
     assert done.err.startswith(
         "Unable to find image 'localhost:1/nosuch/thing:latest' locally\ntare: Error response from"
     )
 
 
-def test_streams_stay_apart(tare_on_docker: Client) -> None:
+def test_streams_stay_apart(client: Client) -> None:
     """Without a terminal, stdout and stderr of the container are those of the command."""
-    done = tare_on_docker("run", "--rm", "@", "sh", "-c", "echo out; echo err >&2; exit 3")
+    done = client("run", "--rm", "@", "sh", "-c", "echo out; echo err >&2; exit 3")
     assert (done.code, done.out, done.err) == (3, "out\n", "err\n")
 
 
-def test_run_reads_standard_input_to_its_end(tare_on_docker: Client) -> None:
+def test_run_reads_standard_input_to_its_end(client: Client) -> None:
     """run -i passes input on, and its end too."""
-    done = tare_on_docker("run", "--rm", "-i", "@", "sh", "-c", "cat; echo end", input=b"some\n")
+    done = client("run", "--rm", "-i", "@", "sh", "-c", "cat; echo end", input=b"some\n")
     assert (done.code, done.out) == (0, "some\nend\n")
 
 
-def test_256_megabytes_through_exec(tare_on_docker: Client, box: str, tmp_path: Path) -> None:
+def test_256_megabytes_through_exec(client: Client, box: str, tmp_path: Path) -> None:
     """exec -i is safe for binary data of any amount, and memory stays flat."""
     source = tmp_path / "data"
     block = os.urandom(1 << 20)
@@ -128,8 +128,8 @@ def test_256_megabytes_through_exec(tare_on_docker: Client, box: str, tmp_path: 
     found = hashlib.sha256()
     with source.open("rb") as file:
         process = subprocess.Popen(
-            tare_on_docker.argv("exec", "-i", box, "cat"),
-            env=tare_on_docker.environment,
+            client.argv("exec", "-i", box, "cat"),
+            env=client.environment,
             stdin=file,
             stdout=subprocess.PIPE,
         )
@@ -144,15 +144,15 @@ def test_256_megabytes_through_exec(tare_on_docker: Client, box: str, tmp_path: 
     assert usage.ru_maxrss < 64 << 10  # KiB
 
 
-def test_exec_that_stops_reading(tare_on_docker: Client, box: str) -> None:
+def test_exec_that_stops_reading(client: Client, box: str) -> None:
     """A command that ends before its input does ends exec with its code."""
-    done = tare_on_docker("exec", "-i", box, "sh", "-c", "head -c 5; exit 4", input=b"x" * (8 << 20))
+    done = client("exec", "-i", box, "sh", "-c", "head -c 5; exit 4", input=b"x" * (8 << 20))
     assert (done.code, done.out) == (4, "xxxxx")
 
 
-def test_a_terminal_of_the_right_size(tare_on_docker: Client) -> None:
+def test_a_terminal_of_the_right_size(client: Client) -> None:
     """run -it gives a pty of the window's size, follows its changes, sends ctrl-c as a key, and returns the code."""
-    with tare_on_docker.terminal("run", "--rm", "-it", "@", "sh", rows=33, cols=99) as screen:
+    with client.terminal("run", "--rm", "-it", "@", "sh", rows=33, cols=99) as screen:
         screen.expect(b"# ")
         screen.send(b"stty size\r")
         screen.expect(b"33 99")
@@ -164,45 +164,43 @@ def test_a_terminal_of_the_right_size(tare_on_docker: Client) -> None:
         assert screen.wait() == 5
 
 
-def test_detaching_and_coming_back(tare_on_docker: Client) -> None:
+def test_detaching_and_coming_back(client: Client) -> None:
     """ctrl-p ctrl-q leaves the container running; attach comes back; start -ai starts it again."""
-    name = tare_on_docker.engine.unique("detach")
-    with tare_on_docker.terminal("run", "-it", "--name", name, "@", "sh") as screen:
+    name = client.engine.unique("detach")
+    with client.terminal("run", "-it", "--name", name, "@", "sh") as screen:
         screen.expect(b"# ")
         screen.send(b"\x10\x11")
         assert screen.wait() == 0
-    assert tare_on_docker("inspect", "-f", "{{.State.Running}}", name).out == "true\n"
-    with tare_on_docker.terminal("attach", name) as screen:
+    assert client("inspect", "-f", "{{.State.Running}}", name).out == "true\n"
+    with client.terminal("attach", name) as screen:
         screen.expect(b"a2", nudge=lambda: screen.send(b"echo a$((1+1))\r"))
         screen.send(b"\x10\x11")
         assert screen.wait() == 1
-    with tare_on_docker.terminal("attach", "--detach-keys", "ctrl-a", name) as screen:
+    with client.terminal("attach", "--detach-keys", "ctrl-a", name) as screen:
         screen.expect(b"# ", nudge=lambda: screen.send(b"\r"))
         screen.send(b"exit 6\r")
         assert screen.wait() == 6
-    with tare_on_docker.terminal("start", "-ai", name) as screen:
+    with client.terminal("start", "-ai", name) as screen:
         screen.expect(b"# ")
         screen.send(b"exit 7\r")
         assert screen.wait() == 7
-    assert tare_on_docker("rm", name).out == f"{name}\n"
+    assert client("rm", name).out == f"{name}\n"
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
-def test_the_terminal_is_restored_when_killed(tare_on_docker: Client, end: signal.Signals) -> None:
+def test_the_terminal_is_restored_when_killed(client: Client, end: signal.Signals) -> None:
     """A signal that ends the client leaves the terminal as it was."""
-    name = tare_on_docker.engine.unique("killed")
-    shell = (
-        f"before=$(stty -g); {' '.join(map(_quoted, tare_on_docker.argv('run', '--name', name, '-it', '@', 'sh')))}; "
-    )
+    name = client.engine.unique("killed")
+    shell = f"before=$(stty -g); {' '.join(map(_quoted, client.argv('run', '--name', name, '-it', '@', 'sh')))}; "
     shell += 'echo "code $?"; test "$before" = "$(stty -g)" && echo same'
-    with Terminal(["bash", "-c", shell], env=tare_on_docker.environment) as screen:
+    with Terminal(["bash", "-c", shell], env=client.environment) as screen:
         screen.expect(b"# ")
-        client = subprocess.run(["pgrep", "-P", str(screen.process.pid)], capture_output=True, text=True, check=True)
-        os.kill(int(client.stdout.split()[0]), end)
+        found = subprocess.run(["pgrep", "-P", str(screen.process.pid)], capture_output=True, text=True, check=True)
+        os.kill(int(found.stdout.split()[0]), end)
         screen.expect(b"code %d" % (128 + end))
         screen.expect(b"same")
         screen.wait()
-    tare_on_docker("rm", "-f", name)
+    client("rm", "-f", name)
 
 
 def _quoted(text: str) -> str:
@@ -211,10 +209,10 @@ def _quoted(text: str) -> str:
     return shlex.quote(text)
 
 
-def test_signals_are_passed_on(tare_on_docker: Client) -> None:
+def test_signals_are_passed_on(client: Client) -> None:
     """Without a terminal a signal to the client reaches the container's process."""
     script = "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
-    process = tare_on_docker.popen("run", "--rm", "@", "sh", "-c", script)
+    process = client.popen("run", "--rm", "@", "sh", "-c", script)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
@@ -222,9 +220,9 @@ def test_signals_are_passed_on(tare_on_docker: Client) -> None:
     assert (process.returncode, out) == (9, b"got\n")
 
 
-def test_the_reader_that_goes_away(tare_on_docker: Client, box: str) -> None:
+def test_the_reader_that_goes_away(client: Client, box: str) -> None:
     """A closed pipe ends the client by SIGPIPE, quietly, as it ends any command."""
-    process = tare_on_docker.popen("exec", box, "yes")
+    process = client.popen("exec", box, "yes")
     assert process.stdout is not None and process.stderr is not None and process.stdin is not None
     process.stdout.readline()
     process.stdout.close()
@@ -234,46 +232,46 @@ def test_the_reader_that_goes_away(tare_on_docker: Client, box: str) -> None:
     process.stdin.close()
 
 
-def test_import_commit_export(tare_on_docker: Client, tmp_path: Path) -> None:
+def test_import_commit_export(client: Client, tmp_path: Path) -> None:
     """A tar becomes an image, a container of it another, and its file system a tar again."""
-    first, second = (f"{tare_on_docker.engine.unique('img')}/x" for _ in range(2))
+    first, second = (f"{client.engine.unique('img')}/x" for _ in range(2))
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "hello").write_text("hi\n")
     tar = subprocess.run(["tar", "-C", str(tmp_path / "root"), "-c", "."], capture_output=True, check=True).stdout
-    imported = tare_on_docker("import", "--change", 'CMD ["x"]', "--message", "note", "-", first, input=tar)
+    imported = client("import", "--change", 'CMD ["x"]', "--message", "note", "-", first, input=tar)
     assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", imported.out)
-    assert tare_on_docker("history", "--format", "{{.Comment}}", first).out == "note\n"
-    container = tare_on_docker("create", first).out.strip()
-    assert tare_on_docker("commit", "-m", "more", "-c", "ENV A=b", container, second).out.startswith("sha256:")
-    assert tare_on_docker("image", "inspect", "-f", "{{.Config.Env}} {{.Config.Cmd}}", second).out == "[A=b] [x]\n"
+    assert client("history", "--format", "{{.Comment}}", first).out == "note\n"
+    container = client("create", first).out.strip()
+    assert client("commit", "-m", "more", "-c", "ENV A=b", container, second).out.startswith("sha256:")
+    assert client("image", "inspect", "-f", "{{.Config.Env}} {{.Config.Cmd}}", second).out == "[A=b] [x]\n"
     target = tmp_path / "out.tar"
-    assert tare_on_docker("export", "-o", str(target), container).code == 0
+    assert client("export", "-o", str(target), container).code == 0
     assert b"hello" in target.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] != []
-    with tare_on_docker.terminal("export", container) as screen:
+    with client.terminal("export", container) as screen:
         screen.expect(b"cowardly refusing to save to a terminal")
         assert screen.wait() == 1
-    tare_on_docker("rm", container)
-    assert tare_on_docker("rmi", first, second).code == 0
+    client("rm", container)
+    assert client("rmi", first, second).code == 0
 
 
-def test_following_logs(tare_on_docker: Client) -> None:
+def test_following_logs(client: Client) -> None:
     """logs -f shows what is there and what comes, and ends with the container."""
-    name = tare_on_docker.engine.unique("logs")
+    name = client.engine.unique("logs")
     script = "echo one; echo two >&2; read x; echo three"
-    tare_on_docker("create", "-i", "--name", name, "@", "sh", "-c", script)
-    tare_on_docker("start", name)
-    wait_until(lambda: tare_on_docker("logs", name).out == "one\n", "the first line is logged")
-    follow = tare_on_docker.popen("logs", "-f", name)
+    client("create", "-i", "--name", name, "@", "sh", "-c", script)
+    client("start", name)
+    wait_until(lambda: client("logs", name).out == "one\n", "the first line is logged")
+    follow = client.popen("logs", "-f", name)
     assert follow.stdout is not None
     assert follow.stdout.readline() == b"one\n"
-    assert tare_on_docker("exec", name, "sh", "-c", "echo > /proc/1/fd/0").code in (0, 1)
-    tare_on_docker("attach", name, input=b"go\n")
+    assert client("exec", name, "sh", "-c", "echo > /proc/1/fd/0").code in (0, 1)
+    client("attach", name, input=b"go\n")
     out, err = follow.communicate(timeout=20)
     assert (out, err) == (b"three\n", b"two\n")
-    assert tare_on_docker("logs", "--tail", "1", name).out == "three\n"
-    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z one\n", tare_on_docker("logs", "-t", name).out)
-    tare_on_docker("rm", name)
+    assert client("logs", "--tail", "1", name).out == "three\n"
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z one\n", client("logs", "-t", name).out)
+    client("rm", name)
 
 
 COMPARED = """
