@@ -9,7 +9,7 @@ from tare.api.durations_text import status_text
 from tare.api.network_json import networks_json, port_list, port_map
 from tare.engine.oci_spec import MASKED_PATHS, READONLY_PATHS
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, RestartPolicy
-from tare.engine.records import Container, ContainerDetail, ContainerState, ContainerSummary, MountPoint
+from tare.engine.records import Container, ContainerDetail, ContainerState, ContainerSummary, Health, MountPoint
 from tare.values.timestamps import format_rfc3339
 
 Version = tuple[int, int]

@@ -38,9 +38,6 @@ def check_config(config: ContainerConfig) -> None:
         parse_port(port)
     if config.volumes:
         raise Unsupported(f"volumes are not supported yet: {next(iter(config.volumes))}")
-    test = config.healthcheck.test if config.healthcheck else None
-    if test and test[0] != "NONE":
-        raise Unsupported("health checks are not supported yet: Healthcheck")
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout: {config.stop_timeout}")
 

@@ -8,7 +8,7 @@ import shutil
 import msgspec
 
 from tare import faults
-from tare.engine import check, mounts
+from tare.engine import check, health_rules, mounts
 from tare.engine.engine import Engine
 from tare.engine.image_verbs import resolve_image
 from tare.engine.oci_resources import resources
@@ -43,6 +43,9 @@ async def create_container(
     image = resolve_image(engine, config.image)
     _check_platform(image, config.image, platform)
     check.check_config(config)
+    health_rules.check_options(config.healthcheck)
+    if host.health_on_failure not in health_rules.ON_FAILURE:
+        raise InvalidArgument(f"invalid health-on-failure action: {host.health_on_failure}")
     check.check_host(host)
     check.check_networking(host, networking)
     _, warnings = check_resources(resources(host, None))
@@ -122,6 +125,8 @@ def merge_image_config(config: ContainerConfig, image: Image) -> ContainerConfig
         labels={**(base.labels or {}), **(config.labels or {})},
         exposed_ports={**{port: {} for port in base.exposed_ports or {}}, **(config.exposed_ports or {})} or None,
         stop_signal=config.stop_signal or base.stop_signal or "",
+        healthcheck=health_rules.merged(config.healthcheck, base.healthcheck),
+        shell=config.shell or tuple(base.shell) or None,
     )
 
 
@@ -130,8 +135,6 @@ def _warnings(config: ContainerConfig, host: HostOptions, image: Image) -> list[
     if image.config.volumes:
         paths = ", ".join(sorted(image.config.volumes))
         found.append(f"the image's volumes ({paths}) are kept in the container's own layer: volumes are not there yet")
-    if image.config.healthcheck and not (config.healthcheck and config.healthcheck.test == ("NONE",)):
-        found.append("the image's health check is not run: health checks are not there yet")
     kind = check.network_kind(host.network_mode)
     if (host.publish_all_ports or host.port_bindings) and kind != "bridge":
         found.append(f"Published ports are discarded when using {kind} network mode")

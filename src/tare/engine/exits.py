@@ -7,7 +7,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import network_link, remove, restart_policy, wait
+from tare.engine import health, network_link, remove, restart_policy, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container, WaitResult
@@ -21,7 +21,9 @@ KILLED = 137
 
 async def watch(engine: Engine, container_id: str, live: Live) -> None:
     """Waits for a running container's end and deals with it."""
+    probing = engine.spawn(health.watch(engine, container_id, live), f"health of {container_id[:12]}")
     exited = await live.link.wait_ended()
+    probing.cancel()
     if engine.shutting_down and exited is None:
         return
     if exited is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.engine import etc_files, mounts, network_link
+from tare.engine import etc_files, health_rules, mounts, network_link
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
 from tare.engine.oci_security import parse_security
@@ -74,6 +74,7 @@ async def launch(engine: Engine, container: Container) -> Container:
             error="",
             oom_killed=False,
             stopped_by_user=False,
+            health=health_rules.at_start(container),
         )
         if endpoint is not None:
             container = engine.containers.save(_with_endpoint(container, endpoint))

@@ -105,7 +105,7 @@ class _Chooser:
             and ("network" not in filters or self._in_network(container))
             and ("volume" not in filters or self._has_mount(container))
             and ("is-task" not in filters or not flag(filters, "is-task", False))
-            and ("health" not in filters or "none" in self._health)
+            and ("health" not in filters or _health(container) in self._health)
             and self._has_port(container)
         )
 
@@ -125,6 +125,10 @@ class _Chooser:
         return (not self._ports["publish"] or bool(self._ports["publish"] & published)) and (
             not self._ports["expose"] or bool(self._ports["expose"] & exposed)
         )
+
+
+def _health(container: Container) -> str:
+    return container.state.health.status if container.state.health else "none"
 
 
 def _name_matches(name: str, wanted: str) -> bool:

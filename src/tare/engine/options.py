@@ -235,6 +235,7 @@ class HostOptions(ResourceOptions, frozen=True, kw_only=True):
     runtime: str = ""
     isolation: str = ""
     init: bool | None = None
+    health_on_failure: str = ""
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
 

@@ -11,6 +11,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all records: immutable; a change makes a new one (`msgspec.structs.replace`)."""
 
 
+class HealthProbe(Record, frozen=True, kw_only=True):
+    """One run of a health check. exit_code 0: healthy; -1: it didn't end in time, or couldn't be started."""
+
+    start_ns: int
+    end_ns: int
+    exit_code: int
+    output: str = ""
+
+
+class Health(Record, frozen=True, kw_only=True):
+    """What health checks say. status: starting, healthy or unhealthy; log: the last probes, oldest first."""
+
+    status: str
+    failing_streak: int = 0
+    log: tuple[HealthProbe, ...] = ()
+
+
 class ContainerState(Record, frozen=True, kw_only=True):
     """Where a container is in its life.
 
@@ -27,6 +44,7 @@ class ContainerState(Record, frozen=True, kw_only=True):
     finished_ns: int = 0
     restart_count: int = 0
     stopped_by_user: bool = False
+    health: Health | None = None
 
     @property
     def running(self) -> bool:
