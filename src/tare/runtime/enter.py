@@ -51,11 +51,28 @@ def _run(init: Init, plan: ExecPlan, pidfd: int, names: tuple[str, ...]) -> None
     for name in names:
         if name != "pid":
             flags |= namespaces.NAMESPACES[name][0]
+    root_fd = _open_root(plan, pidfd)
     if flags:
         namespaces.setns(pidfd, flags, about=f"namespaces of process {plan.container_pid}")
+    # setns(2) gives us the namespace's root, which is not the container's if the engine itself runs in a chroot: there
+    # pivot_root left the machine's root below.
+    os.fchdir(root_fd)
+    os.chroot(".")
+    os.close(root_fd)
     init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.close(pidfd)
     apply_steps(init, plan.steps)
+
+
+def _open_root(plan: ExecPlan, pidfd: int) -> int:
+    """The container's root directory as its first process has it; checks that the pid was still that process's."""
+    path = f"/proc/{plan.container_pid}/root"
+    try:
+        root_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, "open", path) from error
+    return root_fd
 
 
 def _open_container(plan: ExecPlan) -> int:
