@@ -145,7 +145,8 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
     both = sorted(set(given) & set(from_file))
     if both:
         raise InvalidArgument(
-            "the following directives are specified both as a flag and in the configuration file: " + ", ".join(both)
+            "the following directives are specified both as a flag and in the configuration file: "
+            + ", ".join(name.replace("_", "-") for name in both)
         )
     try:
         settings = msgspec.convert(from_file | given, DaemonSettings, strict=True)
