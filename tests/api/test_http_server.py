@@ -423,6 +423,28 @@ def test_an_upgrade_that_is_not_wanted_stays_http(http: RunningServer) -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 2 and answer.endswith(b"PUT:")
 
 
+def test_streams_do_not_hold_up_the_end(seen: Watched, tmp_path: Path) -> None:
+    """A server that closes cuts endless streams at once, and lets a request that began before answer."""
+    with running(seen, tmp_path) as server:
+        stream, raw, slow = server.connect(), server.connect(), server.connect()
+        stream.sendall(get("/quiet"))
+        read_until(stream, b"\r\n\r\n")
+        raw.sendall(get("/raw?stay", "Connection: Upgrade\r\nUpgrade: tcp\r\n", "POST"))
+        read_until(raw, b"\r\n\r\n")
+        slow.sendall(get("/unread", "Content-Length: 2\r\n", "POST"))
+        wait_until(lambda: server.connections() == 3, "three connections")
+        wait_until(lambda: sum(one.busy for one in server.server.connections) == 3, "three requests run")
+        closing = asyncio.run_coroutine_threadsafe(server.server.close(grace_s=20), server.loop)
+        assert stream.recv(1) == b"" and raw.recv(100) in (b"", b"bye")
+        assert not closing.done()
+        slow.sendall(b"ok")
+        server.loop.call_soon_threadsafe(seen.may_read.set)
+        assert read_all(slow).endswith(b"2")
+        closing.result(10)
+        for sock in (stream, raw, slow):
+            sock.close()
+
+
 def test_closing_the_server_ends_what_runs(seen: Watched, tmp_path: Path) -> None:
     """Idle connections are closed at once, running requests after the time they are given; nothing is left."""
     with running(seen, tmp_path) as server:

@@ -31,6 +31,8 @@ from tare.engine.records import (
     EndpointState,
     Event,
     ExecRecord,
+    Health,
+    HealthProbe,
     MountPoint,
     NetworkDetail,
     PublishedPort,
@@ -122,6 +124,20 @@ def test_inspect_for_older_clients() -> None:
     assert old["NetworkSettings"]["MacAddress"] and old["HostConfig"]["KernelMemory"] == 0
     assert "DNSNames" not in old["NetworkSettings"]["Networks"]["bridge"]
     assert "DNSNames" in new["NetworkSettings"]["Networks"]["bridge"]
+
+
+def test_health() -> None:
+    """Inspect has the last probes, the list a word; newer lists say it apart, too."""
+    probe = HealthProbe(start_ns=NOW - 2 * S, end_ns=NOW - S, exit_code=1, output="no")
+    health = Health(status="unhealthy", failing_streak=3, log=(probe,))
+    sick = msgspec.structs.replace(CONTAINER, state=msgspec.structs.replace(CONTAINER.state, health=health))
+    got = check("/containers/x/json", inspect_json(detail(sick), NEWEST))["State"]["Health"]
+    assert (got["Status"], got["FailingStreak"], got["Log"][0]["ExitCode"]) == ("unhealthy", 3, 1)
+    summary = ContainerSummary(container=sick, image_name="busybox")
+    (row,) = check("/containers/json", [summary_json(summary, NEWEST, NOW)])
+    assert row["Status"] == "Up 5 minutes (unhealthy)"
+    assert row["Health"] == {"Status": "unhealthy", "FailingStreak": 3}
+    assert "Health" not in summary_json(summary, (1, 51), NOW)
 
 
 def test_any_options_can_be_inspected() -> None:

@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._continue_due = False
         self._half_closed = False
         self._lingering = False
+        self._streaming = False
         self._watch: HangupWatch | None = None
         self._grace: asyncio.TimerHandle | None = None
         self.idle_since = time.monotonic()
@@ -263,6 +264,7 @@ class Connection(asyncio.Protocol):
     async def _answer_stream(
         self, response: Response, body: AsyncIterator[bytes], head: Head, keep: bool, end_line: tuple[bytes, ...]
     ) -> bool:
+        self._streaming = True
         try:
             keep = keep and not head.http_1_0
             framing = (b"Connection: close\r\n",) if head.http_1_0 else (b"Transfer-Encoding: chunked\r\n", *end_line)
@@ -306,6 +308,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, keep: bool) -> None:
         self._task = None
+        self._streaming = False
         unread = self._body is not None and not self._body.complete and self._duplex is None
         self._head = self._body = None
         self._end_watch()
@@ -384,6 +387,11 @@ class Connection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether a request runs."""
         return self._task is not None
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request runs whose answer hasn't begun: one that ends by itself, unlike streams."""
+        return self._task is not None and not self._streaming and self._duplex is None
 
     def close(self) -> None:
         """Ends the connection now: a running request is cancelled, a raw stream ends."""

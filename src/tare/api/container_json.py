@@ -199,6 +199,9 @@ def summary_json(summary: ContainerSummary, version: Version, now_ns: int) -> di
         "NetworkSettings": {"Networks": networks_json(container, version)},
         "Mounts": [mount_json(mount) for mount in container.mounts],
     }
+    health = container.state.health
+    if health is not None and version >= (1, 52):
+        made["Health"] = {"Status": health.status, "FailingStreak": health.failing_streak}
     if summary.size_rw_bytes:
         made["SizeRw"] = summary.size_rw_bytes
     if summary.size_root_bytes is not None:

@@ -42,14 +42,14 @@ class Server:
             self._sweep()
 
     async def close(self, grace_s: float = 5.0) -> None:
-        """Stops listening, lets running requests end within grace_s, then cuts what is left. Idempotent."""
+        """Stops listening, cuts streams, lets other requests end within grace_s, then cuts what is left. Idempotent."""
         self.accepting = False
         for listener in self._listeners:
             listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self.connections):
-            if not connection.busy:
+            if not connection.answering:
                 connection.close()
         if not await self._wait_empty(grace_s):
             for connection in list(self.connections):
