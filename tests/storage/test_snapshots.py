@@ -114,6 +114,35 @@ def test_committed_layer_shows_the_same(store: Store, changed: OverlayRoot, tmp_
     assert store.snapshots.changes("view") == []
 
 
+def test_committed_tree_is_what_its_tar_unpacks_to(store: Store, changed: OverlayRoot, tmp_path: Path) -> None:
+    """The copy in the store and the archive it stands for agree in everything, capabilities and ACLs too."""
+    upper = Path(changed.upper or "")
+    os.setxattr(upper / "d1/g", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+    os.setxattr(upper / "zz", "system.posix_acl_access", bytes.fromhex(
+        "0200000001000600ffffffff02000400e803000004000400ffffffff10000600ffffffff20000400ffffffff"
+    ))  # fmt: skip
+    os.utime(upper / "n1/l", ns=(5, -5_000_000_001), follow_symlinks=False)
+    (upper / os.fsdecode(b"caf\xe9-" + b"n" * 200)).write_text("not UTF-8 and long")
+    layer = store.snapshots.commit("s")
+    other = Store(tmp_path / "other")
+    again = other.layers.add(io.BytesIO(b"".join(store.layers.reassemble(layer.diff_id))))
+    ours, theirs = (_described_layer(each.layers.path(layer.diff_id)) for each in (store, other))
+    other.close()
+    assert ours == theirs
+    assert again.diff_id == layer.diff_id and again.size_bytes == layer.size_bytes
+    assert b"security.capability" in repr(ours[b"d1/g"]).encode() and b"posix_acl" in repr(ours[b"zz"]).encode()
+
+
+def _described_layer(tree: Path) -> dict[bytes, object]:
+    """As _describe, without the times of whiteouts, which mean nothing."""
+    return {
+        path: "whiteout"
+        if stat.S_ISCHR((status := (tree / os.fsdecode(path)).lstat()).st_mode) and not mode.st_rdev
+        else what
+        for path, what in _describe(tree).items()
+    }
+
+
 def test_commit_is_deterministic(store: Store, changed: OverlayRoot, tmp_path: Path) -> None:
     """The same upper directory copied elsewhere gives the same layer."""
     first = store.snapshots.commit("s")
