@@ -6,9 +6,9 @@ import os
 
 import msgspec
 import pytest
-from bundles import Machine
+from bundles import Machine, changed
 
-from tare.oci.runtime_spec import Capabilities, ConsoleSize, User
+from tare.oci.runtime_spec import Capabilities, ConsoleSize, IDMapping, LinuxNamespace, Rlimit, User
 from tare.runtime.create import StartFailed
 from tare.runtime.enter import build_exec_plan, enter_container, read_start_ticks
 
@@ -103,3 +103,25 @@ def test_exec_does_not_enter_another_process_with_the_same_pid(machine: Machine)
             enter_container(plan)
     with pytest.raises(StartFailed, match="no such process"):
         enter_container(plan)
+
+
+def test_exec_joins_a_user_namespace(machine: Machine) -> None:
+    """Root of an exec is the container's root, not the host's; its terminal works too."""
+    mapping = (IDMapping(0, 200000, 65536),)
+    kinds = ("user", "mount", "network", "uts", "pid", "ipc")
+    machine.directory.chmod(0o755)
+    spec = changed(
+        machine.spec("sleep", "1000"),
+        linux={
+            "uid_mappings": mapping,
+            "gid_mappings": mapping,
+            "namespaces": tuple(LinuxNamespace(name) for name in kinds),  # type: ignore[arg-type]
+        },
+        process={"rlimits": (Rlimit("RLIMIT_NOFILE", 333, 333),)},
+    )
+    with machine.running(spec) as running:
+        script = "id -u; cat /proc/self/uid_map; ulimit -n; touch /tmp/mine; hostname"
+        code, output = machine.execute(running, spec, "sh", "-c", script, user="0")
+        assert (code, output.split()) == (0, ["0", "0", "200000", "65536", "333", "box"])
+        assert (machine.rootfs / "tmp/mine").stat().st_uid == 200000
+        assert machine.execute(running, spec, "tty", terminal=True) == (0, "/dev/pts/0\r\n")

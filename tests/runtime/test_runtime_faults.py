@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from bundles import Machine
+from bundles import Machine, changed
 
+from tare import faults
 from tare.oci.runtime_spec import format_spec
 from tare.runtime.cgroups import open_cgroup
+from tare.runtime.create import StartFailed, create_container
+from tare.runtime.plan import build_plan
 
 POINTS = ("runtime.init.started", "runtime.cgroup.create", "runtime.state.write")
 
@@ -75,3 +78,23 @@ def test_a_create_that_is_killed_is_cleared_away_by_force(machine: Machine, bund
     assert not open_cgroup(machine.cgroup).exists()
     assert call(machine, "create", "-b", bundle, machine.id).returncode == 0
     assert call(machine, "delete", "--force", machine.id).returncode == 0
+
+
+@pytest.mark.parametrize("action", ["raise", "kill"])
+def test_init_may_fail_or_die_at_every_step(machine: Machine, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    """The creator is told and cleans up, whichever step it was; then the same plan works."""
+    spec = changed(machine.spec("true"), process={"terminal": True, "oom_score_adj": 10})
+    plan = build_plan(spec, container_id=machine.id, hierarchies=machine.hierarchies)
+    tags = [str(step.__struct_config__.tag) for step in (*plan.early, *plan.steps)]
+    for number, tag in enumerate(tags):
+        with monkeypatch.context() as patch:
+            patch.setattr(faults, "_name", f"runtime.step.{tag}")
+            patch.setattr(faults, "_action", action)
+            patch.setattr(faults, "_left", tags[: number + 1].count(tag))
+            with pytest.raises(StartFailed, match="killed" if action == "kill" else f"runtime.step.{tag}"):
+                create_container(plan)
+        assert not open_cgroup(machine.cgroup).exists(), tag
+    created = create_container(plan)
+    assert created.terminal_fd is not None
+    os.close(created.terminal_fd)
+    assert machine.end(created) == 0

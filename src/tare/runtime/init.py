@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from tare import faults
 from tare.errors import InvalidArgument
 from tare.kernel import namespaces, process
 from tare.kernel.fds import close_others
@@ -181,6 +182,7 @@ def apply_steps(init: Init, steps: tuple[Step, ...]) -> None:
     """Applies steps one by one; an error is marked with the step that it came from."""
     for step in steps:
         try:
+            faults.point("runtime.step." + str(step.__struct_config__.tag))
             step.apply(init)
         except Exception as error:
             error.step = step.describe()  # type: ignore[attr-defined]

@@ -43,7 +43,7 @@ def find_command(name: str, search_path: str) -> str:
             return name
         where = f"stat {name}: " if problem not in (errno.EACCES, errno.EISDIR) else ""
         raise CommandError(f'exec: "{name}": {where}{errno_text(problem)}', problem)
-    for directory in search_path.split(":") if name else ():
+    for directory in search_path.split(":") if name and search_path else ():
         path = f"{directory or '.'}/{name}"
         if _problem(path) == 0:
             if not path.startswith("/"):
