@@ -17,6 +17,7 @@ from engine_store import Store
 from test_extract import _describe
 
 from tare import errors, faults
+from tare.storage.merged import is_whiteout
 from tare.values.mount import OverlayRoot
 
 # What a user of a container does; run inside the mounted root.
@@ -135,12 +136,11 @@ def test_committed_tree_is_what_its_tar_unpacks_to(store: Store, changed: Overla
 
 def _described_layer(tree: Path) -> dict[bytes, object]:
     """As _describe, without the times of whiteouts, which mean nothing."""
-    return {
-        path: "whiteout"
-        if stat.S_ISCHR((status := (tree / os.fsdecode(path)).lstat()).st_mode) and not mode.st_rdev
-        else what
-        for path, what in _describe(tree).items()
-    }
+    described = _describe(tree)
+    for path in described:
+        if is_whiteout((tree / os.fsdecode(path)).lstat()):
+            described[path] = "whiteout"
+    return described
 
 
 def test_commit_is_deterministic(store: Store, changed: OverlayRoot, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import lru_cache
 
@@ -189,7 +189,3 @@ def _reference(name: str, suffix: str) -> Reference:
 
 def _sorted(references: Iterable[Reference]) -> tuple[str, ...]:
     return tuple(sorted(reference.familiar for reference in references))
-
-
-def diff_ids_of(images: Sequence[Image]) -> set[str]:
-    return {diff_id for image in images for diff_id in image.diff_ids}
