@@ -154,7 +154,7 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
         raise InvalidArgument(f"invalid configuration: {error}") from error
     if settings.log_level not in LOG_LEVELS:
         raise InvalidArgument(f"invalid logging level: {settings.log_level}")
-    if settings.log_driver not in ("json-file", "none"):
+    if settings.log_driver not in ("json-file", "local", "none"):
         raise Unsupported(f"log driver {settings.log_driver!r} is not supported by Tare yet")
     settings.data_root = os.path.abspath(settings.data_root)
     settings.exec_root = os.path.abspath(settings.exec_root)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 
+from tare.engine.log_options import check_log
 from tare.engine.oci_security import effective_capabilities, parse_security
 from tare.engine.options import ContainerConfig, HostOptions, NetworkingOptions, ResourceOptions, RestartPolicy
 from tare.errors import InvalidArgument, Unsupported
@@ -16,9 +17,7 @@ from tare.values.signals import parse_signal
 MIN_MEMORY_BYTES = 6 << 20
 RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 RUNTIMES = ("", "tare")
-LOG_DRIVERS = ("", "json-file", "none")
 PROTOCOLS = ("tcp", "udp", "sctp")
-LOG_OPTIONS = ("max-size", "max-file")
 _ENV_NAME = re.compile(r"[^=\0]+")
 _SYSCTL_NAMESPACED = ("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm", "kernel.domainname")
 
@@ -55,7 +54,7 @@ def check_host(host: HostOptions) -> None:
         raise InvalidArgument("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    check_log(host)
+    check_log(host.log_config)
     effective_capabilities(host)
     parse_security(host)
     for port, bindings in (host.port_bindings or {}).items():
@@ -107,18 +106,6 @@ def _check_sysctl(name: str, host: HostOptions) -> None:
         raise InvalidArgument(f"sysctl '{name}' not allowed in host network namespace")
     if not name.startswith("net.") and host.ipc_mode == "host":
         raise InvalidArgument(f"sysctl '{name}' not allowed in host ipc namespace")
-
-
-def check_log(host: HostOptions) -> None:
-    """Raises if the log driver or one of its options is unknown."""
-    options = host.log_config
-    if options is None:
-        return
-    if options.type not in LOG_DRIVERS:
-        raise Unsupported(f"log driver {options.type!r} is not supported by Tare yet")
-    for name in options.config or {}:
-        if name not in LOG_OPTIONS:
-            raise InvalidArgument(f"unknown log opt '{name}' for {options.type or 'json-file'} log driver")
 
 
 def check_restart_policy(policy: RestartPolicy | None, *, auto_remove: bool) -> None:

@@ -11,6 +11,7 @@ from tare import faults
 from tare.engine import check, health_rules, mounts
 from tare.engine.engine import Engine
 from tare.engine.image_verbs import resolve_image
+from tare.engine.log_options import log_path
 from tare.engine.oci_resources import resources
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
 from tare.engine.records import Container, ContainerState, Created, EndpointState
@@ -82,7 +83,7 @@ def _record(engine: Engine, name: str | None, config: ContainerConfig, host: Hos
         mounts=mounts.mount_points(host),
         endpoint=EndpointState(network=_network_name(host.network_mode)),
         stop_signal=parse_signal(config.stop_signal) if config.stop_signal else 15,
-        log_path=str(directory / f"{id_}-json.log") if driver == "json-file" else "",
+        log_path=log_path(driver, str(directory), id_),
         directory=str(directory),
     )
 

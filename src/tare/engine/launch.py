@@ -20,6 +20,7 @@ from tare import faults
 from tare.engine import etc_files, health_rules, mounts, network_link
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
+from tare.engine.log_options import log_settings
 from tare.engine.oci_security import parse_security
 from tare.engine.oci_spec import Surroundings, build_spec
 from tare.engine.records import Container
@@ -32,7 +33,6 @@ from tare.runtime.monitor_client import MonitorLink
 from tare.runtime.plan import build_plan, encode_plan
 from tare.runtime.seccomp import compile_filter
 from tare.values.mount import OverlayRoot
-from tare.values.units import parse_bytes
 
 THERMAL = "/sys/devices/system/cpu"
 
@@ -118,7 +118,7 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
         group_add=container.host.group_add or (),
         init=engine.settings.init_by_default if container.host.init is None else container.host.init,
     )
-    log_config = (container.host.log_config and container.host.log_config.config) or {}
+    log = log_settings(container)
     streams = engine.pending_streams.pop(container.id, [])
     request = messages.StartRequest(
         name=container.name,
@@ -128,9 +128,10 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
         open_stdin=config.open_stdin,
         stdin_once=config.stdin_once,
         cgroup=cgroup,
-        log_path=container.log_path,
-        log_max_bytes=parse_bytes(log_config["max-size"]) if "max-size" in log_config else 0,
-        log_max_files=int(log_config.get("max-file", "1")),
+        log_path=log.path,
+        log_max_bytes=log.max_bytes,
+        log_max_files=log.max_files,
+        log_attributes=msgspec.json.encode(log.attributes) if log.attributes else b"",
         has_netns=endpoint is not None and endpoint.namespace_fd is not None,
         attached=tuple(wish for wish, _ in streams),
     )

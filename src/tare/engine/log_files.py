@@ -20,6 +20,7 @@ class Entry(msgspec.Struct):
     log: str
     stream: str = "stdout"
     time: str = ""
+    attrs: dict[str, str] = {}
 
 
 _decode = msgspec.json.Decoder(Entry).decode

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 from tare.engine.engine import Engine, in_thread
 from tare.engine.log_files import Entry, LogReader
 from tare.engine.options import LogsOptions
 from tare.engine.records import Container
 from tare.errors import InvalidArgument, Unsupported
+from tare.runtime.jsonlog import clear_files
 from tare.runtime.streams import frame
 from tare.values.timestamps import parse_rfc3339
 
@@ -65,10 +67,18 @@ class LogStream:
             if not (options.stderr if entry.stream == "stderr" else options.stdout):
                 continue
             data = entry.log.encode("utf-8", "surrogatepass")
+            if options.details:
+                data = _details(entry.attrs) + data
             if options.timestamps:
                 data = f"{entry.time} ".encode() + data
             out.append(data if self.tty else frame(entry.stream, len(data)) + data)
         return b"".join(out), False
+
+
+def _details(attributes: dict[str, str]) -> bytes:
+    """`a=1,b=2 ` in front of a line, as `--details` shows what the log options `labels` and `env` chose."""
+    pairs = (f"{quote(name)}={quote(value)}" for name, value in sorted(attributes.items()))
+    return (",".join(pairs) + " ").encode()
 
 
 def _instant(entry: Entry) -> int:
@@ -76,6 +86,21 @@ def _instant(entry: Entry) -> int:
         return parse_rfc3339(entry.time)
     except InvalidArgument:
         return 0
+
+
+async def clear_logs(engine: Engine, ref: str) -> None:
+    """Empties a container's log, running or not. Raises NotFound, Unsupported for the driver `none`."""
+    container = engine.containers.find(ref)
+    if not container.log_path:
+        raise Unsupported("configured logging driver does not support reading")
+    live = engine.live.get(container.id)
+    if live is not None:
+        try:
+            live.link.clear_log()
+            return
+        except OSError:
+            pass  # its monitor has just gone
+    await in_thread(clear_files, container.log_path)
 
 
 async def container_logs(engine: Engine, ref: str, options: LogsOptions) -> LogStream:

@@ -11,6 +11,7 @@ import sys
 
 import tare
 from tare.engine.engine import Engine, in_thread
+from tare.engine.log_options import DRIVERS
 from tare.engine.records import EngineInfo, EngineVersion
 from tare.engine.stats import memory_total_bytes
 from tare.runtime.cgroups import detect_support, known_hierarchies
@@ -91,7 +92,7 @@ async def engine_info(engine: Engine) -> EngineInfo:
         default_runtime=engine.settings.default_runtime,
         init_binary="tare",
         live_restore=True,
-        log_drivers=("json-file", "none"),
+        log_drivers=DRIVERS,
     )
 
 

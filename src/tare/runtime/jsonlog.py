@@ -19,11 +19,13 @@ _encode = msgspec.json.Encoder().encode
 class JsonLog:
     """An open log. `written_bytes` counts everything written since it was opened, over all rotations."""
 
-    def __init__(self, path: str, max_bytes: int = 0, max_files: int = 1) -> None:
+    def __init__(self, path: str, max_bytes: int = 0, max_files: int = 1, attributes: bytes = b"") -> None:
         """Opens (appends to) path. max_bytes: rotate when the file would grow beyond it; 0: never.
 
-        max_files: how many files there are at most, the current one included. Raises OSError as open(2).
+        max_files: how many files there are at most, the current one included. attributes: a JSON object that every
+        entry gets as `attrs`; empty for none. Raises OSError as open(2).
         """
+        self._end = b',"attrs":' + attributes + b"}\n" if attributes else b"}\n"
         self.path = path
         self.max_bytes = max_bytes
         self.max_files = max(1, max_files)
@@ -62,8 +64,13 @@ class JsonLog:
         self.flush()
         os.close(self._fd)
 
+    def clear(self) -> None:
+        """Empties the log: the current file, and all that were rotated away."""
+        clear_files(self.path)
+        self._size = 0
+
     def _append(self, stream: str, lines: list[bytes]) -> None:
-        tail = f',"stream":"{stream}","time":"{_now()}"}}\n'.encode()
+        tail = f',"stream":"{stream}","time":"{_now()}"'.encode() + self._end
         out = []
         for line in lines:
             for at in range(0, len(line), MAX_ENTRY_BYTES):
@@ -97,6 +104,21 @@ class JsonLog:
         else:
             os.truncate(self.path, 0)
         self._open()
+
+
+def clear_files(path: str) -> None:
+    """Empties a log that may be open (it is appended to), and deletes its rotated files."""
+    try:
+        os.truncate(path, 0)
+    except FileNotFoundError:
+        pass
+    number = 1
+    while True:
+        try:
+            os.unlink(f"{path}.{number}")
+        except FileNotFoundError:
+            return
+        number += 1
 
 
 def _split_newlines(data: bytes) -> list[bytes]:

@@ -4,8 +4,9 @@ Every message is one SEQPACKET datagram: MessagePack of a tagged record, with fi
 
     tared ──StartRequest + [report socket, netns?, attach streams…]──▶ launcher ──fork──▶ monitor
     tared ──NamespaceRequest──▶ launcher ──NamespaceReply + [netns, netlink socket]──▶ tared
+    tared ──ViewRequest + [report socket]──▶ launcher ──fork──▶ worker ──ViewReply + [root, mount namespace]──▶ tared
     monitor ──Started | Failed … LogGrew … Exited──▶ tared       on the report socket, and on each later connection
-    tared ──Attach + [stream] | Resize | WatchLog──▶ monitor
+    tared ──Attach + [stream] | Resize | WatchLog | ClearLog──▶ monitor
 
 A monitor that dies before it reports is seen as the end of its report socket.
 """
@@ -41,7 +42,7 @@ class StartRequest(Message, frozen=True, array_like=True, tag="start"):
 
     plan: the encoded plan. directory: where the monitor keeps its socket and status. cgroup: path of the container's
     cgroup, "" for none. Descriptors: the report socket, the network namespace if has_netns, one stream for each of
-    attached. log_path "" means no log; log_max_bytes 0 means unbounded.
+    attached. log_path "" means no log; log_max_bytes 0 means unbounded; log_attributes: JSON that every entry gets.
     """
 
     name: str
@@ -55,6 +56,7 @@ class StartRequest(Message, frozen=True, array_like=True, tag="start"):
     log_path: str = ""
     log_max_bytes: int = 0
     log_max_files: int = 1
+    log_attributes: bytes = b""
     has_netns: bool = False
     attached: tuple[StreamWish, ...] = ()
 
@@ -65,6 +67,18 @@ class NamespaceRequest(Message, frozen=True, array_like=True, tag="netns"):
 
 class NamespaceReply(Message, frozen=True, array_like=True, tag="netns-made"):
     """The answer to NamespaceRequest; error is "" if the descriptors came along."""
+
+    error: str = ""
+
+
+class ViewRequest(Message, frozen=True, array_like=True, tag="view"):
+    """Mount a container's root where only descriptors reach it. steps: what `tare.runtime.view.plan_view` made."""
+
+    steps: bytes
+
+
+class ViewReply(Message, frozen=True, array_like=True, tag="view-made"):
+    """The answer to ViewRequest; error is "" if the descriptors came along."""
 
     error: str = ""
 
@@ -120,6 +134,10 @@ class WatchLog(Message, frozen=True, array_like=True, tag="watch"):
     written_bytes: int
 
 
+class ClearLog(Message, frozen=True, array_like=True, tag="clear"):
+    """Empty the log."""
+
+
 class _InMemfd(Message, frozen=True, array_like=True, tag="memfd"):
     """The real message is in the last descriptor."""
 
@@ -128,6 +146,8 @@ AnyMessage = (
     StartRequest
     | NamespaceRequest
     | NamespaceReply
+    | ViewRequest
+    | ViewReply
     | Started
     | Failed
     | Exited
@@ -135,6 +155,7 @@ AnyMessage = (
     | Attach
     | Resize
     | WatchLog
+    | ClearLog
     | _InMemfd
 )
 

@@ -86,7 +86,8 @@ class Monitor:
         self.listener = messages.listen_in(request.directory, SOCKET_NAME)
         self.listener.setblocking(False)
         if request.log_path:
-            self.log = JsonLog(request.log_path, request.log_max_bytes, request.log_max_files)
+            limits = (request.log_max_bytes, request.log_max_files)
+            self.log = JsonLog(request.log_path, *limits, request.log_attributes)
 
     # -- start --
 
@@ -281,6 +282,8 @@ class Monitor:
         elif isinstance(message, messages.WatchLog):
             self.watching[fd] = message.written_bytes
             self._tell_watchers()
+        elif isinstance(message, messages.ClearLog) and self.log is not None:
+            self.log.clear()
         for extra in fds:
             os.close(extra)
 

@@ -47,6 +47,10 @@ class MonitorLink:
         """Sets the terminal's size. Raises OSError if the monitor is gone."""
         messages.send(self._connection, messages.Resize(height, width))
 
+    def clear_log(self) -> None:
+        """Empties the log. Raises OSError if the monitor is gone."""
+        messages.send(self._connection, messages.ClearLog())
+
     async def wait_log(self, known_bytes: int) -> None:
         """Waits until the log has more than known_bytes, or the process ends."""
         if self.ended.done() or self.log_written_bytes > known_bytes:

@@ -1,0 +1,117 @@
+"""Log drivers and their options: what is accepted, and what it means for a container's log. Pure.
+
+json-file writes Docker's format; local is the same with a place of its own; none keeps nothing. Logs are bounded unless
+somebody asks otherwise: five files of 20 MB, as Docker's local driver has it (moby#40207 asks for it since 2020).
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from tare.engine.log_tag import expand_tag
+from tare.engine.options import LogOptions
+from tare.engine.records import Container
+from tare.errors import InvalidArgument, Unsupported
+from tare.values.units import parse_bytes
+
+DRIVERS = ("json-file", "local", "none")
+DEFAULT_MAX_BYTES = 20 << 20
+DEFAULT_MAX_FILES = 5
+_OPTIONS = {
+    "json-file": (
+        "max-size",
+        "max-file",
+        "labels",
+        "labels-regex",
+        "env",
+        "env-regex",
+        "tag",
+        "mode",
+        "max-buffer-size",
+        "compress",
+    ),
+    "local": ("max-size", "max-file", "mode", "max-buffer-size", "compress"),
+    "none": (),
+}
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A container's log. path "": none. max_bytes 0: unbounded. attributes: what every entry bears."""
+
+    path: str = ""
+    max_bytes: int = DEFAULT_MAX_BYTES
+    max_files: int = DEFAULT_MAX_FILES
+    attributes: dict[str, str] = {}
+
+
+def check_log(options: LogOptions | None) -> None:
+    """Raises InvalidArgument for a wrong option, Unsupported for a driver that isn't there, with Docker's texts."""
+    if options is None:
+        return
+    driver = options.type or "json-file"
+    if driver not in DRIVERS:
+        raise Unsupported(f"log driver {driver!r} is not supported by Tare yet")
+    given = options.config or {}
+    for name in given:
+        if name not in _OPTIONS[driver]:
+            raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
+    if given.get("mode", "blocking") not in ("blocking", "non-blocking"):
+        raise InvalidArgument(f"logger: logging mode not supported: {given['mode']}")
+    if given.get("compress", "false") not in ("true", "false"):
+        raise InvalidArgument(f"invalid value for compress: {given['compress']}")
+    if given.get("compress") == "true" and driver == "json-file":
+        raise Unsupported("log option 'compress' is not supported by Tare yet")
+    _limits(given)
+
+
+def _limits(given: dict[str, str]) -> tuple[int, int]:
+    size = given.get("max-size", "")
+    max_bytes = 0 if size == "-1" else parse_bytes(size) if size else DEFAULT_MAX_BYTES
+    text = given.get("max-file", "")
+    if text and (not text.isdigit() or int(text) < 1):
+        raise InvalidArgument("max-file cannot be less than 1")
+    max_files = int(text) if text else 1 if size else DEFAULT_MAX_FILES
+    if max_files > 1 and not max_bytes:
+        raise InvalidArgument("max-size must be set if max-file is set to more than 1")
+    return max_bytes, max_files
+
+
+def log_path(driver: str, directory: str, container_id: str) -> str:
+    """Where a container's log is; "" if its driver keeps none."""
+    if driver == "none":
+        return ""
+    return f"{directory}/{container_id}-json.log" if driver == "json-file" else f"{directory}/container.log"
+
+
+def log_settings(container: Container) -> LogSettings:
+    """What the container's monitor has to do."""
+    options = container.host.log_config or LogOptions()
+    given = options.config or {}
+    max_bytes, max_files = _limits(given)
+    return LogSettings(
+        path=container.log_path, max_bytes=max_bytes, max_files=max_files, attributes=_attributes(container, given)
+    )
+
+
+def _attributes(container: Container, given: dict[str, str]) -> dict[str, str]:
+    """The labels and variables that the options choose, and the tag."""
+    labels = container.config.labels or {}
+    env = dict(variable.partition("=")[::2] for variable in container.config.env or ())
+    found: dict[str, str] = {}
+    for source, plain, pattern in ((labels, "labels", "labels-regex"), (env, "env", "env-regex")):
+        wanted = [name for name in given.get(plain, "").split(",") if name]
+        found |= {name: source[name] for name in wanted if name in source}
+        if given.get(pattern):
+            found |= {name: value for name, value in source.items() if _matches(given[pattern], name)}
+    if given.get("tag"):
+        found["tag"] = expand_tag(given["tag"], container)
+    return found
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error as error:
+        raise InvalidArgument(f"invalid log option: {pattern!r} is not a regular expression") from error
