@@ -107,3 +107,10 @@ def test_an_older_kernel_mounts_the_overlay_the_way_it_can(
     spec = msgspec.structs.replace(machine.shell("cat /a; touch /x"), root=None)
     assert machine.run(spec, rootfs=overlay(machine, tmp_path / "a:b,c", layer)) == (0, "layer")
     assert (tmp_path / "a:b,c/upper/x").exists()
+
+
+def test_a_root_can_be_moved_instead_of_pivoted_to(machine: Machine) -> None:
+    """runc's `--no-pivot`, for hosts that run from a ramdisk: the container still sees its own root only."""
+    code, output = machine.run(machine.shell("ls /; cat /proc/self/mountinfo | head -1; cd ..; pwd"), pivot=False)
+    assert code == 0
+    assert "etc" in output.split() and "lost+found" not in output.split()

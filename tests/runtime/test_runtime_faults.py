@@ -80,18 +80,26 @@ def test_a_create_that_is_killed_is_cleared_away_by_force(machine: Machine, bund
     assert call(machine, "delete", "--force", machine.id).returncode == 0
 
 
-@pytest.mark.parametrize("action", ["raise", "kill"])
+@pytest.mark.parametrize("action", ["raise", "die"])
 def test_init_may_fail_or_die_at_every_step(machine: Machine, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
     """The creator is told and cleans up, whichever step it was; then the same plan works."""
     spec = changed(machine.spec("true"), process={"terminal": True, "oom_score_adj": 10})
     plan = build_plan(spec, container_id=machine.id, hierarchies=machine.hierarchies)
     tags = [str(step.__struct_config__.tag) for step in (*plan.early, *plan.steps)]
     for number, tag in enumerate(tags):
+        left = tags[: number + 1].count(tag)
+
+        def point(name: str, wanted: str = f"runtime.step.{tag}") -> None:
+            nonlocal left
+            left -= name == wanted
+            if left == 0 and name == wanted:
+                if action == "die":
+                    os._exit(1)  # as pid 1 it can't send itself a SIGKILL (pid_namespaces(7))
+                raise faults.InjectedFault(name)
+
         with monkeypatch.context() as patch:
-            patch.setattr(faults, "_name", f"runtime.step.{tag}")
-            patch.setattr(faults, "_action", action)
-            patch.setattr(faults, "_left", tags[: number + 1].count(tag))
-            with pytest.raises(StartFailed, match="killed" if action == "kill" else f"runtime.step.{tag}"):
+            patch.setattr(faults, "point", point)
+            with pytest.raises(StartFailed, match="killed" if action == "die" else f"runtime.step.{tag}"):
                 create_container(plan)
         assert not open_cgroup(machine.cgroup).exists(), tag
     created = create_container(plan)
