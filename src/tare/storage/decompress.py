@@ -68,10 +68,11 @@ def _unpacked(packed: Iterator[bytes], compression: str, limits: Limits) -> Iter
     counted = _Counter(packed)
     total = 0
     try:
-        for chunk in _UNPACKERS[compression](counted, limits):
-            total += len(chunk)
-            limits.check_total(total, counted.total)
-            yield chunk
+        for chunk in _even(_UNPACKERS[compression](counted, limits)):
+            if chunk:
+                total += len(chunk)
+                limits.check_total(total, counted.total)
+                yield chunk
     except EOFError as error:
         raise errors.InvalidArgument("unexpected EOF") from error
     except (zlib.error, lzma.LZMAError, OSError) as error:
@@ -181,12 +182,28 @@ def _zstd(source: _Counter, limits: Limits) -> Iterator[bytes]:
             # No cap on what one call gives: 4 bytes can be a block of 128 KiB (RFC 8878, 3.1.1.2), so feed little.
             piece, left = left[:_ZSTD_IN_BYTES], left[_ZSTD_IN_BYTES:]
             try:
-                out = unpacker.decompress(piece)
+                yield unpacker.decompress(piece)
             except zstandard.ZstdError as error:
                 raise errors.InvalidArgument(f"zstd: {error}") from error
-            for start in range(0, len(out), _OUT_BYTES):
-                yield out[start : start + _OUT_BYTES]
         data = _skip_zeros(unpacker.unused_data + bytes(left), source)
+
+
+def _even(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in chunks that are neither so small that they cost time nor so large that they cost memory."""
+    small: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        if len(chunk) > _OUT_BYTES:
+            yield b"".join(small)
+            small, size = [], 0
+            yield from (chunk[start : start + _OUT_BYTES] for start in range(0, len(chunk), _OUT_BYTES))
+        elif chunk:
+            small.append(chunk)
+            size += len(chunk)
+            if size >= CHUNK_BYTES:
+                yield b"".join(small)
+                small, size = [], 0
+    yield b"".join(small)
 
 
 _UNPACKERS: dict[str, Callable[[_Counter, Limits], Iterator[bytes]]] = {
