@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from httpserver import RunningServer, read_all, read_exactly, read_until, running
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.deadline import wait_until
 from tare.api.messages import Request, Response
@@ -421,6 +423,50 @@ def test_an_upgrade_that_is_not_wanted_stays_http(http: RunningServer) -> None:
         + get("/echo", "Connection: close\r\n", "PUT")
     )
     assert answer.count(b"HTTP/1.1 200 OK") == 2 and answer.endswith(b"PUT:")
+
+
+PIECES = [
+    b"GET /echo HTTP/1.1\r\n",
+    b"POST /echo HTTP/1.1\r\n",
+    b"POST /raw HTTP/1.1\r\n",
+    b"Host: x\r\n",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"3\r\nabc\r\n",
+    b"0\r\n\r\n",
+    b"abc",
+    b"\0",
+    b"Upgrade: tcp\r\n",
+    b"Connection: Upgrade\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b" ",
+    b":",
+    b"HEAD /three HTTP/1.0\r\n",
+]
+
+
+def test_no_input_breaks_the_server(http: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever pieces of HTTP come in whatever order and cut, there is no unexpected error, and the server goes on."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=5)), max_size=15), st.booleans())
+    def check(pieces: list[bytes], at_once: bool) -> None:
+        with http.connect() as sock:
+            try:
+                for piece in [b"".join(pieces)] if at_once else pieces:
+                    sock.sendall(piece)
+                sock.shutdown(socket.SHUT_WR)
+                read_all(sock)
+            except ConnectionError:
+                pass
+
+    check()
+    assert http.talk(get("/echo", "Connection: close\r\n")).endswith(b"GET:")
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
 
 
 def test_streams_do_not_hold_up_the_end(seen: Watched, tmp_path: Path) -> None:
