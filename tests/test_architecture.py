@@ -28,9 +28,10 @@ DOORS = {
     "storage": FLOOR | {"kernel", "oci"},
     "images": FLOOR | {"kernel", "oci", "storage"},
     "network": FLOOR | {"kernel", "oci", "storage"},
-    "engine": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network"},
+    "volumes": FLOOR | {"kernel", "oci", "storage"},
+    "engine": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes"},
     "api": FLOOR | {"engine"},
-    "daemon": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "engine", "api"},
+    "daemon": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes", "engine", "api"},
     "client": {"values"},
     "cli": {"values", "client"},
 }

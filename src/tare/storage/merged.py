@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import msgspec
@@ -28,6 +28,10 @@ class Found(msgspec.Struct, frozen=True):
     status: os.stat_result
 
 
+def _always(_: Found) -> bool:
+    return True
+
+
 class Stack:
     """Open layer directories, topmost first."""
 
@@ -40,6 +44,17 @@ class Stack:
                 exits.callback(os.close, descriptor)
                 self.root_fds.append(descriptor)
             self._exits = exits.pop_all()
+
+    @classmethod
+    def of_directory(cls, directory_fd: int) -> Stack:
+        """A stack of the one directory that a descriptor of the caller's holds (mounted file systems below included).
+
+        Walk it with whiteouts: what looks like one is somebody's device there.
+        """
+        stack = cls(())
+        stack.root_fds.append(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory_fd))
+        stack._exits.callback(os.close, stack.root_fds[0])
+        return stack
 
     def __enter__(self) -> Stack:
         return self
@@ -104,23 +119,36 @@ class Stack:
                     seen[name] = None if is_whiteout(status) and not whiteouts else (name, layer, status)
         return sorted((entry for entry in seen.values() if entry is not None), key=_name)
 
-    def walk(self, *, whiteouts: bool = False) -> Iterator[Found]:
+    def walk(
+        self,
+        *,
+        whiteouts: bool = False,
+        enters: Callable[[Found], bool] = _always,
+        start: bytes = b"",
+        layers: tuple[int, ...] | None = None,
+    ) -> Iterator[Found]:
         """Everything below the root, each directory followed by what is in it, names sorted within a directory.
 
+        start: a directory to walk instead of the root, merged from `layers` (as `storage/inside.py` finds them).
+
         GNU tar relies on that order to set directories' times. A directory is left before one in it is entered and
-        opened again afterwards, so that descriptors don't pile up with depth.
+        opened again afterwards, so that descriptors don't pile up with depth. A directory that `enters` refuses is
+        listed, but not what is in it.
         """
-        frames = [_Frame(b"", self.everything, self.entries(b"", self.everything, whiteouts=whiteouts))]
+        first = self.everything if layers is None else layers
+        frames = [_Frame(start, first, self.entries(start, first, whiteouts=whiteouts))]
         while frames:
             frame = frames[-1]
-            below = yield from self._walk_some(frame)
+            below = yield from self._walk_some(frame, enters)
             if below is None:
                 frames.pop()
             else:
                 path, layers = below
                 frames.append(_Frame(path, layers, self.entries(path, layers, whiteouts=whiteouts)))
 
-    def _walk_some(self, frame: _Frame) -> Generator[Found, None, tuple[bytes, tuple[int, ...]] | None]:
+    def _walk_some(
+        self, frame: _Frame, enters: Callable[[Found], bool]
+    ) -> Generator[Found, None, tuple[bytes, tuple[int, ...]] | None]:
         """Yields a directory's entries up to and with the next subdirectory, which it returns; None at the end."""
         opened: dict[int, int] = {}
         try:
@@ -132,8 +160,9 @@ class Stack:
                     except (FileNotFoundError, NotADirectoryError):
                         continue  # removed or replaced meanwhile
                 path = frame.path + b"/" + name if frame.path else name
-                yield Found(path, name, opened[layer], layer, status)
-                if stat.S_ISDIR(status.st_mode):
+                found = Found(path, name, opened[layer], layer, status)
+                yield found
+                if stat.S_ISDIR(status.st_mode) and enters(found):
                     return path, self.merged_from(path, frame.layers[frame.layers.index(layer) :])
             return None
         finally:

@@ -1,0 +1,1 @@
+"""Volumes: named directories that outlive containers. Must never know of containers' records."""

@@ -1,0 +1,46 @@
+"""What is stored of a volume, and how the local driver's options read. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+LOCAL_DRIVER = "local"
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+"""Docker's mark of a volume that the user gave no name; prune takes these unless it is told to take all."""
+
+SHARED_TYPES = frozenset(("hugetlbfs", "overlay", "ramfs", "tmpfs"))
+"""File systems that have their content in the one mount: two mounts of the same options don't show the same files."""
+
+
+class LocalMount(msgspec.Struct, frozen=True, kw_only=True):
+    """What the options of a local volume have mounted. options: `o`, split at the commas; it has no empty words."""
+
+    type: str
+    device: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def is_bind(self) -> bool:
+        """Whether it shows a directory of the host (`type=none,o=bind`, or `type=bind`)."""
+        return self.type == "bind" or "bind" in self.options or "rbind" in self.options
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all containers must see one and the same mount."""
+        return not self.is_bind and self.type in SHARED_TYPES
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume as it is stored. options: the driver's, as they were given; None where none were."""
+
+    name: str
+    created_ns: int
+    driver: str = LOCAL_DRIVER
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    mount: LocalMount | None = None
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the engine named it."""
+        return ANONYMOUS_LABEL in (self.labels or {})

@@ -1,0 +1,78 @@
+"""Mounts that several containers must see as one (tmpfs): made on the host at a volume's _data, undone after the last.
+
+All other volumes with options are mounted in each container's own mount namespace. What is mounted is asked of the
+kernel, so that a new engine knows what an old one left. Must never mount anything anywhere else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from tare import faults
+from tare.errors import InvalidArgument, KernelError
+from tare.kernel import mounts
+from tare.volumes.records import LocalMount
+
+_ATTRIBUTES = {
+    "ro": mounts.MOUNT_ATTR_RDONLY,
+    "nosuid": mounts.MOUNT_ATTR_NOSUID,
+    "nodev": mounts.MOUNT_ATTR_NODEV,
+    "noexec": mounts.MOUNT_ATTR_NOEXEC,
+    "noatime": mounts.MOUNT_ATTR_NOATIME,
+    "strictatime": mounts.MOUNT_ATTR_STRICTATIME,
+    "nodiratime": mounts.MOUNT_ATTR_NODIRATIME,
+}
+_DEFAULTS = frozenset(("rw", "suid", "dev", "exec", "atime", "relatime", "diratime", "defaults", "async"))
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted at a volume's _data."""
+    return os.path.ismount(path)
+
+
+def mount(path: Path, wanted: LocalMount) -> bool:
+    """Mounts what a volume's options ask for, unless it is; says whether it had to. Raises InvalidArgument."""
+    if is_mounted(path):
+        return False
+    tree_fd = make(path, wanted)
+    try:
+        target_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            mounts.move_mount(tree_fd, target_fd, about=str(path))
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(tree_fd)
+    faults.point("volumes.shared.mounted")
+    return True
+
+
+def make(path: Path, wanted: LocalMount) -> int:
+    """What a volume's options ask for as a detached mount, gone when its descriptor is closed. path: for messages."""
+    attributes = 0
+    for word in wanted.options:
+        attributes |= _ATTRIBUTES.get(word, 0)
+    data = tuple(word for word in wanted.options if word not in _ATTRIBUTES and word not in _DEFAULTS)
+    try:
+        return mounts.mount_detached(wanted.type, wanted.device, data, attributes)
+    except KernelError as error:
+        why = f"{error.context}: " if error.context else ""
+        raise InvalidArgument(
+            f"error while mounting volume '{path}': failed to mount local volume: mount {wanted.device}:{path}, "
+            f"data: {','.join(data)}: {why}{os.strerror(error.errno).lower()}"
+        ) from error
+
+
+def unmount(path: Path) -> bool:
+    """Takes away what is mounted at a volume's _data; says whether something was."""
+    if not is_mounted(path):
+        return False
+    try:
+        mounts.umount2(str(path), mounts.MNT_DETACH | mounts.UMOUNT_NOFOLLOW)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:  # not mounted any more
+            raise
+    faults.point("volumes.shared.unmounted")
+    return True

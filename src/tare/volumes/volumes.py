@@ -1,0 +1,259 @@
+"""All volumes of one engine: records in the database, a directory each.
+
+    <root>/<name>/_data            what containers see
+    <root>/<name>/.filling-*       the image's files on their way (copy_up.py); .filled: complete, to be moved to _data
+    <root>/.trash/                 removed volumes, until they are deleted
+
+    volumes(name TEXT PRIMARY KEY, record BLOB, pending TEXT)    record: JSON of tare.volumes.records.Volume
+
+pending is the id of a container that is being made with the volume, or removed with it: if that container isn't stored
+after a crash, an anonymous volume goes too. A volume's row is written before its directory and deleted before it:
+`repair` makes what is missing and throws away what nobody knows, so that a crash leaves no half volume.
+
+Must never follow a link inside a volume, nor make a path of a name that wasn't checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from tare import faults
+from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.storage.database import Database
+from tare.storage.durable import sync_directory
+from tare.storage.merged import Stack
+from tare.storage.trash import Trash
+from tare.storage.usage import usage
+from tare.values.ids import new_id
+from tare.values.timestamps import now_ns
+from tare.volumes import copy_up, shared
+from tare.volumes.records import ANONYMOUS_LABEL, LOCAL_DRIVER, LocalMount, Volume
+from tare.volumes.rules import check_driver, check_name, parse_local_options
+
+_SCHEMA = [
+    "CREATE TABLE volumes (name TEXT PRIMARY KEY, record BLOB NOT NULL, pending TEXT NOT NULL DEFAULT '')",
+]
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Volume).decode
+
+
+class Volumes:
+    """Every method but `usage` and `empty_trash` (for threads) is quick and belongs on one thread."""
+
+    def __init__(self, root: Path | str, database: Database) -> None:
+        self.root = Path(root)
+        self._database = database
+        self.root.mkdir(mode=0o701, parents=True, exist_ok=True)
+        self._trash = Trash(self.root / ".trash")
+        database.migrate("volumes", _SCHEMA)
+        rows = database.all("SELECT record FROM volumes ORDER BY rowid")
+        self._by_name = {volume.name: volume for volume in (_decode(row["record"]) for row in rows)}
+        self._held: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Volume]:
+        return iter(list(self._by_name.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> Volume | None:
+        """The volume of that name."""
+        return self._by_name.get(name)
+
+    def find(self, name: str) -> Volume:
+        """The volume of that name. Raises NotFound with Docker's text."""
+        volume = self._by_name.get(name)
+        if volume is None:
+            raise NotFound(f"get {name}: no such volume")
+        return volume
+
+    def directory(self, name: str) -> Path:
+        """What belongs to a volume, its content apart."""
+        return self.root / check_name(name)
+
+    def mountpoint(self, name: str) -> Path:
+        """Where a volume's content is (of one that its options mount: where Docker would mount it)."""
+        return self.directory(name) / "_data"
+
+    def create(
+        self,
+        name: str,
+        *,
+        driver: str = "",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        pending: str = "",
+        durable: bool = True,
+    ) -> tuple[Volume, bool]:
+        """A new volume, or the one that there is, whatever its options and labels (as Docker); says whether it is new.
+
+        An empty name has the engine choose one. Raises InvalidArgument, NotFound (no such driver).
+        """
+        given = dict(labels or {})
+        if not name:
+            name = new_id()
+            given[ANONYMOUS_LABEL] = ""
+        else:
+            check_name(name)
+        check_driver(name, driver)
+        existing = self._by_name.get(name)
+        if existing is not None:
+            return existing, False
+        volume = Volume(
+            name=name,
+            created_ns=now_ns(),
+            driver=driver or LOCAL_DRIVER,
+            options=dict(options) if options else None,
+            labels=given or None,
+            mount=parse_local_options(name, options),
+        )
+        with self._database.transaction(durable=durable) as tx:
+            tx.run("INSERT INTO volumes (name, record, pending) VALUES (?, ?, ?)", (name, _encode(volume), pending))
+        faults.point("volumes.create.row")
+        try:
+            self._make_directory(name)
+        except BaseException:
+            self._forget(name, durable=durable)
+            self._trash.throw(self.directory(name))
+            raise
+        if durable:
+            sync_directory(self.directory(name))
+            sync_directory(self.root)
+        faults.point("volumes.create.directory")
+        self._by_name[name] = volume
+        return volume, True
+
+    def _make_directory(self, name: str) -> None:
+        """As Docker's: anybody may pass, only root may look (a process with its user ids shifted must get through)."""
+        directory = self.directory(name)
+        for path, mode in ((directory, 0o701), (directory / "_data", 0o755)):
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            path.chmod(mode)  # whatever the umask
+            faults.point("volumes.create.mkdir")
+
+    def settle(self, container_id: str) -> None:
+        """The container that volumes were waiting for is stored."""
+        with self._database.transaction(durable=False) as tx:
+            tx.run("UPDATE volumes SET pending = '' WHERE pending = ?", (container_id,))
+
+    def mark(self, names: Iterable[str], container_id: str) -> None:
+        """These volumes are to go with that container: they do, too, if the engine dies before it comes to it."""
+        with self._database.transaction(durable=False) as tx:
+            tx.run_many("UPDATE volumes SET pending = ? WHERE name = ?", [(container_id, name) for name in names])
+
+    @contextmanager
+    def held(self, names: Iterable[str]) -> Iterator[None]:
+        """Keeps volumes from being removed while a container is being made that no record shows yet."""
+        names = tuple(names)
+        self._held.update(names)
+        try:
+            yield
+        finally:
+            self._held.subtract(names)
+            self._held += Counter()  # drops what is zero
+
+    def is_held(self, name: str) -> bool:
+        """Whether a container is being made with it."""
+        return self._held[name] > 0
+
+    def remove(self, name: str, users: Collection[str] = (), *, durable: bool = True) -> Volume:
+        """Removes a volume that no container uses. Raises NotFound, Conflict with Docker's text."""
+        volume = self.find(name)
+        if users or self.is_held(name):
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        shared.unmount(self.mountpoint(name))
+        faults.point("volumes.remove.begin")
+        self._forget(name, durable=durable)
+        faults.point("volumes.remove.row")
+        self._trash.throw(self.directory(name))
+        faults.point("volumes.remove.directory")
+        return volume
+
+    def _forget(self, name: str, *, durable: bool) -> None:
+        with self._database.transaction(durable=durable) as tx:
+            tx.run("DELETE FROM volumes WHERE name = ?", (name,))
+        self._by_name.pop(name, None)
+
+    def fill(self, name: str, stack: Stack, place: str) -> bool:
+        """Copy-up of what the image has at `place` into a volume that is empty. Slow, for a thread; see copy_up.py.
+
+        One that lives in memory has nothing to keep it in before it is mounted. Raises InvalidArgument.
+        """
+        volume, directory = self.find(name), self.directory(name)
+        if volume.mount is None:
+            copy_up.resume(directory, self._trash)
+            return copy_up.is_empty(directory / "_data") and copy_up.fill(stack, place, directory, self._trash)
+        if volume.mount.is_shared:
+            return False
+        target_fd = _open_device(directory / "_data", volume.mount)
+        try:
+            return copy_up.fill_foreign(stack, place, target_fd, directory)
+        finally:
+            os.close(target_fd)
+
+    def usage(self, name: str) -> int:
+        """Bytes of the files in a volume, as Docker counts them; nothing of what its options mount."""
+        volume = self.find(name)
+        if volume.mount is not None:
+            return 0
+        try:
+            return usage(self.mountpoint(name))
+        except FileNotFoundError:
+            return 0  # removed meanwhile
+
+    def empty_trash(self) -> int:
+        """Deletes what was removed; slow, for a thread."""
+        return self._trash.empty()
+
+    def repair(self, stored: Callable[[str], bool], used: Collection[str], mounted: Collection[str]) -> list[str]:
+        """Brings rows, directories and mounts together after a crash; returns a line for each thing it changed.
+
+        stored: whether a container of that id is. used: names of volumes that containers have; mounted: that running
+        ones have.
+        """
+        changed = []
+        for row in self._database.all("SELECT name, pending FROM volumes WHERE pending != ''"):
+            name, container_id = row["name"], row["pending"]
+            if not stored(container_id) and name not in used and self._by_name[name].anonymous:
+                self.remove(name)
+                changed.append(f"removed volume {name} of a container that isn't there")
+            elif not stored(container_id):
+                self.mark((name,), "")
+            else:
+                self.settle(container_id)
+        for entry in list(os.scandir(self.root)):
+            if not entry.name.startswith(".") and entry.name not in self._by_name:
+                shared.unmount(Path(entry.path) / "_data")
+                self._trash.throw(Path(entry.path))
+                changed.append(f"removed unrecorded volume {entry.name}")
+        for name, volume in self._by_name.items():
+            self._make_directory(name)
+            if volume.mount is not None and volume.mount.is_shared and name not in mounted:
+                shared.unmount(self.mountpoint(name))
+            copy_up.resume(self.directory(name), self._trash)
+        return changed
+
+
+def _open_device(path: Path, wanted: LocalMount) -> int:
+    """The root directory of what a volume's options mount, for a moment and nowhere attached."""
+    if not wanted.is_bind:
+        tree_fd = shared.make(path, wanted)
+        try:
+            return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree_fd)
+        finally:
+            os.close(tree_fd)
+    try:
+        return os.open(wanted.device, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidArgument(
+            f"failed to mount local volume: mount {wanted.device}:{path}: {os.strerror(error.errno or 0).lower()}"
+        ) from error
