@@ -235,10 +235,15 @@ class TreeWriter:
             os.mknod(last, stat.S_IFCHR | 0o000, 0, dir_fd=parent)
 
     def _set_by_name(self, parent: int, last: bytes, meta: Metadata, *, chmod: bool) -> None:
-        """Metadata of what can't be opened. The last component was just made by us in a private tree: no race."""
+        """Metadata of what can't be opened, without following what may have taken its place."""
         os.chown(last, *_owner(meta), dir_fd=parent, follow_symlinks=False)
         if chmod:
-            os.chmod(last, meta.mode, dir_fd=parent)
+            # chmod follows links, and fchmodat2 is Linux 6.6: go through a descriptor of the thing itself (CVE-2021-32760).
+            node = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                os.chmod(f"/proc/self/fd/{node}", meta.mode)
+            finally:
+                os.close(node)
         if meta.xattrs:
             # There is no setxattrat before Linux 6.13; the link in /proc leads to the directory itself.
             self._set_xattrs(b"/proc/self/fd/%d/%s" % (parent, last), meta.xattrs)
