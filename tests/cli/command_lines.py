@@ -289,6 +289,24 @@ logs a b
 wait
 run -d --rm --restart always x
 run -d -a stdin x
+network create foo
+network create -d bridge --subnet 10.1.0.0/16 --gateway 10.1.0.1 --ip-range 10.1.2.0/24 --aux-address a=10.1.0.5 -o x=y --label l=m --internal --attachable --ipv6 --ipam-driver default --ipam-opt q=r foo
+network create --subnet 10.1.0.0/16 --subnet fd00::/64 --gateway fd00::1 foo
+network create --scope swarm --ingress --config-only --config-from bar foo
+network create --ipv4=false foo
+network create
+network create --subnet 10.1.0.0/16 --gateway 10.2.0.1 foo
+network create --subnet 10.1.0.0/16 --gateway 10.1.0.1 --gateway 10.1.0.2 foo
+network create --subnet 10.1.0.0/16 --subnet 10.2.0.0/16 --gateway 10.1.0.1 --gateway 10.1.0.2 foo
+network create --subnet 10.1.0.0/16 --subnet 10.1.2.0/24 foo
+network create --subnet foo bar
+network create --aux-address a=10.1.0.1 foo
+network create foo bar
+update -m 1g --cpus 1.5 --restart always --pids-limit 5 --cpu-shares 3 --blkio-weight 10 --cpuset-cpus 1 x
+update --restart "" x
+update --memory-swap -1 x
+update --restart a:b x
+rmi -f a --no-prune
 """
 
 

@@ -31,6 +31,9 @@ class Bench:
             200,
             {"Id": "c" * 64, "State": {"Running": True}, "Config": {"Tty": False}},
         )
+        self.recorder.answers[("POST", "/networks/create")] = (201, {"Id": "d" * 64, "Warning": ""})
+        self.recorder.answers[("POST", "/containers/x/update")] = (200, {"Warnings": None})
+        self.recorder.answers[("DELETE", "/images/a")] = (200, [{"Untagged": "a:latest"}, {"Deleted": "sha256:1"}])
         self.variables = directory / "variables"
         self.variables.write_text(VARIABLES)
         self.environment = {"PATH": os.environ["PATH"], "HOME": "/home/me", "DOCKER_HOST": self.recorder.host}

@@ -274,6 +274,18 @@ def test_following_logs(client: Client) -> None:
     client("rm", name)
 
 
+def test_the_doctor(client: Client) -> None:
+    """doctor shows the engine's findings, and says so clearly where the engine has no doctor."""
+    done = client("doctor")
+    if client.engine.is_tare:
+        assert done.code == 0
+        assert re.match(r"LEVEL +NAME +FOUND\n", done.out)
+        assert "kernel" in done.out
+    else:
+        assert (done.code, done.out) == (1, "")
+        assert done.err == "tare: this engine has no doctor (it is not Tare's, or an older one)\n"
+
+
 COMPARED = """
 ps
 ps -a --no-trunc

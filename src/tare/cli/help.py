@@ -86,7 +86,7 @@ def _flag_lines(flags: Sequence[Flag]) -> list[str]:
     lines = []
     for head, flag in zip(heads, shown, strict=True):
         about = flag.about + _default_text(flag)
-        for number, piece in enumerate(_wrap(about, max(terminal_width() - width, 24))):
+        for number, piece in enumerate(wrap(about, max(terminal_width() - width, 24))):
             lines.append((head if number == 0 else "").ljust(width) + piece)
     return lines
 
@@ -99,7 +99,7 @@ def _default_text(flag: Flag) -> str:
     return f' (default "{flag.default}")' if flag.kind == "string" else f" (default {flag.default})"
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     lines, line = [], ""
     for word in text.split(" "):
         if line and len(line) + 1 + len(word) > width:

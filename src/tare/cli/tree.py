@@ -52,6 +52,7 @@ COMMANDS = {
     "image tag": "Give an image another name",
     "inspect": "Show all that is known about containers, images, networks and volumes",
     "network connect": "Connect a container to a network",
+    "network create": "Make a network",
     "network disconnect": "Disconnect a container from a network",
     "network inspect": "Show all that is known about networks",
     "network ls": "List networks",
@@ -119,7 +120,7 @@ ABSENT = frozenset(
     "bake build builder buildx checkpoint compose config context cp login logout manifest node plugin search secret "
     "service stack swarm trust".split()
 ) | frozenset(
-    {"container cp", "image build", "network create", "system dial-stdio", "volume update"},
+    {"container cp", "image build", "system dial-stdio", "volume update"},
 )
 
 COMMON = ("run", "exec", "ps", "images", "import", "pull", "version", "info", "doctor")

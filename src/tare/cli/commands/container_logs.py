@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
     facts = session.engine.get(container_path(arguments[0], "json"))
+    if flags.on("clear"):
+        session.engine.call("DELETE", container_path(facts["Id"], "logs"), {}).read()
+        return 0
     query: dict[str, str | list[str]] = {"stdout": "1", "stderr": "1", "tail": flags.text("tail")}
     for name in ("since", "until"):
         if flags[name]:
@@ -43,6 +46,7 @@ COMMAND = Command(
     "CONTAINER",
     run,
     (
+        Flag("clear", "", "bool", "Empty the log instead of showing it (Tare only)"),
         Flag("details", "", "bool", "Show the attributes that the log driver keeps"),
         Flag("follow", "f", "bool", "Go on with what it prints from now on"),
         Flag("since", "", "string", 'Only what is newer ("2013-01-02T13:23:37Z", or "42m" for 42 minutes ago)'),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tare.cli.session import Session
 
 
+MAX_WIDTH = 100
 COLUMNS = (("Level", "LEVEL"), ("Name", "NAME"), ("Found", "FOUND"))
 
 
@@ -32,10 +33,18 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     session.out(format_table(rows))
     for finding in findings:
         advice = [(label, finding.get(key)) for key, label in (("Costs", "costs"), ("Remedy", "remedy"))]
-        lines = [f"  {label + ':':<8} {text}" for label, text in advice if text]
+        lines = [line for label, text in advice if text for line in advice_lines(label, str(text))]
         if lines:
             session.out("\n".join(["", f"{finding.get('Name', '')}:", *lines]))
     return 0
+
+
+def advice_lines(label: str, text: str) -> list[str]:
+    from tare.cli.help import terminal_width, wrap
+
+    width = min(terminal_width(), MAX_WIDTH)
+    pieces = wrap(text, width - 11)
+    return [f"  {label + ':' if not number else '':<8} {piece}" for number, piece in enumerate(pieces)]
 
 
 def show_template(session: Session, findings: list[dict[str, Any]], template: str) -> int:
