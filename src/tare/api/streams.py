@@ -8,7 +8,7 @@ from tare.api.messages import Response
 from tare.api.raw_streams import Unframed, hijack, join, stream_type
 from tare.api.router import Route
 from tare.engine.attach import attach_container
-from tare.engine.logs import container_logs
+from tare.engine.logs import clear_logs, container_logs
 from tare.engine.options import AttachOptions, LogsOptions
 from tare.errors import InvalidArgument
 from tare.values.timestamps import parse_instant
@@ -81,8 +81,15 @@ async def logs(call: Call) -> Response:
     return Response(200, {"Content-Type": stream_type(stream.tty, call.version)}, aiter(stream))
 
 
+async def clear(call: Call) -> Response:
+    """DELETE /containers/{id}/logs, which Docker doesn't have: empties the log."""
+    await clear_logs(call.engine, call.path["id"])
+    return Response(204)
+
+
 ROUTES = (
     Route("POST", "/containers/{id}/attach", "ContainerAttach", attach),
     Route("GET", "/containers/{id}/attach/ws", "ContainerAttachWebsocket", attach_websocket),
     Route("GET", "/containers/{id}/logs", "ContainerLogs", logs),
+    Route("DELETE", "/containers/{id}/logs", "TareContainerLogsClear", clear),
 )
