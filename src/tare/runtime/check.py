@@ -56,7 +56,7 @@ def check_spec(spec: Spec) -> None:
         raise InvalidArgument("process must be set in the OCI runtime spec")
     check_process(spec.process)
     linux = spec.linux or Linux()
-    namespaces = {n.type: n.path for n in linux.namespaces or ()}
+    namespaces: dict[str, str] = {n.type: n.path for n in linux.namespaces or ()}
     if len(namespaces) != len(linux.namespaces or ()):
         raise InvalidArgument("malformed spec file: duplicated ns")
     for path in namespaces.values():

@@ -27,7 +27,7 @@ def run_under_reaper(title: str, area: tuple[int, int], has_terminal: bool, exec
     # Our memory holds what the launcher knew, and /proc/1 is in sight of the container (proc(5), /proc/PID/mem).
     set_dumpable(False)
     set_title(area, title)
-    watched = signal.valid_signals() - _OWN | {signal.SIGCHLD}
+    watched: set[signal.Signals | int] = {*(signal.valid_signals() - _OWN), signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     child = os.fork()
     if child == 0:
