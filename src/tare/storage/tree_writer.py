@@ -238,7 +238,7 @@ class TreeWriter:
         """Metadata of what can't be opened, without following what may have taken its place."""
         os.chown(last, *_owner(meta), dir_fd=parent, follow_symlinks=False)
         if chmod:
-            # chmod follows links, and fchmodat2 is Linux 6.6: through a descriptor of the thing itself (CVE-2021-32760).
+            # chmod follows links, and fchmodat2 is Linux 6.6: through a descriptor of the thing (CVE-2021-32760).
             node = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             try:
                 os.chmod(f"/proc/self/fd/{node}", meta.mode)
