@@ -31,11 +31,12 @@ class _Rules:
 def _scanner() -> Callable[[str, int], tuple[Any, int]]:
     try:
         from _json import make_scanner
-    except ImportError:  # another interpreter than CPython, or a CPython that renamed it
+
+        scanner: Callable[[str, int], tuple[Any, int]] = make_scanner(_Rules())  # type: ignore[arg-type]
+    except (ImportError, AttributeError, TypeError):  # not CPython, or one whose scanner wants to know more
         import json
 
         return json.JSONDecoder(strict=False).scan_once  # type: ignore[attr-defined, no-any-return]
-    scanner: Callable[[str, int], tuple[Any, int]] = make_scanner(_Rules())  # type: ignore[arg-type]
     return scanner
 
 

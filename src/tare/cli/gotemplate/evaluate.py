@@ -165,8 +165,10 @@ class _Run:
             return self.functions[node.name](*arguments)
         except FunctionError as error:
             raise self.fail(node, f"error calling {node.name}: {error}", shown) from None
-        except TypeError:
-            raise self.fail(node, f"wrong number of args for {node.name}: got {len(arguments)}") from None
+        except TypeError as error:
+            if "argument" in str(error):
+                raise self.fail(node, f"wrong number of args for {node.name}: got {len(arguments)}") from None
+            raise self.fail(node, f"wrong type of value for {node.name}: {error}", shown) from None
 
     def _operand(self, node: Operand, dot: Any) -> Any:
         if isinstance(node, Literal):
