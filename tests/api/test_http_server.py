@@ -328,6 +328,26 @@ def test_a_slow_client_holds_the_stream_back(http: RunningServer, seen: Watched)
     assert seen.closed.wait(10)
 
 
+def test_a_fast_stream_leaves_room_for_others(http: RunningServer) -> None:
+    """While one client takes an endless stream as fast as it comes, another gets its answers."""
+    stop = threading.Event()
+
+    def take() -> None:
+        with http.connect() as sock:
+            sock.sendall(get("/endless"))
+            while not stop.is_set():
+                sock.recv(1 << 20)
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    try:
+        for _ in range(20):
+            assert http.talk(get("/echo", "Connection: close\r\n")).endswith(b"GET:")
+    finally:
+        stop.set()
+        taker.join(10)
+
+
 @pytest.mark.parametrize("path", ["/hang", "/quiet", "/endless"])
 def test_a_vanished_client_costs_nothing(both: RunningServer, seen: Watched, path: str) -> None:
     """When a client closes, its request is cancelled and its stream let go, even if the stream was silent."""

@@ -36,6 +36,7 @@ MAX_DRAIN_BYTES = 1 << 18
 LINGER_S = 0.5
 """How long a body that nobody wants is read away after the answer, so that the answer isn't lost to a reset."""
 TCP_EOF_GRACE_S = 1.0
+YIELD_BYTES = 1 << 20
 _date: tuple[int, bytes] = (0, b"")
 
 
@@ -271,9 +272,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(format_head(response.status, response.headers, _date_line(), *framing))
             if head.method == "HEAD":
                 return keep
+            unyielded = 0
             async for chunk in body:
                 if self._transport.is_closing():
                     return False
+                unyielded += len(chunk)
+                if unyielded > YIELD_BYTES:  # a fast producer and a fast client would keep the loop for themselves
+                    unyielded = 0
+                    await asyncio.sleep(0)
                 if chunk:
                     self._transport.write(chunk if head.http_1_0 else b"%x\r\n%b\r\n" % (len(chunk), chunk))
                     await self._drained()
