@@ -11,7 +11,7 @@ from tare.kernel import mounts
 from tare.oci.runtime_spec import LinuxDevice, LinuxDeviceCgroup, LinuxResources, Mount, Spec
 from tare.runtime.cgroups import Hierarchies
 from tare.runtime.mount_options import MountOptions, parse_mount_options
-from tare.runtime.steps import devices, filesystems, identity, roots
+from tare.runtime.steps import devices, filesystems, identity, roots, subpath
 from tare.values.mount import OverlayRoot, RootFilesystem
 
 DEFAULT_DEVICES = (
@@ -40,8 +40,13 @@ DEFAULT_DEVICE_RULES = (
     LinuxDeviceCgroup(allow=True, type="c", major=5, minor=2, access="rwm"),
 )
 
+SUBPATH_OPTION = "x-tare.subpath="
+"""A bind mount's option of our own: show what is at this path inside the source, whatever links are on the way."""
+_LATE_SLOTS = 1 << 20
+
 MountStep = (
     filesystems.MountFilesystem
+    | subpath.CloneBeneath
     | filesystems.BindMount
     | filesystems.MountCgroup1
     | filesystems.MountCgroup2
@@ -63,7 +68,7 @@ class MountPlan:
     def __init__(self, bundle: str, early_binds: bool) -> None:
         self.bundle = bundle
         self.early_binds = early_binds
-        self.early: list[roots.CloneSource | roots.MakeOverlay] = []
+        self.early: list[roots.CloneSource | roots.MakeOverlay | subpath.CloneBeneath] = []
         self.root: list[roots.CloneSource | roots.MakeOverlay | roots.AttachRoot] = []
         self.mounts: list[MountStep] = []
 
@@ -112,7 +117,8 @@ class MountPlan:
     def _add_bind(self, mount: Mount, options: MountOptions) -> None:
         if mount.uid_mappings or mount.gid_mappings:
             raise Unsupported("id-mapped bind mounts")
-        if options.data:
+        beneath = [word.removeprefix(SUBPATH_OPTION) for word in options.data if word.startswith(SUBPATH_OPTION)]
+        if len(beneath) != len(options.data):
             raise InvalidArgument(f"invalid option {options.data[0]!r} of the bind mount at {mount.destination}")
         if not mount.source:
             raise InvalidArgument(f"bind mount at {mount.destination} has no source")
@@ -121,7 +127,13 @@ class MountPlan:
         # What IsolateMounts makes private can't become the host's peer or slave again.
         if self.early_binds or options.propagation in (mounts.MS_SHARED, mounts.MS_SLAVE):
             slot = len(self.early)
-            self.early.append(roots.CloneSource(slot, source, options.recursive_bind))
+            if beneath:
+                self.early.append(subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind))
+            else:
+                self.early.append(roots.CloneSource(slot, source, options.recursive_bind))
+        elif beneath:
+            slot = _LATE_SLOTS + len(self.mounts)
+            self.mounts.append(subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind))
         self.mounts.append(
             filesystems.BindMount(
                 source=source,
