@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import absent, containers, execs, images, lifecycle, networks, stats, streams, system
+from tare.api import absent, archive, containers, execs, images, lifecycle, networks, stats, streams, system
 from tare.api.router import Router
 from tare.api.server import Server, serve
 from tare.engine.engine import Engine
@@ -10,6 +10,7 @@ from tare.engine.engine import Engine
 ROUTES = (
     *system.ROUTES,
     *containers.ROUTES,
+    *archive.ROUTES,
     *lifecycle.ROUTES,
     *streams.ROUTES,
     *stats.ROUTES,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 
@@ -12,6 +11,7 @@ import msgspec
 from tare.engine.commit import image_reference
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import PruneReport
+from tare.engine.thread_stream import BodyReader
 from tare.errors import InvalidArgument
 from tare.images import history as image_history_verb
 from tare.images import import_image as image_import
@@ -23,8 +23,6 @@ from tare.images import tag as image_tag
 from tare.images.records import HistoryEntry, Image, Removed, Use
 from tare.values.filters import Filters
 from tare.values.reference import parse_reference
-
-READ_AHEAD = 16
 
 
 class ImageSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,35 +36,6 @@ class ImageSummary(msgspec.Struct, frozen=True, kw_only=True):
 def resolve_image(engine: Engine, ref: str) -> Image:
     """The image that a user means. Raises NotFound, InvalidArgument with Docker's texts."""
     return image_resolve.resolve(engine.images, ref)
-
-
-class _BodyReader(io.RawIOBase):
-    """A request's body as a blocking stream for a worker thread: the loop puts chunks in, the thread takes them out."""
-
-    def __init__(self, body: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        self._body = aiter(body)
-        self._loop = loop
-        self._rest = b""
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """At least one byte, at most size; b"" at the end."""
-        while not self._rest and not self._ended:
-            self._rest = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-        if size < 0:
-            size = len(self._rest)
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
-
-    async def _next(self) -> bytes:
-        try:
-            return await anext(self._body)
-        except StopAsyncIteration:
-            self._ended = True
-            return b""
 
 
 async def import_image(
@@ -85,7 +54,7 @@ async def import_image(
     """
     reference = image_reference(repository, tag)
     wanted = image_import.parse_platform(platform or "")
-    reader = _BodyReader(body, asyncio.get_running_loop())
+    reader = BodyReader(body, asyncio.get_running_loop())
     image = await in_thread(
         image_import.import_image,
         engine.images,

@@ -16,7 +16,7 @@ import msgspec
 
 from tare.errors import TareError
 from tare.kernel import netns
-from tare.runtime import messages, monitor
+from tare.runtime import messages, monitor, view
 from tare.runtime.cgroups import known_hierarchies
 
 TITLE = "tare: launcher"
@@ -75,6 +75,8 @@ def serve(connection: socket.socket) -> None:
                 _fork_monitor(connection, message, fds)
             elif isinstance(message, messages.NamespaceRequest):
                 _make_namespace(connection)
+            elif isinstance(message, messages.ViewRequest):
+                _fork_view_worker(connection, message, fds)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -99,6 +101,20 @@ def _fork_monitor(connection: socket.socket, request: messages.StartRequest, fds
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def _fork_view_worker(connection: socket.socket, request: messages.ViewRequest, fds: list[int]) -> None:
+    try:
+        pid = os.fork()
+    except OSError:
+        return  # the end of the report socket tells
+    if pid:
+        return
+    try:
+        connection.close()
+        view.run_worker(request, socket.socket(fileno=fds[0]))
+    finally:
+        os._exit(0)
 
 
 def _make_namespace(connection: socket.socket) -> None:

@@ -73,6 +73,32 @@ class Launcher:
         self._namespaces.append(future)
         return await future
 
+    async def make_view(self, steps: bytes) -> tuple[int, int]:
+        """(root, mount namespace): descriptors of a view that `tare.runtime.view.plan_view` planned; the caller's.
+
+        Raises Internal if it can't be mounted, Unavailable if the launcher can't take it.
+        """
+        assert self._loop is not None
+        ours, theirs = messages.socket_pair()
+        with ours:
+            try:
+                self._send(messages.ViewRequest(steps), (theirs.fileno(),))
+            finally:
+                theirs.close()
+            readable = asyncio.Event()
+            self._loop.add_reader(ours.fileno(), readable.set)
+            try:
+                await readable.wait()
+            finally:
+                self._loop.remove_reader(ours.fileno())
+            received = messages.receive(ours)
+        if received is None:
+            raise Internal("the container's root could not be mounted: its worker was killed")
+        message, fds = received
+        if isinstance(message, messages.ViewReply) and len(fds) == 2:
+            return fds[0], fds[1]
+        raise Internal(f"the container's root could not be mounted: {getattr(message, 'error', '')}")
+
     def _send(self, message: messages.Message, fds: tuple[int, ...]) -> None:
         for attempt in (1, 2):
             try:

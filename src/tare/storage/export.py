@@ -26,19 +26,20 @@ def export_stack(stack: Stack, write: Write) -> None:
         if stat.S_ISSOCK(found.status.st_mode):
             continue
         try:
-            _export(found, links, write)
+            export_entry(found, found.path, links, write)
         except (FileNotFoundError, NotADirectoryError):
             continue  # removed or replaced meanwhile
     write(END)
 
 
-def _export(found: Found, links: dict[tuple[int, int], bytes], write: Write) -> None:
+def export_entry(found: Found, name: bytes, links: dict[tuple[int, int], bytes], write: Write) -> None:
+    """Writes one entry under `name`. links: where each file with several names was written first."""
     status = found.status
     key = (status.st_dev, status.st_ino)
     if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
         first = links.get(key)
         if first is not None:
-            entry = entry_of(found.path, status, first)
+            entry = entry_of(name, status, first)
             entry.kind, entry.size = fmt.HARD_LINK, 0
             write(format_entry(entry))
             return
@@ -46,7 +47,7 @@ def _export(found: Found, links: dict[tuple[int, int], bytes], write: Write) -> 
     if stat.S_ISREG(status.st_mode):
         descriptor = open_regular(found.directory_fd, found.name)
         try:
-            entry = entry_of(found.path, os.fstat(descriptor), xattrs=xattrs)
+            entry = entry_of(name, os.fstat(descriptor), xattrs=xattrs)
             write(format_entry(entry))
             for _, chunk in content(descriptor, entry.size):
                 write(chunk)
@@ -56,6 +57,6 @@ def _export(found: Found, links: dict[tuple[int, int], bytes], write: Write) -> 
             os.close(descriptor)
     else:
         target = os.readlink(found.name, dir_fd=found.directory_fd) if stat.S_ISLNK(status.st_mode) else b""
-        write(format_entry(entry_of(found.path, status, target, xattrs)))
+        write(format_entry(entry_of(name, status, target, xattrs)))
     if status.st_nlink > 1:
-        links[key] = found.path
+        links[key] = name

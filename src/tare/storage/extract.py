@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import Protocol
 
 import msgspec
 
@@ -51,7 +52,7 @@ def extract(stream: Readable, tree_fd: int, shadow_fd: int, recipe_fd: int, limi
     tree = TreeWriter(tree_fd, shadow_fd, limits)
     try:
         reader = TarReader(digest.passing(plain_chunks(stream, limits)), limits, recipe.raw)
-        unpacking = _Unpacking(reader, tree, recipe, tree_fd, limits)
+        unpacking = Unpacking(reader, tree, recipe, tree_fd, limits)
         while entry := reader.next_entry():
             unpacking.apply(entry)
         reader.finish()
@@ -67,17 +68,25 @@ def extract(stream: Readable, tree_fd: int, shadow_fd: int, recipe_fd: int, limi
             opaque_root=tree.opaque_root,
         )
     except OSError as error:
-        raise _explained(error, "archive") from error
+        raise explained(error, "archive") from error
     finally:
         digest.close()
         recipe.close()
         tree.close()
 
 
-class _Unpacking:
+class Recipe(Protocol):
+    """Where the payloads of a stream went."""
+
+    def payload(self, path: bytes, size: int) -> None: ...
+
+    def sparse(self, path: bytes, extents: list[tuple[int, int]]) -> None: ...
+
+
+class Unpacking:
     """The state of one extraction: how much has been used of each limit."""
 
-    def __init__(self, reader: TarReader, tree: TreeWriter, recipe: RecipeWriter, tree_fd: int, limits: Limits) -> None:
+    def __init__(self, reader: TarReader, tree: TreeWriter, recipe: Recipe, tree_fd: int, limits: Limits) -> None:
         self._reader = reader
         self._tree = tree
         self._recipe = recipe
@@ -95,11 +104,11 @@ class _Unpacking:
         try:
             self._apply(entry)
         except OSError as error:
-            raise _explained(error, shown(entry.name)) from error
+            raise explained(error, shown(entry.name)) from error
 
     def _apply(self, entry: Entry) -> None:
         path = clean_path(entry.name, self._limits.path_bytes)
-        if self._mark(path):
+        if self.is_mark(path):
             return
         kind = entry.kind
         mtime_ns = min(max(entry.mtime_ns, -_MAX_TIME_NS), _MAX_TIME_NS)
@@ -136,7 +145,7 @@ class _Unpacking:
             raise errors.InvalidArgument(f'invalid hardlink "{shown(path)}" -> "{shown(target)}"')
         self._tree.hard_link(path, target)
 
-    def _mark(self, path: bytes) -> bool:
+    def is_mark(self, path: bytes) -> bool:
         """Handles whiteouts (OCI image spec, layer.md, "Whiteouts"); says whether `path` was one."""
         if WHITEOUT not in path:
             return False
@@ -216,11 +225,13 @@ class _Unpacking:
         os.ftruncate(descriptor, entry.size)
 
 
-def _explained(error: OSError, name: str) -> errors.TareError:
+def explained(error: OSError, name: str) -> errors.TareError:
     """A failed system call as what the caller can do about it."""
     number = error.errno or 0
     if number in (errno.ENOSPC, errno.EDQUOT):
         return errors.ResourceExhausted(f"{name}: no space left on device")
+    if number == errno.EROFS:
+        return errors.Forbidden(f'"{name}": read-only file system')
     if number in _USER_ERRORS:
         return errors.InvalidArgument(f'"{name}": {os.strerror(number)}')
     return errors.KernelError(number, "extract", name)
