@@ -25,11 +25,10 @@ from tare.errors import TareError
 from tare.kernel import pty
 from tare.runtime import messages
 from tare.runtime.cgroups import open_cgroup
-from tare.runtime.create import Created, StartFailed, create_container
-from tare.runtime.enter import enter_container
+from tare.runtime.create import StartFailed
+from tare.runtime.creator import Creator
 from tare.runtime.jsonlog import JsonLog
 from tare.runtime.messages import StartRequest, StreamWish
-from tare.runtime.plan import decode_exec_plan, decode_plan
 from tare.runtime.streams import CHUNK_BYTES, AttachedStream, Stdin
 
 SOCKET_NAME = "monitor.sock"
@@ -83,11 +82,6 @@ class Monitor:
         self.exited: messages.Exited | None = None
         self.pidfd = -1
         report.setblocking(False)
-        self.listener = messages.listen_in(request.directory, SOCKET_NAME)
-        self.listener.setblocking(False)
-        if request.log_path:
-            limits = (request.log_max_bytes, request.log_max_files)
-            self.log = JsonLog(request.log_path, *limits, request.log_attributes)
 
     # -- start --
 
@@ -95,7 +89,9 @@ class Monitor:
         """Starts the process and reports it. Raises StartFailed."""
         request = self.request
         stdio = None if request.terminal else self._make_pipes()
-        created = self._create(stdio, netns_fd)
+        creator = Creator(request.plan, is_exec=request.is_exec, stdio=stdio, netns_fd=netns_fd)
+        self._listen()
+        created = creator.wait_created()
         if stdio is not None:
             for fd in set(stdio):
                 os.close(fd)
@@ -114,10 +110,13 @@ class Monitor:
         for fd in list(self.connections):
             self._tell(fd, self.started, (self.pidfd,))
 
-    def _create(self, stdio: tuple[int, int, int] | None, netns_fd: int | None) -> Created:
-        if self.request.is_exec:
-            return enter_container(decode_exec_plan(self.request.plan), stdio=stdio)
-        return create_container(decode_plan(self.request.plan), stdio=stdio, netns_fd=netns_fd)
+    def _listen(self) -> None:
+        request = self.request
+        self.listener = messages.listen_in(request.directory, SOCKET_NAME)
+        self.listener.setblocking(False)
+        if request.log_path:
+            limits = (request.log_max_bytes, request.log_max_files)
+            self.log = JsonLog(request.log_path, *limits, request.log_attributes)
 
     def _make_pipes(self) -> tuple[int, int, int]:
         if self.request.open_stdin:

@@ -1,0 +1,93 @@
+"""The creator: a short-lived child of a monitor that makes the container and hands it over.
+
+Making a container touches much of the interpreter's memory, and each page touched after a fork is a page of one's own.
+The creator takes those pages with it when it exits, while the monitor, which lives as long as the container, stays as
+small as its loop. The container's first process becomes the monitor's child then, since that is a subreaper (prctl(2)).
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import sys
+
+import msgspec
+
+from tare import faults
+from tare.errors import TareError
+from tare.kernel import process
+from tare.runtime.create import Created, StartFailed, create_container
+from tare.runtime.enter import enter_container
+from tare.runtime.failure import EXIT_ENGINE
+from tare.runtime.plan import decode_exec_plan, decode_plan
+
+_REPORT_BYTES = 64 * 1024
+
+
+class _Report(msgspec.Struct, frozen=True, array_like=True):
+    """pid of the first process, or message and exit code of the failure. The terminal's master comes along."""
+
+    pid: int
+    message: str = ""
+    exit_code: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Report).decode
+
+
+class Creator:
+    """A creator at work. The caller closes its own copies of the descriptors that the container got."""
+
+    def __init__(self, plan: bytes, *, is_exec: bool, stdio: tuple[int, int, int] | None, netns_fd: int | None) -> None:
+        """Forks the creator; the monitor has other things to do meanwhile. Raises OSError as fork(2)."""
+        process.set_child_subreaper(True)
+        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._link.close()
+            _run(theirs, plan, is_exec, stdio, netns_fd)
+        theirs.close()
+
+    def wait_created(self) -> Created:
+        """What it made; the first process is our child. Raises StartFailed."""
+        with self._link as link:
+            data, ancillary, _, _ = link.recvmsg(_REPORT_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        os.waitpid(self._pid, 0)
+        if not data:
+            raise StartFailed("unable to start container process: its creator was killed")
+        report = _decode(data)
+        if not report.pid:
+            raise StartFailed(report.message, report.exit_code)
+        terminal_fd = None
+        for _, _, payload in ancillary:
+            terminal_fd = array.array("i", payload[:4])[0]
+        return Created(report.pid, terminal_fd)
+
+
+def _run(
+    link: socket.socket, plan: bytes, is_exec: bool, stdio: tuple[int, int, int] | None, netns_fd: int | None
+) -> None:
+    """The creator's life; doesn't return."""
+    status = 1
+    try:
+        terminal_fd = None
+        try:
+            if is_exec:
+                created = enter_container(decode_exec_plan(plan), stdio=stdio)
+            else:
+                created = create_container(decode_plan(plan), stdio=stdio, netns_fd=netns_fd)
+            report, terminal_fd = _Report(created.pid), created.terminal_fd
+        except StartFailed as error:
+            report = _Report(0, str(error), error.exit_code)
+        except (TareError, OSError, faults.InjectedFault) as error:
+            report = _Report(0, str(error), EXIT_ENGINE)
+        fds = [] if terminal_fd is None else [terminal_fd]
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        link.sendmsg([_encode(report)], rights)
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
