@@ -12,6 +12,8 @@ import pytest
 from command_lines import CREATE, OTHERS, lines
 from recorded import FILE, Bench, comparable
 
+from support.terminal import Terminal
+
 TARE = [sys.executable, "-c", "from tare.cli.main import main; main()"]
 
 
@@ -117,3 +119,33 @@ def test_tcp_speaks_too(tmp_path: Path) -> None:
         done = subprocess.run([*TARE, "-H", host, "ps"], capture_output=True, text=True)
         assert done.returncode == 1
         assert text in done.stderr
+
+
+def test_the_windows_size_is_told_from_the_start(tmp_path: Path) -> None:
+    """On a terminal the container's first size goes with create, and an exec's with both of its calls."""
+    made = Bench(tmp_path)
+    made.recorder.answers[("POST", "/containers/x/exec")] = (201, {"Id": "e" * 64})
+    for line in ("create -it x", "exec -it x sh"):
+        with Terminal([*TARE, *line.split()], rows=33, cols=99, env=made.environment) as screen:
+            screen.wait()
+    create, _inspect, execute, start = made.recorder.requests[:4]
+    assert create.body["HostConfig"]["ConsoleSize"] == [33, 99]
+    assert execute.body["ConsoleSize"] == start.body["ConsoleSize"] == [33, 99]
+    made.recorder.stop()
+
+
+def test_whose_socket_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root has /run; others have their runtime folder, or root's socket if it is the only one and open to them."""
+    from tare.client import host
+
+    theirs, own = tmp_path / "root.sock", tmp_path / "tare" / "tare.sock"
+    monkeypatch.setattr(host, "DEFAULT_ROOT_SOCKET", str(theirs))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert host.default_host().target == str(theirs)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert host.default_host().text == f"unix://{own}"
+    theirs.touch()
+    assert host.default_host().target == str(theirs)
+    own.parent.mkdir()
+    own.touch()
+    assert host.default_host().target == str(own)

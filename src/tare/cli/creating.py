@@ -7,6 +7,7 @@ import os
 from tare.cli.command import CliError
 from tare.cli.create.body import container_body
 from tare.cli.names import Reference, parse_reference
+from tare.cli.terminal import terminal_size
 from tare.client.errors import ApiError
 
 TYPE_CHECKING = False
@@ -41,6 +42,7 @@ def create_container(session: Session, flags: Values, arguments: list[str], code
         body = container_body(flags, image, command)
     except ValueError as error:
         raise CliError(str(error), EXIT_ENGINE, prefix=True) from None
+    body["HostConfig"]["ConsoleSize"] = list(terminal_size())
     id_file = flags.text("cidfile")
     if id_file and os.path.lexists(id_file):
         raise CliError(

@@ -66,10 +66,13 @@ class Host:
 
 
 def default_host() -> Host:
-    """Where `tared` listens when nobody said otherwise: a root-owned place for root, the user's own otherwise."""
+    """Where `tared` listens when nobody said otherwise: a root-owned place for root; for others their own, or root's
+    if they have none and may use that one."""
     path = DEFAULT_ROOT_SOCKET
     if os.geteuid() != 0:
-        path = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}") + "/tare/tare.sock"
+        own = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}") + "/tare/tare.sock"
+        if os.path.exists(own) or not os.access(path, os.R_OK | os.W_OK):
+            path = own
     return Host(f"unix://{path}", True, path)
 
 

@@ -43,16 +43,15 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     session.engine.get(container_path(arguments[0], "json"))  # says that it isn't there before the terminal is judged
     if not flags.on("detach"):
         check_tty(body["AttachStdin"], body["Tty"])
+    start: dict[str, Any] = {"Detach": flags["detach"], "Tty": flags["tty"]}
+    rows, columns = terminal_size()
+    if flags.on("tty") and rows and columns:
+        body["ConsoleSize"] = start["ConsoleSize"] = [rows, columns]
     identity = session.engine.post(container_path(arguments[0], "exec"), None, body)["Id"]
     path = f"/exec/{quote(identity)}"
-    start: dict[str, Any] = {"Detach": flags["detach"], "Tty": flags["tty"]}
     if flags.on("detach"):
         session.engine.post(f"{path}/start", None, start)
         return 0
-    if flags.on("tty"):
-        rows, columns = terminal_size()
-        if rows and columns:
-            start["ConsoleSize"] = [rows, columns]
     stay = Stay(session, path, flags.on("tty"), body["AttachStdin"], flags["detach-keys"])
     wire = session.engine.hijack(f"{path}/start", None, start)
     if not stay.run(wire, None, None):
