@@ -1,4 +1,4 @@
-"""What this engine has none of yet (volumes, plugins, build caches, networks to prune): truthful empty answers.
+"""What this engine has none of yet (plugins, build caches, networks to prune): truthful empty answers.
 
 Clients ask for these on their way (`docker inspect NAME`, `docker system prune`), so that a 501 would break what works.
 Making any of them is refused as not implemented; nothing here pretends to have done something.
@@ -13,25 +13,7 @@ from tare.engine.networks import inspect_network
 from tare.errors import Forbidden, NotFound
 from tare.values.filters import check_filters
 
-_VOLUME_FILTERS = ("dangling", "driver", "label", "label!", "name")
 _PRUNE_FILTERS = ("label", "label!", "until", "all")
-
-
-async def volumes(call: Call) -> Response:
-    """GET /volumes."""
-    check_filters(call.filters(), _VOLUME_FILTERS)
-    return json_response({"Volumes": [], "Warnings": None})
-
-
-async def volume(call: Call) -> Response:
-    """GET and DELETE /volumes/{name}."""
-    raise NotFound(f"get {call.path['name']}: no such volume")
-
-
-async def prune_volumes(call: Call) -> Response:
-    """POST /volumes/prune."""
-    check_filters(call.filters(), _PRUNE_FILTERS)
-    return json_response({"VolumesDeleted": [], "SpaceReclaimed": 0})
 
 
 async def prune_networks(call: Call) -> Response:
@@ -62,10 +44,6 @@ async def plugin(call: Call) -> Response:
 
 
 ROUTES = (
-    Route("GET", "/volumes", "VolumeList", volumes),
-    Route("GET", "/volumes/{name}", "VolumeInspect", volume),
-    Route("DELETE", "/volumes/{name}", "VolumeDelete", volume),
-    Route("POST", "/volumes/prune", "VolumePrune", prune_volumes),
     Route("POST", "/networks/prune", "NetworkPrune", prune_networks),
     Route("DELETE", "/networks/{id}", "NetworkDelete", remove_network),
     Route("POST", "/build/prune", "BuildPrune", prune_build_cache),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import absent, archive, containers, execs, images, lifecycle, networks, stats, streams, system
+from tare.api import absent, archive, containers, execs, images, lifecycle, networks, stats, streams, system, volumes
 from tare.api.router import Router
 from tare.api.server import Server, serve
 from tare.engine.engine import Engine
@@ -17,6 +17,7 @@ ROUTES = (
     *execs.ROUTES,
     *images.ROUTES,
     *networks.ROUTES,
+    *volumes.ROUTES,
     *absent.ROUTES,
 )
 

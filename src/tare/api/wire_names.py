@@ -39,6 +39,7 @@ GO_STRUCTS = {
     "TmpfsOptions": ("TmpfsOptions", "mount.TmpfsOptions"),
     "Ulimit": ("Ulimit", "units.Ulimit"),
     "UpdateOptions": ("UpdateConfig", "container.UpdateConfig"),
+    "VolumeCreateBody": ("CreateOptions", "volume.CreateOptions"),
     "VolumeOptions": ("VolumeOptions", "mount.VolumeOptions"),
     "WeightDevice": ("WeightDevice", "blkiodev.WeightDevice"),
 }

@@ -31,6 +31,7 @@ from tare.storage.layers import Layers
 from tare.storage.snapshots import Snapshots
 from tare.values.ids import new_id
 from tare.values.units import parse_bytes
+from tare.volumes.volumes import Volumes
 
 log = logging.getLogger("tared")
 
@@ -76,6 +77,7 @@ def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
         layers=layers,
         snapshots=snapshots,
         images=images,
+        volumes=Volumes(data_root / "volumes", database),
         network=network,
         launcher=launcher,
         watch=exits.watch,

@@ -35,8 +35,6 @@ def check_config(config: ContainerConfig) -> None:
         )
     for port in config.exposed_ports or {}:
         parse_port(port)
-    if config.volumes:
-        raise Unsupported(f"volumes are not supported yet: {next(iter(config.volumes))}")
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout: {config.stop_timeout}")
 
@@ -68,8 +66,6 @@ def check_host(host: HostOptions) -> None:
 
 def _refuse_missing(host: HostOptions) -> None:
     absent = {
-        "VolumeDriver": host.volume_driver,
-        "VolumesFrom": host.volumes_from,
         "Links": host.links,
         "DeviceRequests": host.device_requests,
         "StorageOpt": host.storage_opt,

@@ -8,10 +8,11 @@ import shutil
 import msgspec
 
 from tare import faults
-from tare.engine import check, health_rules, mounts
+from tare.engine import check, container_volumes, health_rules
 from tare.engine.engine import Engine
 from tare.engine.image_verbs import resolve_image
 from tare.engine.log_options import log_path
+from tare.engine.mount_specs import Wanted
 from tare.engine.oci_resources import resources
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
 from tare.engine.records import Container, ContainerState, Created, EndpointState
@@ -53,8 +54,9 @@ async def create_container(
     warnings += _warnings(config, host, image)
     config = merge_image_config(config, image)
     host = _with_defaults(engine, host)
+    wanted = container_volumes.wanted_mounts(engine, config, host)
     container = _record(engine, name, config, host, image)
-    _store(engine, container)
+    container = await _store(engine, container, wanted)
     engine.events.container(container, "create")
     return Created(id=container.id, warnings=tuple(warnings))
 
@@ -80,7 +82,6 @@ def _record(engine: Engine, name: str | None, config: ContainerConfig, host: Hos
         config=config,
         host=host,
         state=ContainerState(),
-        mounts=mounts.mount_points(host),
         endpoint=EndpointState(network=_network_name(host.network_mode)),
         stop_signal=parse_signal(config.stop_signal) if config.stop_signal else 15,
         log_path=log_path(driver, str(directory), id_),
@@ -88,8 +89,8 @@ def _record(engine: Engine, name: str | None, config: ContainerConfig, host: Hos
     )
 
 
-def _store(engine: Engine, container: Container) -> None:
-    """Writes the container down; if that fails half-way, nothing of it stays."""
+async def _store(engine: Engine, container: Container, wanted: tuple[Wanted, ...]) -> Container:
+    """Writes the container down, with its mounts; if that fails half-way, nothing of it stays."""
     with contextlib.ExitStack() as undo:
         directory = engine.container_dir(container.id)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -98,9 +99,12 @@ def _store(engine: Engine, container: Container) -> None:
         undo.callback(engine.snapshots.remove, container.id)
         engine.snapshots.prepare(container.id, container.layers)
         faults.point("engine.create.snapshot")
-        engine.containers.add(container)
+        async with container_volumes.prepared(engine, container.id, wanted) as points:
+            container = msgspec.structs.replace(container, mounts=points)
+            engine.containers.add(container)
+            undo.pop_all()
         faults.point("engine.create.stored")
-        undo.pop_all()
+    return container
 
 
 def merge_image_config(config: ContainerConfig, image: Image) -> ContainerConfig:
@@ -124,6 +128,7 @@ def merge_image_config(config: ContainerConfig, image: Image) -> ContainerConfig
         user=config.user or base.user or "",
         working_dir=config.working_dir or base.working_dir or "",
         labels={**(base.labels or {}), **(config.labels or {})},
+        volumes={**{place: {} for place in base.volumes or {}}, **(config.volumes or {})} or None,
         exposed_ports={**{port: {} for port in base.exposed_ports or {}}, **(config.exposed_ports or {})} or None,
         stop_signal=config.stop_signal or base.stop_signal or "",
         healthcheck=health_rules.merged(config.healthcheck, base.healthcheck),
@@ -133,9 +138,6 @@ def merge_image_config(config: ContainerConfig, image: Image) -> ContainerConfig
 
 def _warnings(config: ContainerConfig, host: HostOptions, image: Image) -> list[str]:
     found = []
-    if image.config.volumes:
-        paths = ", ".join(sorted(image.config.volumes))
-        found.append(f"the image's volumes ({paths}) are kept in the container's own layer: volumes are not there yet")
     kind = check.network_kind(host.network_mode)
     if (host.publish_all_ports or host.port_bindings) and kind != "bridge":
         found.append(f"Published ports are discarded when using {kind} network mode")

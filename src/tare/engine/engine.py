@@ -26,6 +26,7 @@ from tare.runtime.monitor_client import MonitorLink
 from tare.storage.database import Database
 from tare.storage.layers import Layers
 from tare.storage.snapshots import Snapshots
+from tare.volumes.volumes import Volumes
 
 log = logging.getLogger("tare.engine")
 
@@ -85,6 +86,7 @@ class Engine:
         layers: Layers,
         snapshots: Snapshots,
         images: Images,
+        volumes: Volumes,
         network: Network,
         launcher: Launcher,
         watch: Callable[[Engine, str, Live], Coroutine[Any, Any, None]],
@@ -94,6 +96,7 @@ class Engine:
         self.layers = layers
         self.snapshots = snapshots
         self.images = images
+        self.volumes = volumes
         self.network = network
         self.launcher = launcher
         self.containers = Containers(database)

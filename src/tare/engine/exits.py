@@ -7,7 +7,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import health, network_link, remove, restart_policy, wait
+from tare.engine import container_volumes, health, network_link, remove, restart_policy, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container, WaitResult
@@ -80,6 +80,7 @@ async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None
     if exited.oom_killed:
         engine.events.container(container, "oom")
     engine.events.container(container, "die", exitCode=str(exited.exit_code), execDuration=_duration(container))
+    container_volumes.release(engine, container)
     result = WaitResult(exit_code=exited.exit_code)
     if again:
         wait.wake(engine, container_id, ("next-exit",), result)

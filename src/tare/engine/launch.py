@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.engine import etc_files, health_rules, mounts, network_link
+from tare.engine import container_volumes, etc_files, health_rules, mounts, network_link
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
 from tare.engine.log_options import log_settings
@@ -43,7 +43,7 @@ async def launch(engine: Engine, container: Container) -> Container:
     The caller holds the container's lock. Raises InvalidArgument with Docker's text when the command can't be run
     (the record then holds exit code 126 or 127), Conflict, ResourceExhausted, Unavailable, Internal.
     """
-    async with contextlib.AsyncExitStack() as undo:
+    async with container_volumes.mounted(engine, container) as for_spec, contextlib.AsyncExitStack() as undo:
         run_dir = engine.run_dir(container.id)
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir(mode=0o700)
@@ -57,7 +57,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
         etc_files.write(engine, container, endpoint)
-        link = _launch_monitor(engine, container, endpoint)
+        link = _launch_monitor(engine, for_spec, endpoint)
         undo.callback(link.close)
         faults.point("engine.start.launched")
         started = await _wait_started(engine, container, link)
@@ -79,6 +79,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         if endpoint is not None:
             container = engine.containers.save(_with_endpoint(container, endpoint))
         undo.pop_all()
+    container_volumes.publish_mounted(engine, container)
     network_link.publish(engine.events, container, "connect")
     engine.live[container.id] = live = Live(link, started.pid)
     engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")

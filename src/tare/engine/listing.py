@@ -117,7 +117,9 @@ class _Chooser:
 
     def _has_mount(self, container: Container) -> bool:
         wanted = self._filters["volume"]
-        return any(mount.source in wanted or mount.destination in wanted for mount in container.mounts)
+        return any(
+            mount.destination in wanted or (mount.name or mount.source) in wanted for mount in container.mounts
+        )
 
     def _has_port(self, container: Container) -> bool:
         published = {parse_port(port) for port in container.host.port_bindings or {}}

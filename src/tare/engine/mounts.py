@@ -1,147 +1,122 @@
-"""Binds, mounts and tmpfs as the user writes them, and the OCI mounts they become. Pure but for looking at sources."""
+"""A container's binds, volumes and tmpfs as the OCI mounts they become. Pure but for sources, which it may make."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 
+from tare.engine import mount_specs
 from tare.engine.options import HostOptions, MountOptions
 from tare.engine.records import MountPoint
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.oci.runtime_spec import Mount
+from tare.runtime.mount_options import option_names
+from tare.runtime.plan_mounts import SUBPATH_OPTION
+from tare.volumes.records import LocalMount
 
-_PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
-_IGNORED_MODES = ("z", "Z", "nocopy", "consistent", "cached", "delegated", "rw")
 
-
-def mount_points(host: HostOptions) -> tuple[MountPoint, ...]:
-    """What inspect shows under Mounts. Raises InvalidArgument, or Unsupported for volumes."""
-    points = [parse_bind(bind) for bind in host.binds or ()]
-    points += [_parse_mount(mount) for mount in host.mounts or () if mount.type != "tmpfs"]
-    seen: set[str] = set()
-    for point in points:
-        if point.destination in seen:
-            raise InvalidArgument(f"Duplicate mount point: {point.destination}")
-        seen.add(point.destination)
+def check_sources(host: HostOptions) -> None:
+    """Raises InvalidArgument, with Docker's text, if what a `--mount type=bind` shows isn't there."""
     for mount in host.mounts or ():
-        if mount.type == "tmpfs":
-            points.append(MountPoint(type="tmpfs", source="", destination=_destination(mount.target, mount.target)))
-    for target in host.tmpfs or {}:
-        _destination(target, target)
-    return tuple(points)
-
-
-def parse_bind(text: str) -> MountPoint:
-    """A `-v` such as `/srv/data:/data:ro`."""
-    parts = text.split(":")
-    if len(parts) < 2 or len(parts) > 3 or not parts[0] or not parts[1]:
-        raise InvalidArgument(f"invalid volume specification: '{text}'")
-    source, target = parts[0], parts[1]
-    modes = parts[2].split(",") if len(parts) == 3 and parts[2] else []
-    rw, propagation = True, ""
-    for mode in modes:
-        if mode in ("ro", "readonly"):
-            rw = False
-        elif mode in _PROPAGATION:
-            propagation = mode
-        elif mode not in _IGNORED_MODES:
-            raise InvalidArgument(f"invalid mode: {parts[2]}")
-    if not source.startswith("/"):
-        raise Unsupported(f"volumes are not supported yet: {source}")
-    return MountPoint(
-        type="bind",
-        source=posixpath.normpath(source),
-        destination=_destination(target, text),
-        mode=",".join(modes),
-        rw=rw,
-        propagation=propagation or "rprivate",
-    )
-
-
-def _parse_mount(mount: MountOptions) -> MountPoint:
-    if mount.type in ("volume", "cluster", "image", "npipe"):
-        raise Unsupported(f"mounts of type {mount.type} are not supported yet: {mount.source or mount.target}")
-    if mount.type != "bind":
-        raise InvalidArgument(f'mount type unknown: "{mount.type}"')
-    if not mount.source.startswith("/"):
-        raise InvalidArgument(
-            f"invalid mount config for type \"bind\": invalid mount path: '{mount.source}' mount path must be absolute"
-        )
-    options = mount.bind_options
-    if options and options.propagation and options.propagation not in _PROPAGATION:
-        raise InvalidArgument(f"invalid propagation mode: {options.propagation}")
-    if not os.path.lexists(mount.source) and not (options and options.create_mountpoint):
-        raise InvalidArgument(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
-    return MountPoint(
-        type="bind",
-        source=posixpath.normpath(mount.source),
-        destination=_destination(mount.target, mount.target),
-        rw=not mount.read_only,
-        propagation=(options.propagation if options else "") or "rprivate",
-    )
-
-
-def _destination(target: str, spec: str) -> str:
-    if not target.startswith("/"):
-        raise InvalidArgument(
-            f"invalid volume specification: '{spec}': invalid mount config for type \"bind\": "
-            f"invalid mount path: '{target}' mount path must be absolute"
-        )
-    clean = posixpath.normpath(target)
-    clean = "/" + clean.lstrip("/")
-    if clean == "/":
-        raise InvalidArgument(
-            f"invalid volume specification: '{spec}': invalid mount config for type \"bind\": "
-            "invalid specification: destination can't be '/'"
-        )
-    if clean == "/proc" or clean.startswith("/proc/"):
-        # CVE-2019-19921, CVE-2019-16884: what lies on /proc could fake what the runtime reads and writes there
-        raise InvalidArgument(f"invalid mount {clean}: it is inside /proc")
-    return clean
+        if mount.type != "bind" or os.path.lexists(mount.source):
+            continue
+        if not (mount.bind_options and mount.bind_options.create_mountpoint):
+            raise InvalidArgument(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+            )
 
 
 def prepare_sources(host: HostOptions) -> None:
-    """Makes the missing host directories of `-v` (not of `--mount`), as Docker does."""
-    for bind in host.binds or ():
-        point = parse_bind(bind)
-        if not os.path.lexists(point.source):
-            os.makedirs(point.source, mode=0o755, exist_ok=True)
+    """Makes the missing host directories of `-v` (of `--mount` only if it is asked to), as Docker does."""
+    wanted = [mount_specs.parse_bind(bind).point.source for bind in host.binds or ()]
+    for mount in host.mounts or ():
+        if mount.type == "bind" and mount.bind_options and mount.bind_options.create_mountpoint:
+            wanted.append(posixpath.normpath(mount.source))
+    for source in wanted:
+        if source and not os.path.lexists(source):
+            os.makedirs(source, mode=0o755, exist_ok=True)
 
 
 def oci_mounts(host: HostOptions, points: tuple[MountPoint, ...]) -> list[Mount]:
-    """The OCI mounts of a container's binds and tmpfs, parents before children."""
+    """The OCI mounts of a container's binds, volumes and tmpfs, parents before children."""
     found = []
-    recursion = {m.target: m.bind_options for m in host.mounts or () if m.bind_options}
     for point in points:
-        if point.type != "bind":
-            continue
-        options = recursion.get(point.destination)
-        bind = "bind" if options and options.non_recursive else "rbind"
-        found.append(
-            Mount(
-                destination=point.destination,
-                type="bind",
-                source=point.source,
-                options=(bind, point.propagation, "rw" if point.rw else "ro"),
-            )
-        )
+        if point.type == "bind":
+            found.append(_bind(point, point.source, recursive=not point.non_recursive))
+        elif point.type == "volume":
+            found.append(_volume(point))
     for target, text in (host.tmpfs or {}).items():
         found.append(_tmpfs(target, tuple(option for option in text.split(",") if option)))
     for mount in host.mounts or ():
         if mount.type == "tmpfs":
-            options_given = []
-            if mount.tmpfs_options and mount.tmpfs_options.size_bytes:
-                options_given.append(f"size={mount.tmpfs_options.size_bytes}")
-            if mount.tmpfs_options and mount.tmpfs_options.mode:
-                options_given.append(f"mode={mount.tmpfs_options.mode:o}")
-            if mount.read_only:
-                options_given.append("ro")
-            found.append(_tmpfs(mount.target, tuple(options_given)))
-    return sorted(found, key=lambda mount: mount.destination.count("/"))
+            found.append(_tmpfs(mount.target, _tmpfs_options(mount)))
+    return parents_first(found)
+
+
+def parents_first(mounts: list[Mount]) -> list[Mount]:
+    """In an order in which none hides another; those of one depth stay as they were."""
+    return sorted(mounts, key=lambda mount: mount.destination.count("/"))
+
+
+def _access(point: MountPoint) -> tuple[str, ...]:
+    """Read-only means what is mounted below, too, as in Docker from 25 on, unless the user wants otherwise."""
+    if point.rw:
+        return ("rw",)
+    if point.non_recursive or point.read_only_non_recursive or point.propagation not in ("", "rprivate", "private"):
+        return ("ro",)
+    return ("ro", "rro")
+
+
+def _bind(point: MountPoint, source: str, *, recursive: bool, more: tuple[str, ...] = ()) -> Mount:
+    return Mount(
+        destination=point.destination,
+        type="bind",
+        source=source,
+        options=("rbind" if recursive else "bind", point.propagation or "rprivate", *_access(point), *more),
+    )
+
+
+def _volume(point: MountPoint) -> Mount:
+    """The volume's directory; or what its options name, mounted in the container's own mount namespace."""
+    local = point.local
+    subpath = (f"{SUBPATH_OPTION}{point.subpath}",) if point.subpath else ()
+    if local is None or local.is_shared:
+        return _bind(point, point.source, recursive=True, more=subpath)
+    if local.is_bind:
+        more = (*_known_options(local), *subpath)
+        return _bind(point, local.device, recursive="rbind" in local.options, more=more)
+    access = () if point.rw else ("ro",)
+    return Mount(
+        destination=point.destination,
+        type=local.type,
+        source=local.device,
+        options=("rprivate", *local.options, *access),
+    )
+
+
+def _known_options(local: LocalMount) -> tuple[str, ...]:
+    """Those that mean something to a bind mount: mount(2) drops the others, too."""
+    known = set(option_names()) - {"bind", "rbind", "rw"}
+    return tuple(word for word in local.options if word in known and word.lstrip("r") not in _PROPAGATION_WORDS)
+
+
+_PROPAGATION_WORDS = frozenset(("private", "shared", "slave", "unbindable"))
+
+
+def _tmpfs_options(mount: MountOptions) -> tuple[str, ...]:
+    found = []
+    if mount.tmpfs_options and mount.tmpfs_options.size_bytes:
+        found.append(f"size={mount.tmpfs_options.size_bytes}")
+    if mount.tmpfs_options and mount.tmpfs_options.mode:
+        found.append(f"mode={mount.tmpfs_options.mode:o}")
+    if mount.read_only:
+        found.append("ro")
+    return tuple(found)
 
 
 def _tmpfs(target: str, options: tuple[str, ...]) -> Mount:
     defaults = ("noexec", "nosuid", "nodev")
     opposites = {"noexec": "exec", "nosuid": "suid", "nodev": "dev"}
     kept = tuple(default for default in defaults if opposites[default] not in options and default not in options)
-    return Mount(destination=_destination(target, target), type="tmpfs", source="tmpfs", options=(*kept, *options))
+    destination = mount_specs.check_destination(target, "tmpfs")
+    return Mount(destination=destination, type="tmpfs", source="tmpfs", options=(*kept, *options))

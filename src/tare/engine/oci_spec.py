@@ -209,13 +209,14 @@ def _mounts(container: Container, around: Surroundings) -> list[Mount]:
         Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*access, "nosuid", "noexec", "nodev")),
         *_ipc_mounts(host, around),
     ]
-    own = {mount.destination for mount in mounts.oci_mounts(host, container.mounts)}
+    own = mounts.oci_mounts(host, container.mounts)
+    covered = {mount.destination for mount in own}
+    files = []
     for name in ("resolv.conf", "hostname", "hosts"):
-        if f"/etc/{name}" not in own:
+        if f"/etc/{name}" not in covered:
             options = ("rbind", "rprivate", "ro" if host.readonly_rootfs else "rw")
-            found.append(Mount(f"/etc/{name}", "bind", f"{container.directory}/{name}", options))
-    found.extend(mounts.oci_mounts(host, container.mounts))
-    return found
+            files.append(Mount(f"/etc/{name}", "bind", f"{container.directory}/{name}", options))
+    return found + mounts.parents_first([*files, *own])  # a volume at /etc must not hide /etc/hosts
 
 
 def _ipc_mounts(host: HostOptions, around: Surroundings) -> list[Mount]:

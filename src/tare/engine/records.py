@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tare.engine.options import ContainerConfig, ExecOptions, HostOptions
+from tare.volumes.records import LocalMount
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,7 @@ class ContainerState(Record, frozen=True, kw_only=True):
     finished_ns: int = 0
     restart_count: int = 0
     stopped_by_user: bool = False
+    removes_volumes: bool = False
     health: Health | None = None
 
     @property
@@ -58,7 +60,11 @@ class ContainerState(Record, frozen=True, kw_only=True):
 
 
 class MountPoint(Record, frozen=True, kw_only=True):
-    """A mount of the host or of a volume inside a container."""
+    """A mount of the host or of a volume inside a container.
+
+    anonymous: a volume that the user gave no name. no_copy: a volume that isn't filled from the image. local: what the
+    volume's options have mounted.
+    """
 
     type: str
     source: str
@@ -68,6 +74,25 @@ class MountPoint(Record, frozen=True, kw_only=True):
     mode: str = ""
     rw: bool = True
     propagation: str = ""
+    anonymous: bool = False
+    no_copy: bool = False
+    subpath: str = ""
+    non_recursive: bool = False
+    read_only_non_recursive: bool = False
+    local: LocalMount | None = None
+
+
+class VolumeDetail(Record, frozen=True, kw_only=True):
+    """What the verbs of volumes answer. size_bytes, users: only where they were asked for."""
+
+    name: str
+    driver: str
+    created_ns: int
+    mountpoint: str
+    labels: dict[str, str] | None = None
+    options: dict[str, str] | None = None
+    size_bytes: int | None = None
+    users: int | None = None
 
 
 class PublishedPort(Record, frozen=True, kw_only=True):

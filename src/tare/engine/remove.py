@@ -6,7 +6,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import kill, restart_policy, wait
+from tare.engine import container_volumes, kill, restart_policy, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
@@ -16,7 +16,8 @@ from tare.errors import Conflict, NotFound, Unsupported
 async def remove_container(engine: Engine, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
     """Removes a container; a running one only by force, which kills it.
 
-    volumes: anonymous volumes too (there are none yet). Raises NotFound, Conflict with Docker's texts.
+    volumes: its anonymous volumes too, unless another container has them. Raises NotFound, Conflict, with Docker's
+    texts.
     """
     if link:
         raise Unsupported("links are not supported by Tare yet: link")
@@ -28,7 +29,7 @@ async def remove_container(engine: Engine, ref: str, *, force: bool, volumes: bo
         if not force:
             raise Conflict(_running_text(container))
         await _kill(engine, container)
-    await remove_stopped(engine, container.id)
+    await remove_stopped(engine, container.id, volumes=volumes)
 
 
 def _running_text(container: Container) -> str:
@@ -51,26 +52,30 @@ async def _kill(engine: Engine, container: Container) -> None:
     await live.handled.wait()
 
 
-async def remove_stopped(engine: Engine, container_id: str) -> None:
-    """Removes a container that doesn't run. Raises NotFound if it is gone meanwhile, Conflict if it was started."""
-    await engine.uninterrupted(_remove_stopped(engine, container_id), f"remove {container_id[:12]}")
+async def remove_stopped(engine: Engine, container_id: str, *, volumes: bool = False) -> None:
+    """Removes a container that doesn't run; volumes: its anonymous volumes, too.
+
+    Raises NotFound if it is gone meanwhile, Conflict if it was started.
+    """
+    await engine.uninterrupted(_remove_stopped(engine, container_id, volumes), f"remove {container_id[:12]}")
 
 
-async def _remove_stopped(engine: Engine, container_id: str) -> None:
+async def _remove_stopped(engine: Engine, container_id: str, volumes: bool) -> None:
     async with engine.lock(container_id):
         container = engine.containers.get(container_id)
         if container is None:
             raise NotFound(f"No such container: {container_id}")
         if container.state.running and container.state.status != "restarting":
             raise Conflict(_running_text(container))
-        await discard(engine, container)
+        await discard(engine, container, volumes=volumes)
     engine.drop_lock(container_id)
 
 
-async def discard(engine: Engine, container: Container) -> None:
+async def discard(engine: Engine, container: Container, *, volumes: bool = False) -> None:
     """Takes away everything of a container; the caller holds its lock. Safe to repeat after a crash at any point."""
     restart_policy.cancel(engine, container.id)
-    engine.containers.save_state(container.id, status="removing")
+    volumes = volumes or container.host.auto_remove or container.state.removes_volumes
+    engine.containers.save_state(container.id, status="removing", removes_volumes=volumes)
     faults.point("engine.remove.marked")
     await engine.network.release(container.id)
     engine.drop_pending_streams(container.id)
@@ -80,7 +85,10 @@ async def discard(engine: Engine, container: Container) -> None:
     for directory in (engine.run_dir(container.id), engine.container_dir(container.id)):
         shutil.rmtree(directory, ignore_errors=True)
     faults.point("engine.remove.directory")
+    leaving = container_volumes.mark_leaving(engine, container) if volumes else []
     engine.containers.remove(container.id)
+    faults.point("engine.remove.forgotten")
+    container_volumes.remove_left(engine, container.id, leaving)
     for exec_id in [exec_id for exec_id, live in engine.execs.items() if live.record.container_id == container.id]:
         del engine.execs[exec_id]
     engine.events.container(container, "destroy")

@@ -13,7 +13,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import execs, exits, remove, restart_policy
+from tare.engine import container_volumes, execs, exits, remove, restart_policy
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
@@ -127,6 +127,11 @@ def _remove_strangers(engine: Engine) -> None:
 
 def _repair_storage(engine: Engine) -> None:
     engine.layers.repair()
+    engine.volumes.repair(
+        lambda container_id: engine.containers.get(container_id) is not None,
+        container_volumes.volumes_in_use(engine),
+        container_volumes.volumes_in_use(engine, running=True),
+    )
     for snapshot_id in engine.snapshots.ids():
         if engine.containers.get(snapshot_id) is None:
             engine.snapshots.remove(snapshot_id)
@@ -134,3 +139,4 @@ def _repair_storage(engine: Engine) -> None:
     engine.layers.collect()
     engine.snapshots.empty_trash()
     engine.layers.empty_trash()
+    engine.volumes.empty_trash()

@@ -1,0 +1,283 @@
+"""A container's mounts through its life: volumes made and filled at create, mounted at start, let go at the end.
+
+What a container has is in its record; who uses a volume is asked of the records each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import msgspec
+
+from tare import faults
+from tare.engine import mount_specs, mounts
+from tare.engine.engine import Engine, in_thread
+from tare.engine.mount_specs import Wanted
+from tare.engine.options import ContainerConfig, HostOptions
+from tare.engine.records import Container, MountPoint
+from tare.errors import InvalidArgument, NotFound, TareError, Unsupported
+from tare.volumes import copy_up, shared
+from tare.volumes.records import LocalMount, Volume
+
+NETWORK_TYPES = frozenset(("cifs", "nfs", "nfs4", "smb3"))
+
+
+def wanted_mounts(engine: Engine, config: ContainerConfig, host: HostOptions) -> tuple[Wanted, ...]:
+    """All mounts that a container is to have, later kinds over earlier: from others, its own, its image's.
+
+    Raises InvalidArgument, Unsupported, with Docker's texts.
+    """
+    found: dict[str, Wanted] = {}
+    for text in host.volumes_from or ():
+        for wanted in _inherited(engine, text):
+            found[wanted.point.destination] = wanted
+    tmpfs = {mount_specs.check_destination(target, "tmpfs") for target in host.tmpfs or {}}
+    taken = set(tmpfs)
+    own = [mount_specs.parse_bind(text, host.volume_driver) for text in host.binds or ()]
+    own += [mount_specs.parse_mount(mount) for mount in host.mounts or ()]
+    for wanted in own:
+        destination = wanted.point.destination
+        if destination in taken:
+            raise InvalidArgument(f"Duplicate mount point: {destination}")
+        taken.add(destination)
+        found[destination] = wanted
+    for target in config.volumes or {}:
+        wanted = mount_specs.image_volume(target, host.volume_driver)
+        if wanted.point.destination not in found and wanted.point.destination not in tmpfs:
+            found[wanted.point.destination] = wanted
+    mounts.check_sources(host)
+    return tuple(found.values())
+
+
+def _inherited(engine: Engine, text: str) -> Iterator[Wanted]:
+    ref, writable = mount_specs.parse_volumes_from(text)
+    try:
+        owner = engine.containers.find(ref)
+    except NotFound as error:
+        raise InvalidArgument(str(error)) from error  # 400, as Docker has it here
+    for point in owner.mounts:
+        if point.type != "tmpfs":
+            yield mount_specs.inherit(point, writable)
+
+
+@contextlib.asynccontextmanager
+async def prepared(
+    engine: Engine, container_id: str, wanted: tuple[Wanted, ...]
+) -> AsyncIterator[tuple[MountPoint, ...]]:
+    """The mounts of a container that is being made; its snapshot is there, its record isn't.
+
+    Missing volumes are made and empty ones filled from the image. The block stores the container; if it raises, or if
+    the engine dies before, anonymous volumes made here go again (named ones stay, as Docker has it).
+    """
+    made: list[Volume] = []
+    with contextlib.ExitStack() as holds:
+        try:
+            points = []
+            for each in wanted:
+                point = each.point
+                if point.type == "volume":
+                    point = _volume_point(engine, container_id, each, made)
+                    holds.enter_context(engine.volumes.held((point.name,)))
+                points.append(point)
+            faults.point("engine.create.volumes")
+            for each, point in zip(wanted, points, strict=True):
+                if point.type == "volume" and not point.no_copy and not point.subpath:
+                    await _fill(engine, container_id, point, is_image_volume=not each.point.mode)
+            faults.point("engine.create.filled")
+            yield tuple(points)
+        except BaseException:
+            holds.close()
+            _remove_volumes(engine, [volume.name for volume in made if volume.anonymous])
+            raise
+        if made:
+            engine.volumes.settle(container_id)
+
+
+def _volume_point(engine: Engine, container_id: str, wanted: Wanted, made: list[Volume]) -> MountPoint:
+    point = wanted.point
+    if wanted.inherited:
+        engine.volumes.find(point.name)
+        return point
+    volume, is_new = engine.volumes.create(
+        point.name,
+        driver=wanted.driver,
+        options=wanted.options,
+        labels=wanted.labels,
+        pending=container_id,
+        durable=False,
+    )
+    if is_new:
+        made.append(volume)
+        engine.events.publish("volume", "create", volume.name, {"driver": volume.driver})
+    local = volume.mount
+    if point.subpath and local is not None and not (local.is_bind or local.is_shared):
+        raise Unsupported(f"a subpath of a volume of type {local.type} is not supported by Tare: {volume.name}")
+    return msgspec.structs.replace(
+        point,
+        name=volume.name,
+        source=str(engine.volumes.mountpoint(volume.name)),
+        driver=volume.driver,
+        local=local,
+    )
+
+
+async def _fill(engine: Engine, container_id: str, point: MountPoint, *, is_image_volume: bool) -> None:
+    """Copy-up; one at a time for a volume, since two could find it empty at once."""
+    async with engine.lock(f"volume {point.name}"):
+        await in_thread(_fill_now, engine, container_id, point, is_image_volume)
+
+
+def _fill_now(engine: Engine, container_id: str, point: MountPoint, is_image_volume: bool) -> None:
+    with engine.snapshots.stack(container_id) as stack:
+        if is_image_volume and copy_up.is_file(stack, point.destination):
+            raise InvalidArgument(f"cannot mount volume over existing file, file exists {point.destination}")
+        engine.volumes.fill(point.name, stack, point.destination)
+
+
+@contextlib.asynccontextmanager
+async def mounted(engine: Engine, container: Container) -> AsyncIterator[Container]:
+    """While a container starts: its volumes are there and mounted where they must be before. Yields the record from
+    which the spec is made. If the block raises, what was mounted for it goes again.
+
+    Raises NotFound (a volume is gone), InvalidArgument (it can't be mounted).
+    """
+    points = [point for point in container.mounts if point.type == "volume"]
+    if not points:
+        yield container
+        return
+    try:
+        with engine.volumes.held([point.name for point in points]):
+            ready = {point.destination: await _ready(engine, point) for point in points}
+            faults.point("engine.start.volumes")
+            places = tuple(ready.get(point.destination, point) for point in container.mounts)
+            yield msgspec.structs.replace(container, mounts=places)
+    except BaseException:
+        _unmount_unused(engine, points)
+        raise
+
+
+async def _ready(engine: Engine, point: MountPoint) -> MountPoint:
+    engine.volumes.find(point.name)
+    local = point.local
+    if local is None:
+        return point
+    if local.is_shared:
+        await in_thread(shared.mount, engine.volumes.mountpoint(point.name), local)
+    elif local.type in NETWORK_TYPES:
+        return msgspec.structs.replace(point, local=await in_thread(_with_address, local))
+    return point
+
+
+def _with_address(local: LocalMount) -> LocalMount:
+    """The kernel wants an address where users write a host's name (nfs(5), `addr`)."""
+    options = []
+    for word in local.options:
+        key, _, value = word.partition("=")
+        if key == "addr" and value:
+            try:
+                word = f"addr={socket.getaddrinfo(value, None)[0][4][0]}"
+            except OSError as error:
+                raise InvalidArgument(
+                    f"failed to mount local volume: error resolving passed in network volume address: {error}"
+                ) from error
+        options.append(word)
+    return msgspec.structs.replace(local, options=tuple(options))
+
+
+def publish_mounted(engine: Engine, container: Container) -> None:
+    """The events of a container's start."""
+    for point in container.mounts:
+        if point.type == "volume":
+            engine.events.publish(
+                "volume",
+                "mount",
+                point.name,
+                {
+                    "container": container.id,
+                    "destination": point.destination,
+                    "driver": point.driver,
+                    "propagation": point.propagation,
+                    "read/write": "true" if point.rw else "false",
+                },
+            )
+
+
+def release(engine: Engine, container: Container) -> None:
+    """A container has ended, and its record says so: unmounts what only it had, and publishes the events."""
+    points = [point for point in container.mounts if point.type == "volume"]
+    _unmount_unused(engine, points)
+    for point in points:
+        attributes = {"container": container.id, "driver": point.driver}
+        engine.events.publish("volume", "unmount", point.name, attributes)
+
+
+def _unmount_unused(engine: Engine, points: Iterable[MountPoint]) -> None:
+    for point in points:
+        if point.local is None or not point.local.is_shared or engine.volumes.is_held(point.name):
+            continue
+        if point.name not in volumes_in_use(engine, running=True):
+            shared.unmount(engine.volumes.mountpoint(point.name))
+
+
+def volumes_in_use(engine: Engine, *, running: bool = False) -> set[str]:
+    """Names of the volumes that containers have; running: only of those with processes."""
+    return {
+        point.name
+        for container in engine.containers
+        if not running or container.state.status in ("running", "paused")
+        for point in container.mounts
+        if point.type == "volume"
+    }
+
+
+def users_of(engine: Engine, name: str) -> list[str]:
+    """The ids of the containers that have a volume."""
+    return [
+        container.id
+        for container in engine.containers
+        if any(point.type == "volume" and point.name == name for point in container.mounts)
+    ]
+
+
+def mark_leaving(engine: Engine, container: Container) -> list[str]:
+    """Before a container's record goes: its anonymous volumes are to go, too, even if the engine dies in between."""
+    names = [point.name for point in container.mounts if point.type == "volume" and point.anonymous]
+    if names:
+        engine.volumes.mark(names, container.id)
+    return names
+
+
+def remove_left(engine: Engine, container_id: str, names: list[str]) -> None:
+    """Once its record is gone: removes the marked volumes that no other container has."""
+    if not names:
+        return
+    _remove_volumes(engine, names)
+    engine.volumes.settle(container_id)
+
+
+def _remove_volumes(engine: Engine, names: Iterable[str]) -> None:
+    used = volumes_in_use(engine)
+    removed = 0
+    for name in names:
+        if name in used or engine.volumes.get(name) is None or engine.volumes.is_held(name):
+            continue
+        with contextlib.suppress(TareError):
+            destroy(engine, name, ())
+            removed += 1
+    if removed:
+        empty_trash(engine)
+
+
+def destroy(engine: Engine, name: str, users: Iterable[str]) -> Volume:
+    """Removes a volume and says so. Raises NotFound, Conflict."""
+    volume = engine.volumes.remove(name, tuple(users))
+    engine.drop_lock(f"volume {name}")
+    engine.events.publish("volume", "destroy", name, {"driver": volume.driver})
+    return volume
+
+
+def empty_trash(engine: Engine) -> None:
+    """Gives the space of removed volumes back, beside the caller."""
+    engine.spawn(in_thread(engine.volumes.empty_trash), "empty the trash of volumes")
