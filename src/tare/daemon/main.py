@@ -6,7 +6,6 @@ The launcher is forked before anything that starts a thread or a loop is even im
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import sys
 
@@ -39,8 +38,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(settings: DaemonSettings) -> int:
-    level = "DEBUG" if settings.debug else _LEVELS[settings.log_level]
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.umask(0o022)
     _make_directories(settings)
     lock_fds = [_lock(f"{directory}/tared.lock") for directory in (settings.data_root, settings.exec_root)]
@@ -48,9 +45,12 @@ def _run(settings: DaemonSettings) -> int:
         os.makedirs(f"{root}/containers", mode=0o700, exist_ok=True)
     launcher_pid, connection = fork_launcher()
     import asyncio
+    import logging
 
     from tare.daemon.compose import run_engine
 
+    level = "DEBUG" if settings.debug else _LEVELS[settings.log_level]
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(run_engine(settings, launcher_pid, connection))
     finally:

@@ -366,8 +366,7 @@ def write_aside(directory: str, name: str, data: bytes) -> None:
 def start_ticks(pid: int) -> int:
     """When a process started, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)); 0 if it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return int(_read_small(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -375,15 +374,29 @@ def start_ticks(pid: int) -> int:
 def _name_process(title: str) -> None:
     """Shows title in ps(1): writes over the command line that the launcher inherited (proc(5), arg_start)."""
     try:
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _read_small("/proc/self/stat").rpartition(b")")[2].split()
         start, end = int(fields[45]), int(fields[46])
         if end <= start:
             return
-        with open("/proc/self/mem", "r+b", buffering=0) as memory:
-            memory.seek(start)
-            memory.write(title.encode("utf-8", "replace")[: end - start - 1].ljust(end - start, b"\0"))
-        with open("/proc/self/comm", "wb", buffering=0) as comm:
-            comm.write(b"tare-monitor")
+        data = title.encode("utf-8", "replace")[: end - start - 1].ljust(end - start, b"\0")
+        memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(memory, data, start)
+        finally:
+            os.close(memory)
+        comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(comm, b"tare-monitor")
+        finally:
+            os.close(comm)
     except (OSError, ValueError, IndexError):
         pass  # cosmetic
+
+
+def _read_small(path: str) -> bytes:
+    """A file of /proc; without the buffers of open(), whose pages would stay ours."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
