@@ -12,6 +12,7 @@ import sys
 import tare
 from tare.daemon.settings import DaemonSettings, load_settings, make_parser
 from tare.errors import Conflict, TareError
+from tare.runtime.interpreter import protect_interpreter
 from tare.runtime.launcher import fork_launcher
 
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR", "fatal": "CRITICAL"}
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(settings: DaemonSettings) -> int:
+    protect_interpreter()
     os.umask(0o022)
     _make_directories(settings)
     lock_fds = [_lock(f"{directory}/tared.lock") for directory in (settings.data_root, settings.exec_root)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import msgspec
 
 from tare.engine.engine import Engine, in_thread
@@ -31,7 +29,7 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
         changes=options.changes,
         author=options.author,
         comment=options.comment,
-        created_by=shlex.join((container.path, *container.args)),
+        created_by=" ".join((container.path, *container.args)),
         reference=reference,
     )
     committing = _commit(engine, container, wanted, pause=options.pause)

@@ -10,6 +10,7 @@ import msgspec
 
 from tare import faults
 from tare.engine.engine import Engine, LiveExec
+from tare.engine.launch import failure_text
 from tare.engine.oci_security import parse_security
 from tare.engine.oci_spec import exec_process
 from tare.engine.options import ExecOptions
@@ -136,6 +137,7 @@ async def _launch(
     plan = build_exec_plan(
         exec_process(engine.settings, container, options, security),
         container_pid=container.state.pid,
+        start_ticks=engine.live[container.id].link.started.result().start_ticks,
         spec=spec,
         hierarchies=known_hierarchies(),
         user=options.user or container.config.user,
@@ -160,7 +162,7 @@ async def _launch(
         shutil.rmtree(directory, ignore_errors=True)
         live.record = msgspec.structs.replace(live.record, running=False, exit_code=error.exit_code)
         live.ended.set()
-        raise InvalidArgument(f"OCI runtime exec failed: exec failed: {error}: unknown") from error
+        raise InvalidArgument(failure_text(error, "OCI runtime exec failed: exec failed")) from error
     live.record = msgspec.structs.replace(live.record, pid=started.pid)
     _remember(str(directory), live.record)
     live.link = link

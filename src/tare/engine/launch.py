@@ -95,9 +95,15 @@ async def _wait_started(engine: Engine, container: Container, link: MonitorLink)
     try:
         return await link.wait_started()
     except StartFailed as error:
-        text = f"failed to create task for container: OCI runtime create failed: {error}: unknown"
+        text = failure_text(error, "failed to create task for container: OCI runtime create failed")
         engine.containers.save_state(container.id, exit_code=error.exit_code, error=text)
         raise InvalidArgument(text) from error
+
+
+def failure_text(error: StartFailed, context: str) -> str:
+    """Why a process could not be started, as Docker says it: what is wrong with the user it says without context."""
+    text = str(error)
+    return text if text.startswith("unable to find ") else f"{context}: {text}: unknown"
 
 
 def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | None) -> MonitorLink:
