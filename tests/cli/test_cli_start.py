@@ -102,3 +102,23 @@ def test_commands_are_those_of_the_folder() -> None:
     folder = Path(tare.cli.commands.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     assert modules == {path.replace(" ", "_") for path in COMMANDS}
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "run --help", "run -it --help x", "ps --help", "container --help", "help run", "create --help"]
+)
+def test_help_is_shown_without_an_engine(line: str) -> None:
+    """--help wins over everything else that is missing, goes to stdout, and asks no engine."""
+    program = [sys.executable, "-c", "from tare.cli.main import main; main()", "-H", "unix:///nowhere"]
+    done = subprocess.run([*program, *line.split()], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage:  tare ")
+
+
+def test_help_on_stderr_when_nothing_was_asked() -> None:
+    """tare alone, or a group alone, shows its help on stderr."""
+    for words in ([], ["container"]):
+        program = [sys.executable, "-c", "from tare.cli.main import main; main()"]
+        done = subprocess.run([*program, *words], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stderr.startswith("Usage:  tare ")

@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
         if rest and rest[0] == "help":
             raise_help_for(rest[1:])
         if not rest:
-            return show_help("", sys.stdout)
+            return show_help("", sys.stderr)
         path, rest = split_path(rest)
         if path in GROUPS:
             return run_group(path, rest)
@@ -97,7 +97,7 @@ def raise_help_for(words: list[str]) -> None:
     asked.args = (" ".join(words),)
     path = " ".join(words)
     if path and path not in GROUPS and path not in COMMANDS and path not in ALIASES:
-        raise CliError(f"tare: unknown help topic: {path}")
+        raise CliError(f"unknown help topic: {path}")
     raise asked
 
 

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
-    if flags.on("help"):
-        from tare.cli.flags import HelpAsked
-
-        raise HelpAsked
     created = create_container(session, flags, arguments, code=1)
     session.out(created.id)
     return 0

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
-    if flags.on("help"):
-        from tare.cli.flags import HelpAsked
-
-        raise HelpAsked
     detach = flags.on("detach")
     if detach and flags.items("attach"):
         raise CliError("conflicting options: cannot specify both --attach and --detach")

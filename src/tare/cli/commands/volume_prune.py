@@ -16,7 +16,8 @@ ALL = "WARNING! This will remove all local volumes not used by at least one cont
 
 def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     everything = flags.on("all")
-    warning = ALL if everything else ANONYMOUS
+    # Before 1.42 the engine's prune took named volumes too.
+    warning = ALL if everything or not session.engine.at_least("1.42") else ANONYMOUS
     return run_prune(session, flags, warning, lambda: prune_volumes(session, flags.items("filter"), everything))
 
 

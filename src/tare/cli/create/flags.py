@@ -53,7 +53,6 @@ CREATE_FLAGS = (
     Flag("health-start-interval", "", "duration", "Time between checks while it starts (ms|s|m|h)"),
     Flag("health-start-period", "", "duration", "Time to start before failures count (ms|s|m|h)"),
     Flag("health-timeout", "", "duration", "How long one check can take (ms|s|m|h)"),
-    Flag("help", "", "bool", "Show this"),
     Flag("hostname", "h", "string", "Host name of the container"),
     Flag("init", "", "bool", "Run an init inside that passes signals on and reaps processes"),
     Flag("interactive", "i", "bool", "Keep STDIN open even if nobody is attached"),
