@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tare.api.call import JSON_TYPE, Call, empty_response
+from tare.api.call import JSON_TYPE, Call, empty_response, json_response
 from tare.api.messages import Response
 from tare.api.router import Route
 from tare.engine.kill import kill_container
@@ -19,6 +19,7 @@ from tare.engine.restart import restart_container
 from tare.engine.start import start_container
 from tare.engine.stop import stop_container
 from tare.engine.wait import wait_container
+from tare.engine.why import explain
 
 
 async def start(call: Call) -> Response:
@@ -114,7 +115,14 @@ async def wait(call: Call) -> Response:
     return Response(200, JSON_TYPE, _Waiting(result, call.version))
 
 
+async def why(call: Call) -> Response:
+    """GET /containers/{id}/why, which Docker doesn't have: what became of a container, in plain words."""
+    found = await explain(call.engine, call.path["id"])
+    return json_response({"Summary": found.summary, "Details": list(found.details), "Output": list(found.output)})
+
+
 ROUTES = (
+    Route("GET", "/containers/{id}/why", "TareContainerWhy", why),
     Route("POST", "/containers/{id}/start", "ContainerStart", start, finishes=True),
     Route("POST", "/containers/{id}/stop", "ContainerStop", stop, finishes=True),
     Route("POST", "/containers/{id}/restart", "ContainerRestart", restart, finishes=True),

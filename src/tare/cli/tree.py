@@ -16,6 +16,7 @@ GROUPS = {
 COMMANDS = {
     "container attach": "Connect this terminal to a running container",
     "container commit": "Make an image from what a container has changed",
+    "container cp": "Copy files between a container and the local file system",
     "container create": "Make a new container without starting it",
     "container diff": "Show which files a container has changed",
     "container exec": "Run a command in a running container",
@@ -68,6 +69,7 @@ COMMANDS = {
     "volume ls": "List volumes",
     "volume prune": "Remove unused volumes",
     "volume rm": "Remove volumes",
+    "why": "Tell what became of a container, in plain words",
 }
 
 ALIASES = {
@@ -82,6 +84,7 @@ ALIASES = {
     "volume remove": "volume rm",
     "attach": "container attach",
     "commit": "container commit",
+    "cp": "container cp",
     "create": "container create",
     "diff": "container diff",
     "exec": "container exec",
@@ -117,10 +120,10 @@ ALIASES = {
 
 # Docker's that Tare doesn't have yet: named, so that the answer is clear.
 ABSENT = frozenset(
-    "bake build builder buildx checkpoint compose config context cp login logout manifest node plugin search secret "
+    "bake build builder buildx checkpoint compose config context login logout manifest node plugin search secret "
     "service stack swarm trust".split()
 ) | frozenset(
-    {"container cp", "image build", "system dial-stdio", "volume update"},
+    {"image build", "system dial-stdio", "volume update"},
 )
 
 COMMON = ("run", "exec", "ps", "images", "import", "pull", "version", "info", "doctor")

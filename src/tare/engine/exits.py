@@ -71,6 +71,7 @@ async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None
         pid=0,
         exit_code=exited.exit_code,
         oom_killed=exited.oom_killed,
+        memory_peak_bytes=exited.memory_peak_bytes,
         finished_ns=exited.finished_ns,
     )
     network_link.publish(engine.events, container, "disconnect")

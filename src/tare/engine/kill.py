@@ -9,7 +9,7 @@ from tare.engine.engine import Engine, Live
 from tare.engine.records import Container
 from tare.errors import Conflict, Internal, KernelError
 from tare.runtime.cgroups import open_cgroup
-from tare.values.signals import parse_signal
+from tare.values.signals import parse_signal, signal_name
 
 
 async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
@@ -28,6 +28,7 @@ async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
         raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
     if number in (signals.SIGKILL, container.stop_signal):
         engine.containers.save_state(container.id, stopped_by_user=True)
+    engine.containers.save_state(container.id, ended_by=f"kill sent it {signal_name(number)}")
     deliver(engine, container, live, number)
     engine.events.container(container, "kill", signal=str(number))
     if number == signals.SIGKILL:

@@ -74,6 +74,8 @@ async def launch(engine: Engine, container: Container) -> Container:
             error="",
             oom_killed=False,
             stopped_by_user=False,
+            ended_by="",
+            memory_peak_bytes=0,
             health=health_rules.at_start(container),
         )
         if endpoint is not None:

@@ -33,7 +33,8 @@ class ContainerState(Record, frozen=True, kw_only=True):
     """Where a container is in its life.
 
     status: created, running, paused, restarting, removing, exited or dead. Instants in nanoseconds since the epoch,
-    0 for never. exit_code is Docker's (128 + signal for a killed process).
+    0 for never. exit_code is Docker's (128 + signal for a killed process). ended_by: what the engine did to end it, in
+    words ("" if it did nothing). memory_peak_bytes: how much it had used when it was killed for want of memory.
     """
 
     status: str = "created"
@@ -45,6 +46,8 @@ class ContainerState(Record, frozen=True, kw_only=True):
     finished_ns: int = 0
     restart_count: int = 0
     stopped_by_user: bool = False
+    ended_by: str = ""
+    memory_peak_bytes: int = 0
     removes_volumes: bool = False
     health: Health | None = None
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from tare.engine import launch, remove, restart_policy
 from tare.engine.engine import Engine
-from tare.errors import Conflict, NotModified
+from tare.errors import Conflict, InvalidArgument, NotModified
+
+FAILED_TO_START = 128
+"""The exit code of a container that the engine couldn't start, as dockerd has it."""
 
 
 async def start_container(engine: Engine, ref: str) -> None:
@@ -33,7 +36,9 @@ async def _start(engine: Engine, container_id: str) -> None:
         try:
             await launch.launch(engine, engine.containers.find(container.id))
             return
-        except Exception:
+        except Exception as error:
+            if not isinstance(error, InvalidArgument):  # launch has told why the command can't be run
+                engine.containers.save_state(container.id, error=str(error), exit_code=FAILED_TO_START)
             engine.drop_pending_streams(container.id)
             if not container.host.auto_remove:
                 raise

@@ -102,11 +102,12 @@ class Failed(Message, frozen=True, array_like=True, tag="failed"):
 
 
 class Exited(Message, frozen=True, array_like=True, tag="exited"):
-    """The process ended."""
+    """The process ended. memory_peak_bytes: the most that its cgroup used, if it was killed for want of memory."""
 
     exit_code: int
     oom_killed: bool
     finished_ns: int
+    memory_peak_bytes: int = 0
 
 
 class LogGrew(Message, frozen=True, array_like=True, tag="log"):

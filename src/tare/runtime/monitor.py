@@ -308,9 +308,9 @@ class Monitor:
         _, status = os.waitpid(pid, 0)
         finished_ns = time.time_ns()
         code = os.waitstatus_to_exitcode(status)
-        oom_killed = self._clean_cgroup()
+        oom_killed, peak_bytes = self._clean_cgroup()
         self._drain()
-        self.exited = messages.Exited(code if code >= 0 else 128 - code, oom_killed, finished_ns)
+        self.exited = messages.Exited(code if code >= 0 else 128 - code, oom_killed, finished_ns, peak_bytes)
         faults.point("monitor.exit.before-status")
         write_aside(self.request.directory, EXIT_NAME, msgspec.json.encode(_fields(self.exited)))
         faults.point("monitor.exit.before-report")
@@ -321,19 +321,20 @@ class Monitor:
             stream.end()
         self._drop_dead_streams()
 
-    def _clean_cgroup(self) -> bool:
-        """Whether the kernel killed for want of memory; afterwards the container's cgroup is gone."""
+    def _clean_cgroup(self) -> tuple[bool, int]:
+        """Whether the kernel killed for want of memory, and the peak then. Afterwards the cgroup is gone."""
         if not self.request.cgroup or self.request.is_exec:
-            return False
+            return False, 0
         cgroup = open_cgroup(self.request.cgroup)
         try:
             killed = cgroup.oom_kills() > 0
+            peak_bytes = cgroup.stats().memory.max_usage if killed else 0
             if cgroup.pids():  # only where the container shares another's or the host's pid namespace
                 cgroup.kill(signal.SIGKILL)
             cgroup.remove()
         except (OSError, TareError):
-            return False
-        return killed
+            return False, 0
+        return killed, peak_bytes
 
     def _drain(self) -> None:
         """Takes what the process wrote before it ended; others may hold its pipes open, so not for longer than that."""

@@ -158,9 +158,10 @@ class _ExitFile(msgspec.Struct):
     exit_code: int
     oom_killed: bool
     finished_ns: int
+    memory_peak_bytes: int = 0
 
     def to_message(self) -> messages.Exited:
-        return messages.Exited(self.exit_code, self.oom_killed, self.finished_ns)
+        return messages.Exited(self.exit_code, self.oom_killed, self.finished_ns, self.memory_peak_bytes)
 
 
 class _StateFile(msgspec.Struct):
