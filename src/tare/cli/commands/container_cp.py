@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 
 from tare.cli import copying
@@ -65,7 +64,7 @@ def _report(session: Session, flags: Values, count: int, where: str) -> None:
     if not quiet:
         from tare.cli.units import format_size
 
-        session.err(f"Successfully copied {format_size(count)} to {where}")
+        session.err(f"Successfully copied {format_size(count, 3)} to {where}")
 
 
 def copy_out(session: Session, flags: Values, container: str, path: str, destination: str) -> int:
