@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from image_rooms import Rooms
-from test_images import committed
+from test_image_verbs import committed
 
 from tare import errors
 from tare.images.prune import prune
