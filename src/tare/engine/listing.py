@@ -117,9 +117,7 @@ class _Chooser:
 
     def _has_mount(self, container: Container) -> bool:
         wanted = self._filters["volume"]
-        return any(
-            mount.destination in wanted or (mount.name or mount.source) in wanted for mount in container.mounts
-        )
+        return any(mount.destination in wanted or (mount.name or mount.source) in wanted for mount in container.mounts)
 
     def _has_port(self, container: Container) -> bool:
         published = {parse_port(port) for port in container.host.port_bindings or {}}
