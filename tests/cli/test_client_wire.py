@@ -258,7 +258,10 @@ def test_json_details() -> None:
     assert format_json({"a": [], "b": {}, "c": [1, {"d": 1.0}]}, "  ") == (
         '{\n  "a": [],\n  "b": {},\n  "c": [\n    1,\n    {\n      "d": 1\n    }\n  ]\n}'
     )
-    assert format_json([1e21, 1e-7, 0.1, 1e20], escape_html=False) == "[1e+21,1e-7,0.1,100000000000000000000]"
+    assert format_json([1e21, 1e-7, 0.1, 1e20]) == "[1e+21,1e-7,0.1,100000000000000000000]"
+    assert format_json([2.6625051927962157e-05, -1.5e-06, 1.5e300]) == "[0.000026625051927962157,-0.0000015,1.5e+300]"
+    with pytest.raises(ValueError, match="inf"):
+        format_json(float("inf"))
     assert format_json("<&>", escape_html=True) == '"\\u003c\\u0026\\u003e"'
     for text in ("", "{", "[1,]", "1 2", "nul", "[" * 100_000):
         with pytest.raises(ValueError, match=r"JSON|delimiter|value|Expecting|property|extra"):

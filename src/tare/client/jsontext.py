@@ -101,17 +101,19 @@ def format_string(value: str) -> str:
 
 def format_float(value: float) -> str:
     """A number as Go's encoding/json writes a float64: shortest digits, exponent only for the very large and small."""
+    text = repr(value)
+    if text in ("inf", "-inf", "nan"):
+        raise ValueError(f"{text} has no JSON form")
     if value == int(value) and abs(value) < 1e21:
         return str(int(value))
-    text = repr(value)
-    if "e" not in text:
-        return text
     digits, _, exponent = text.partition("e")
-    sign, number = ("-", exponent[1:]) if exponent[0] == "-" else ("+", exponent.lstrip("+"))
-    number = number.lstrip("0")
-    if sign == "-" and int(number) <= 6:
-        return f"{value:.20f}".rstrip("0")
-    return f"{digits}e{sign}{number}"
+    if not exponent:
+        return text
+    power = int(exponent)
+    if -7 < power < 0:  # Python writes 2.5e-05 where Go writes 0.000025
+        minus = "-" if digits[0] == "-" else ""
+        return f"{minus}0.{'0' * (-power - 1)}{digits.lstrip('-').replace('.', '')}"
+    return f"{digits}e{power:+d}"
 
 
 def format_json(value: object, indent: str = "", escape_html: bool = False) -> str:
