@@ -103,6 +103,7 @@ class Duplex:
         self.filter_input = filter_input
         self.detached = False
         self._outgoing = memoryview(b"")
+        self._encrypts = hasattr(wire.plug, "has_unsent")
 
     def run(self) -> None:
         import select
@@ -116,7 +117,7 @@ class Duplex:
         registered: dict[int, int] = {}
         while True:
             wanted = {socket_fd: select.POLLIN}
-            if self._outgoing:
+            if self._outgoing or (self._encrypts and self.wire.plug.has_unsent):  # type: ignore[attr-defined]
                 wanted[socket_fd] |= select.POLLOUT
             elif self.stdin_fd is not None:
                 wanted[self.stdin_fd] = select.POLLIN

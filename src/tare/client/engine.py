@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 WRITTEN_FOR = (1, 50)  # the API version whose shapes these commands use
 OLDEST = (1, 24)
 MAX_JSON_BYTES = 512 << 20
-MAX_PARALLEL_CALLS = 50
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -178,9 +177,10 @@ class Engine:
 
     def _together(self, method: str, calls: Calls) -> Iterator[Response]:
         """The same method on several paths at once, each on a connection of its own; answers in the order given."""
-        for start in range(0, len(calls), MAX_PARALLEL_CALLS):
+        most = self.host.most_connections
+        for start in range(0, len(calls), most):
             wires: list[Wire] = []
-            for path, query in calls[start : start + MAX_PARALLEL_CALLS]:
+            for path, query in calls[start : start + most]:
                 target = self._target(path, query)
                 wires.append(self._open()[0])
                 self._write(wires[-1], method, target, {}, b"")

@@ -1,6 +1,6 @@
 """Engine addresses (`unix:///run/tare/tare.sock`, `tcp://127.0.0.1:2375`) and connected sockets to them.
 
-Never speaks TLS or ssh yet: such addresses are refused by name rather than tried in the clear.
+With TLS settings, a TCP address is never tried in the clear.
 """
 
 from __future__ import annotations
@@ -12,18 +12,33 @@ from tare.client.errors import BadHost, CannotConnect
 
 DEFAULT_ROOT_SOCKET = "/run/tare/tare.sock"
 DEFAULT_TCP_PORT = 2375
+DEFAULT_TLS_PORT = 2376
+
+
+class TlsFiles:
+    """Paths of PEM files, "" for none, and whether the engine's certificate is checked."""
+
+    __slots__ = ("ca", "cert", "key", "verify")
+
+    def __init__(self, ca: str, cert: str, key: str, verify: bool) -> None:
+        self.ca = ca
+        self.cert = cert
+        self.key = key
+        self.verify = verify
 
 
 class Host:
-    """One engine's address. `text` is what messages show."""
+    """One engine's address. `text` is what messages show. tls: how TCP is encrypted, None for not at all."""
 
-    __slots__ = ("port", "target", "text", "unix")
+    __slots__ = ("port", "target", "text", "tls", "unix")
+    most_connections = 50  # at once, by one command
 
-    def __init__(self, text: str, unix: bool, target: str, port: int = 0) -> None:
+    def __init__(self, text: str, unix: bool, target: str, port: int = 0, tls: TlsFiles | None = None) -> None:
         self.text = text
         self.unix = unix
         self.target = target
         self.port = port
+        self.tls = tls
 
     @property
     def http_name(self) -> str:
@@ -49,6 +64,10 @@ class Host:
                 failure = error
                 continue
             connected.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            if self.tls is not None:
+                from tare.client.tls import secure
+
+                return secure(connected, self.text, self.target, self.tls)
             return connected
         raise failure or CannotConnect(self.text, 0, "no address found")
 
@@ -76,8 +95,8 @@ def default_host() -> Host:
     return Host(f"unix://{path}", True, path)
 
 
-def parse_host(text: str) -> Host:
-    """A Host from what -H, TARE_HOST or DOCKER_HOST says."""
+def parse_host(text: str, tls: TlsFiles | None = None) -> Host:
+    """A Host from what -H, TARE_HOST or DOCKER_HOST says. tls: for TCP addresses."""
     text = text.strip()
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -89,13 +108,17 @@ def parse_host(text: str) -> Host:
             raise BadHost(f"invalid host {text}: a unix socket's path can have 107 bytes at most")
         return Host(text, True, rest)
     if scheme in ("tcp", "http"):
-        return _parse_tcp(text, rest)
-    if scheme in ("https", "ssh", "npipe", "fd"):
-        raise BadHost(f"tare doesn't speak {scheme}:// yet ({text}); use unix:// or tcp:// without TLS")
+        return _parse_tcp(text, rest, tls)
+    if scheme == "ssh":
+        from tare.client.ssh import parse_ssh_host
+
+        return parse_ssh_host(text, rest)
+    if scheme in ("https", "npipe", "fd"):
+        raise BadHost(f"tare doesn't speak {scheme}:// ({text}); use unix://, ssh:// or tcp:// (with --tlsverify)")
     raise BadHost(f"unable to parse tare host `{text}`: unknown scheme {scheme}://")
 
 
-def _parse_tcp(text: str, rest: str) -> Host:
+def _parse_tcp(text: str, rest: str, tls: TlsFiles | None) -> Host:
     authority = rest.rstrip("/")
     if "/" in authority:
         raise BadHost(f"tare doesn't speak to a path below a host yet ({text})")
@@ -107,4 +130,5 @@ def _parse_tcp(text: str, rest: str) -> Host:
         name, _, port_text = authority.rpartition(":")
     if port_text and not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
         raise BadHost(f"invalid host {text}: bad port {port_text!r}")
-    return Host(text, False, name or "localhost", int(port_text) if port_text else DEFAULT_TCP_PORT)
+    port = int(port_text) if port_text else (DEFAULT_TLS_PORT if tls else DEFAULT_TCP_PORT)
+    return Host(text, False, name or "localhost", port, tls)
