@@ -22,7 +22,12 @@ def nothing_left_at_the_end() -> Iterator[None]:
     before = leftovers.snapshot()
     yield
     marks = [daemon.mark for daemon in _logs if not getattr(daemon, "reused", "")]
-    leftovers.assert_none(before, marks)
+    try:
+        leftovers.assert_none(before, marks)
+    finally:
+        for daemon in _logs:
+            if isinstance(daemon, own.Tared):
+                daemon.scrub()
 
 
 @pytest.fixture(scope="session")
@@ -92,10 +97,13 @@ def daemon() -> Iterator[own.Tared]:
     made = own.Tared()
     _logs.append(made)
     try:
-        yield made
+        try:
+            yield made
+        finally:
+            made.stop()
+        leftovers.assert_none(before, own.marks_of([made]), everything=False)
     finally:
-        made.stop()
-    leftovers.assert_none(before, own.marks_of([made]), everything=False)
+        made.scrub()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import secrets
 import shutil
 import signal
@@ -155,6 +156,22 @@ class Tared:
             unmount_below(self.home)
             shutil.rmtree(self.home, ignore_errors=True)
 
+    def scrub(self) -> None:
+        """Takes away by force what a failed test left in the kernel; for after the leftovers check, never before."""
+        for folder in [*Path("/sys/fs/cgroup").glob(f"*/{self.mark}"), Path("/sys/fs/cgroup") / self.mark]:
+            for path, _, _ in os.walk(folder, topdown=False):
+                for pid in _pids(Path(path) / "cgroup.procs"):
+                    kill(pid)
+        end_all(self.mark)
+        for folder in [*Path("/sys/fs/cgroup").glob(f"*/{self.mark}"), Path("/sys/fs/cgroup") / self.mark]:
+            for path, _, _ in os.walk(folder, topdown=False):
+                wait_until(lambda path=path: _removed(path), f"{path} is empty")  # type: ignore[misc]
+        unmount_below(self.home)
+        shutil.rmtree(self.home, ignore_errors=True)
+        for argv in (["ip", "link", "del", self.mark], ["nft", "delete", "table", "inet", f"tare_{self.mark}"]):
+            if shutil.which(argv[0]):
+                subprocess.run(argv, capture_output=True)
+
     def processes(self) -> dict[int, str]:
         """All living processes of this daemon, itself included."""
         return marked(self.mark)
@@ -164,6 +181,23 @@ class Tared:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _pids(file: Path) -> list[int]:
+    try:
+        return [int(word) for word in file.read_text().split()]
+    except OSError:
+        return []
+
+
+def _removed(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def unmount_below(path: Path) -> None:
