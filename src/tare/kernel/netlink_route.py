@@ -17,6 +17,7 @@ from tare.kernel.netlink import (
     NETLINK_ROUTE,
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NLM_F_REPLACE,
     NetlinkSocket,
     Reply,
     Request,
@@ -32,7 +33,7 @@ from tare.kernel.netlink import (
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU = 1, 3, 4
 _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS = 10, 18, 20
@@ -198,11 +199,28 @@ def delete_address(index: int, interface: Interface) -> Request:
     return _address_request(_RTM_DELADDR, 0, index, interface, (errno.EADDRNOTAVAIL,))
 
 
-def new_default_route(gateway: Ip) -> Request:
+def _default_route(gateway: Ip) -> bytes:
     family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
     body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
-    body += attribute(_RTA_GATEWAY, gateway.packed)
-    return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, "RTM_NEWROUTE", f"default via {gateway}")
+    return body + attribute(_RTA_GATEWAY, gateway.packed)
+
+
+def new_default_route(gateway: Ip) -> Request:
+    flags = NLM_F_CREATE | NLM_F_EXCL
+    return Request(_RTM_NEWROUTE, flags, _default_route(gateway), "RTM_NEWROUTE", f"default via {gateway}")
+
+
+def replace_default_route(gateway: Ip) -> Request:
+    """Makes the default route lead there, whichever there was."""
+    flags = NLM_F_CREATE | NLM_F_REPLACE
+    return Request(_RTM_NEWROUTE, flags, _default_route(gateway), "RTM_NEWROUTE", f"default via {gateway}")
+
+
+def delete_default_route(gateway: Ip) -> Request:
+    """Takes that default route away, if it is there."""
+    return Request(
+        _RTM_DELROUTE, 0, _default_route(gateway), "RTM_DELROUTE", f"default via {gateway}", (errno.ESRCH,)
+    )
 
 
 def parse_link(reply: Reply) -> Link:

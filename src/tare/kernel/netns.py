@@ -7,10 +7,12 @@ Only for a process with one thread (the launcher): the caller itself moves there
 from __future__ import annotations
 
 import os
+import socket
 from typing import NamedTuple
 
 from tare.kernel.namespaces import CLONE_NEWNET, open_namespace, setns, unshare, write_proc
 from tare.kernel.netlink_route import RouteSocket, set_up_index
+from tare.kernel.nftables import NftablesSocket
 
 _LOOPBACK_INDEX = 1  # the kernel's first link of every namespace
 _NO_IPV6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
@@ -60,3 +62,40 @@ def _open(ipv6: bool) -> Netns:
 def _switch_ipv6_off() -> None:
     if os.path.exists(_NO_IPV6):  # absent on a kernel without IPv6
         write_proc(_NO_IPV6, "1")
+
+
+def open_inside(namespace_fd: int, resolver_address: str = "") -> list[int]:
+    """Descriptors opened inside a namespace: an rtnetlink socket, and with `resolver_address` three more.
+
+    Those are a netfilter socket, and a UDP and a listening TCP socket bound to that address at ports that are free:
+    port 53 would be taken from a container that serves names itself (0.0.0.0:53).
+    """
+    home_fd = open_namespace("/proc/self/ns/net")
+    try:
+        setns(namespace_fd, CLONE_NEWNET, about="a container's network namespace")
+        try:
+            return _open_sockets(resolver_address)
+        finally:
+            setns(home_fd, CLONE_NEWNET, about="/proc/self/ns/net")
+    finally:
+        os.close(home_fd)
+
+
+def _open_sockets(resolver_address: str) -> list[int]:
+    fds: list[int] = []
+    try:
+        fds.append(RouteSocket().detach())
+        if resolver_address:
+            fds.append(NftablesSocket().detach())
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                sock = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
+                fds.append(sock.detach())
+                with socket.socket(fileno=os.dup(fds[-1])) as same:
+                    same.bind((resolver_address, 0))
+                    if kind == socket.SOCK_STREAM:
+                        same.listen(64)
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds

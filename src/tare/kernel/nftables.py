@@ -121,6 +121,11 @@ def load_meta(key: int, register: int = 1) -> bytes:
 META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 6, 7, 15, 16
 
 
+def load_value(value: bytes, register: int = 1) -> bytes:
+    """A constant into a register."""
+    return _expression("immediate", be32(1, register), _value(2, value))
+
+
 def load_network_header(offset: int, length: int, register: int = 1) -> bytes:
     return _expression("payload", be32(1, register), be32(2, 1), be32(3, offset), be32(4, length))
 
@@ -309,10 +314,10 @@ class NftablesNews(NetlinkSocket):
 
 
 class NftablesSocket(NetlinkSocket):
-    """A netfilter netlink socket of the caller's network namespace."""
+    """A netfilter netlink socket of the caller's network namespace, or of the one where `fd` was opened."""
 
-    def __init__(self) -> None:
-        super().__init__(NETLINK_NETFILTER)
+    def __init__(self, fd: int | None = None) -> None:
+        super().__init__(NETLINK_NETFILTER, fd)
 
     def commit(self, transaction: Transaction) -> None:
         """Carries out the transaction; on error nothing of it happened."""

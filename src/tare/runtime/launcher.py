@@ -75,6 +75,8 @@ def serve(connection: socket.socket) -> None:
                 _fork_monitor(connection, message, fds)
             elif isinstance(message, messages.NamespaceRequest):
                 _make_namespace(connection)
+            elif isinstance(message, messages.InsideRequest):
+                _open_inside(connection, message, fds)
             elif isinstance(message, messages.ViewRequest):
                 _fork_view_worker(connection, message, fds)
         finally:
@@ -128,6 +130,19 @@ def _make_namespace(connection: socket.socket) -> None:
         messages.send(connection, messages.NamespaceReply(), fds)
     finally:
         for fd in fds:
+            os.close(fd)
+
+
+def _open_inside(connection: socket.socket, request: messages.InsideRequest, fds: list[int]) -> None:
+    try:
+        opened = netns.open_inside(fds[0], request.resolver_address)
+    except (TareError, OSError) as error:
+        messages.send(connection, messages.InsideReply(str(error)))
+        return
+    try:
+        messages.send(connection, messages.InsideReply(), tuple(opened))
+    finally:
+        for fd in opened:
             os.close(fd)
 
 

@@ -22,6 +22,7 @@ class Launcher:
         """pid, connection: as `tare.runtime.launcher.fork_launcher` gave them."""
         self.pid = pid
         self._namespaces: deque[asyncio.Future[Netns]] = deque()
+        self._insides: deque[asyncio.Future[list[int]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection = connection
         self._closed = False
@@ -71,6 +72,17 @@ class Launcher:
         future: asyncio.Future[Netns] = self._loop.create_future()
         self._send(messages.NamespaceRequest(), ())
         self._namespaces.append(future)
+        return await future
+
+    async def open_inside(self, namespace_fd: int, resolver_address: str = "") -> list[int]:
+        """Descriptors of sockets inside a network namespace, as `tare.kernel.netns.open_inside` says; the caller's.
+
+        Raises Internal if the kernel refuses.
+        """
+        assert self._loop is not None
+        future: asyncio.Future[list[int]] = self._loop.create_future()
+        self._send(messages.InsideRequest(resolver_address), (namespace_fd,))
+        self._insides.append(future)
         return await future
 
     async def make_view(self, steps: bytes) -> tuple[int, int]:
@@ -129,6 +141,13 @@ class Launcher:
                 return
             if not future.done():
                 future.set_exception(Internal(f"no network namespace: {message.error}"))
+        elif isinstance(message, messages.InsideReply) and self._insides:
+            opened = self._insides.popleft()
+            if fds and not opened.done():
+                opened.set_result(fds)
+                return
+            if not opened.done():
+                opened.set_exception(Internal(f"no sockets in a container's network: {message.error}"))
         for fd in fds:
             os.close(fd)
 
@@ -154,3 +173,7 @@ class Launcher:
             future = self._namespaces.popleft()
             if not future.done():
                 future.set_exception(Unavailable(f"no network namespace: {why}"))
+        while self._insides:
+            opened = self._insides.popleft()
+            if not opened.done():
+                opened.set_exception(Unavailable(f"no sockets in a container's network: {why}"))

@@ -4,6 +4,7 @@ Every message is one SEQPACKET datagram: MessagePack of a tagged record, with fi
 
     tared ──StartRequest + [report socket, netns?, attach streams…]──▶ launcher ──fork──▶ monitor
     tared ──NamespaceRequest──▶ launcher ──NamespaceReply + [netns, netlink socket]──▶ tared
+    tared ──InsideRequest + [netns]──▶ launcher ──InsideReply + [netlink socket, more sockets]──▶ tared
     tared ──ViewRequest + [report socket]──▶ launcher ──fork──▶ worker ──ViewReply + [root, mount namespace]──▶ tared
     monitor ──Started | Failed … LogGrew … Exited──▶ tared       on the report socket, and on each later connection
     tared ──Attach + [stream] | Resize | WatchLog | ClearLog──▶ monitor
@@ -67,6 +68,18 @@ class NamespaceRequest(Message, frozen=True, array_like=True, tag="netns"):
 
 class NamespaceReply(Message, frozen=True, array_like=True, tag="netns-made"):
     """The answer to NamespaceRequest; error is "" if the descriptors came along."""
+
+    error: str = ""
+
+
+class InsideRequest(Message, frozen=True, array_like=True, tag="inside"):
+    """Open sockets inside the network namespace that comes along: what `tare.kernel.netns.open_inside` says."""
+
+    resolver_address: str = ""
+
+
+class InsideReply(Message, frozen=True, array_like=True, tag="inside-open"):
+    """The answer to InsideRequest; error is "" if the descriptors came along."""
 
     error: str = ""
 
@@ -147,6 +160,8 @@ AnyMessage = (
     StartRequest
     | NamespaceRequest
     | NamespaceReply
+    | InsideRequest
+    | InsideReply
     | ViewRequest
     | ViewReply
     | Started
