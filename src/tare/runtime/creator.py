@@ -17,6 +17,7 @@ import msgspec
 from tare import faults
 from tare.errors import TareError
 from tare.kernel import process
+from tare.runtime import messages
 from tare.runtime.create import Created, StartFailed, create_container
 from tare.runtime.enter import enter_container
 from tare.runtime.failure import EXIT_ENGINE
@@ -38,17 +39,29 @@ _decode = msgspec.msgpack.Decoder(_Report).decode
 
 
 class Creator:
-    """A creator at work. The caller closes its own copies of the descriptors that the container got."""
+    """A creator, which waits for what it has to make."""
 
-    def __init__(self, plan: bytes, *, is_exec: bool, stdio: tuple[int, int, int] | None, netns_fd: int | None) -> None:
-        """Forks the creator; the monitor has other things to do meanwhile. Raises OSError as fork(2)."""
+    def __init__(self) -> None:
+        """Forks it. Raises OSError as fork(2)."""
         process.set_child_subreaper(True)
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
             self._link.close()
-            _run(theirs, plan, is_exec, stdio, netns_fd)
+            _run(theirs)
         theirs.close()
+
+    def create(self, plan: bytes, *, is_exec: bool, stdio: tuple[int, int, int] | None, netns_fd: int | None) -> None:
+        """Has it begin; the monitor has other things to do meanwhile. Raises StartFailed if it was killed.
+
+        The caller closes its own copies of the descriptors.
+        """
+        fds = (*(stdio or ()), *(() if netns_fd is None else (netns_fd,)))
+        request = messages.CreateRequest(plan, is_exec, stdio is not None, netns_fd is not None)
+        try:
+            messages.send(self._link, request, fds)
+        except OSError as error:
+            raise StartFailed("unable to start container process: its creator was killed") from error
 
     def wait_created(self) -> Created:
         """What it made; the first process is our child. Raises StartFailed."""
@@ -66,28 +79,35 @@ class Creator:
         return Created(report.pid, terminal_fd)
 
 
-def _run(
-    link: socket.socket, plan: bytes, is_exec: bool, stdio: tuple[int, int, int] | None, netns_fd: int | None
-) -> None:
+def _run(link: socket.socket) -> None:
     """The creator's life; doesn't return."""
     status = 1
     try:
-        terminal_fd = None
-        try:
-            if is_exec:
-                created = enter_container(decode_exec_plan(plan), stdio=stdio)
-            else:
-                created = create_container(decode_plan(plan), stdio=stdio, netns_fd=netns_fd)
-            report, terminal_fd = _Report(created.pid), created.terminal_fd
-        except StartFailed as error:
-            report = _Report(0, str(error), error.exit_code)
-        except (TareError, OSError, faults.InjectedFault) as error:
-            report = _Report(0, str(error), EXIT_ENGINE)
-        fds = [] if terminal_fd is None else [terminal_fd]
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        link.sendmsg([_encode(report)], rights)
+        received = messages.receive(link)
+        if received is not None:
+            request, fds = received
+            if isinstance(request, messages.CreateRequest):
+                _make(link, request, fds)
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def _make(link: socket.socket, request: messages.CreateRequest, fds: list[int]) -> None:
+    terminal_fd = None
+    stdio = (fds[0], fds[1], fds[2]) if request.has_stdio else None
+    try:
+        if request.is_exec:
+            created = enter_container(decode_exec_plan(request.plan), stdio=stdio)
+        else:
+            netns_fd = fds[-1] if request.has_netns else None
+            created = create_container(decode_plan(request.plan), stdio=stdio, netns_fd=netns_fd)
+        report, terminal_fd = _Report(created.pid), created.terminal_fd
+    except StartFailed as error:
+        report = _Report(0, str(error), error.exit_code)
+    except (TareError, OSError, faults.InjectedFault) as error:
+        report = _Report(0, str(error), EXIT_ENGINE)
+    rights = [] if terminal_fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [terminal_fd]))]
+    link.sendmsg([_encode(report)], rights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ from tare.errors import TareError
 from tare.kernel import netns
 from tare.runtime import messages, monitor, view
 from tare.runtime.cgroups import known_hierarchies
+from tare.runtime.creator import Creator
+from tare.runtime.spares import Spares
 
 TITLE = "tare: launcher"
 
@@ -57,12 +60,18 @@ def serve(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors are reaped by the kernel (waitpid(2), notes)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    monitor._name_process(TITLE)
+    monitor.name_process(TITLE)
     known_hierarchies()  # remembered, so that no monitor has to look
     gc.collect()
     gc.disable()
     gc.freeze()
+    spares = Spares(connection)
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
     while True:
+        if not poller.poll(spares.poll_ms):
+            spares.refill()
+            continue
         try:
             received = messages.receive(connection)
         except msgspec.DecodeError:
@@ -72,7 +81,8 @@ def serve(connection: socket.socket) -> None:
         message, fds = received
         try:
             if isinstance(message, messages.StartRequest):
-                _fork_monitor(connection, message, fds)
+                if not spares.hand_over(message, fds):
+                    _fork_monitor(connection, message, fds)
             elif isinstance(message, messages.NamespaceRequest):
                 _make_namespace(connection)
             elif isinstance(message, messages.InsideRequest):
@@ -97,7 +107,8 @@ def _fork_monitor(connection: socket.socket, request: messages.StartRequest, fds
     status = 1
     try:
         connection.close()
-        monitor.run_monitor(request, list(fds))
+        monitor.detach()
+        monitor.run_monitor(request, list(fds), Creator())
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -152,6 +152,16 @@ class ClearLog(Message, frozen=True, array_like=True, tag="clear"):
     """Empty the log."""
 
 
+class CreateRequest(Message, frozen=True, array_like=True, tag="create"):
+    """From a monitor to its creator: make this. Descriptors: standard input, output and error if has_stdio, the network
+    namespace if has_netns."""
+
+    plan: bytes
+    is_exec: bool
+    has_stdio: bool
+    has_netns: bool
+
+
 class _InMemfd(Message, frozen=True, array_like=True, tag="memfd"):
     """The real message is in the last descriptor."""
 
@@ -172,6 +182,7 @@ AnyMessage = (
     | Resize
     | WatchLog
     | ClearLog
+    | CreateRequest
     | _InMemfd
 )
 

@@ -37,19 +37,23 @@ EXIT_NAME = "exit.json"
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR
 
 
-def run_monitor(request: StartRequest, fds: list[int]) -> None:
-    """The monitor's whole life; returns when nobody needs it any more. fds: as StartRequest says."""
+def detach() -> None:
+    """Makes this process independent of the launcher that forked it."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def run_monitor(request: StartRequest, fds: list[int], creator: Creator) -> None:
+    """The monitor's whole life; returns when nobody needs it any more. fds: as StartRequest says."""
     report = socket.socket(fileno=fds.pop(0))
     netns_fd = fds.pop(0) if request.has_netns else None
-    _name_process(f"tare: monitor of {request.name}")
+    name_process(f"tare: monitor of {request.name}")
     try:
         monitor = Monitor(request, report)
         for wish, fd in zip(request.attached, fds, strict=True):
             monitor.attach(wish, fd)
-        monitor.start(netns_fd)
+        monitor.start(creator, netns_fd)
     except StartFailed as error:
         _report_failure(report, str(error), error.exit_code)
         return
@@ -85,11 +89,11 @@ class Monitor:
 
     # -- start --
 
-    def start(self, netns_fd: int | None) -> None:
+    def start(self, creator: Creator, netns_fd: int | None) -> None:
         """Starts the process and reports it. Raises StartFailed."""
         request = self.request
         stdio = None if request.terminal else self._make_pipes()
-        creator = Creator(request.plan, is_exec=request.is_exec, stdio=stdio, netns_fd=netns_fd)
+        creator.create(request.plan, is_exec=request.is_exec, stdio=stdio, netns_fd=netns_fd)
         self._listen()
         created = creator.wait_created()
         if stdio is not None:
@@ -372,7 +376,7 @@ def start_ticks(pid: int) -> int:
         return 0
 
 
-def _name_process(title: str) -> None:
+def name_process(title: str) -> None:
     """Shows title in ps(1): writes over the command line that the launcher inherited (proc(5), arg_start)."""
     try:
         fields = _read_small("/proc/self/stat").rpartition(b")")[2].split()
