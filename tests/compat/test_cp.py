@@ -1,4 +1,4 @@
-"""Files in and out of containers: `cp` by the official command line and ours, and the archive endpoints; both engines."""
+"""Files in and out of containers: `cp` by both command lines, and the archive endpoints; on both engines."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def archive_of(engine: Engine, container: str, path: str) -> list[tarfile.TarInf
     assert answer.status == 200, answer
     assert answer.headers["content-type"] == "application/x-tar"
     with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
-        return tar.getmembers()
+        members = tar.getmembers()
+    for member in members:
+        member.mode &= 0o7777  # Docker has the kind of file in it, too
+    return members
 
 
 def facts_of(engine: Engine, container: str, path: str) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def test_head_tells_what_a_path_is(engine: Engine, box: str) -> None:
         ("/tree", "tree tree/fifo tree/hard tree/link tree/one tree/sub tree/sub/two"),
         (
             "/to-tree/",
-            "to-tree to-tree/fifo to-tree/hard to-tree/link to-tree/one to-tree/sub to-tree/sub/two ",
+            "to-tree to-tree/fifo to-tree/hard to-tree/link to-tree/one to-tree/sub to-tree/sub/two",
         ),
         ("/to-tree", "to-tree"),
         ("/tree/sub/.", ". ./two"),
@@ -192,7 +195,11 @@ def test_upload_merges_and_replaces(engine: Engine, box: str) -> None:
         ("sub/three", b"three\n", {"mode": 0o2755, "uid": 7, "gid": 8, "mtime": 1000000000}),
         ("one", b"new\n", {"mode": 0o644}),
         ("soft", None, {"type": tarfile.SYMTYPE, "linkname": "/etc/../tree/one"}),
-        ("second", None, {"type": tarfile.LNKTYPE, "linkname": "sub/three"}),
+        (
+            "second",
+            None,
+            {"type": tarfile.LNKTYPE, "linkname": "sub/three", "mode": 0o2755, "uid": 7, "gid": 8, "mtime": 10**9},
+        ),
         ("pipe", None, {"type": tarfile.FIFOTYPE, "mode": 0o600}),
         ("null", None, {"type": tarfile.CHRTYPE, "mode": 0o666, "devmajor": 1, "devminor": 3}),
         ("d" * 120 + "/" + "f" * 200, b"long\n", {}),
@@ -230,7 +237,7 @@ def test_volumes_are_seen_and_kept(engine: Engine, box: str, tmp_path: Path) -> 
     assert put(engine, box, "/vol", tar_of(("new", b"new\n", {}))).status == 200
     assert (tmp_path / "volume" / "new").read_text() == "new\n"
     assert read_back(engine, box, "/vol/inside") == b"of the volume\n"
-    assert not put(engine, box, "/", tar_of(("vol", b"file\n", {}))).status == 200
+    assert put(engine, box, "/", tar_of(("vol", b"file\n", {}))).status != 200
     assert (tmp_path / "volume" / "inside").exists() or not engine.is_tare
 
 
@@ -352,8 +359,9 @@ def test_copy_in_a_file(engine: Engine, cp: Copy, box: str, tmp_path: Path) -> N
     assert result.code == 1 and "no such directory" in result.err
     result = cp(str(source / "file"), f"{box}:/absent/x", check=False)
     assert result.code == 1 and "Could not find the file /absent in container" in result.err
-    result = cp(str(source / "file"), f"{box}:/tree/fifo", check=False)
-    assert result.code == 1 and "must be a directory or a regular file" in result.err
+    put(engine, box, "/plain", tar_of(("null", None, {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3})))
+    result = cp(str(source / "file"), f"{box}:/plain/null", check=False)
+    assert result.code == 1 and "must be a directory or a regular file: got a device" in result.err
 
 
 def test_copy_in_a_directory(engine: Engine, cp: Copy, box: str, tmp_path: Path) -> None:
@@ -392,12 +400,11 @@ def test_ownership_of_what_is_copied_in(engine: Engine, cp: Copy, tmp_path: Path
     """Owners come from the files; with -a they are the container's user."""
     (tmp_path / "mine").write_text("x")
     os.chown(tmp_path / "mine", 4321, 8765)
-    name = "user" if not engine.is_tare else "1234:77"  # 20.10 looks users up on the host
     container = engine.start("--user", "1234:77")
     cp(str(tmp_path / "mine"), f"{container}:/plain")
     entry = archive_of(engine, container, "/plain")[0]
-    assert (entry.uid, entry.gid) == (4321, 8765), name
-    if engine.is_tare:
+    assert (entry.uid, entry.gid) == (4321, 8765)
+    if engine.is_tare:  # 20.10 looks users up on the host
         cp("-a", str(tmp_path / "mine"), f"{container}:/archived")
         entry = archive_of(engine, container, "/archived")[0]
         assert (entry.uid, entry.gid) == (1234, 77)

@@ -118,14 +118,8 @@ def check_local_output(path: str) -> None:
     parent = os.path.dirname(clean(path))
     if parent and not os.path.exists(parent):
         raise CliError(f'invalid output path: directory "{parent}" does not exist')
-    if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
-        raise CliError(
-            f'invalid output path: "{path}" must be a directory or a regular file: got {_oddity(os.stat(path).st_mode)}'
-        )
-
-
-def _oddity(mode: int) -> str:
-    return "a device" if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else "an irregular file"
+    if os.path.exists(path) and (stat.S_ISBLK(os.stat(path).st_mode) or stat.S_ISCHR(os.stat(path).st_mode)):
+        raise CliError(f'invalid output path: "{path}" must be a directory or a regular file: got a device')
 
 
 def placed(source: Thing, target: Thing) -> tuple[str, str, str]:

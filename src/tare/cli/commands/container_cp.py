@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tare.cli.session import Session
     from tare.client.engine import Response
 
-_DIRECTORY, _LINK, _DEVICE, _FIFO, _SOCKET = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24  # Go's os.FileMode
+_DIRECTORY, _LINK, _DEVICE = 1 << 31, 1 << 27, 1 << 26  # Go's os.FileMode
 
 
 def _facts(response: Response) -> dict[str, Any]:
@@ -106,9 +106,8 @@ def _destination(session: Session, container: str, path: str) -> Thing:
         facts = _look(session, container, where)
     if facts is None:
         return Thing(where, False, False)
-    if facts["mode"] & (_DEVICE | _FIFO | _SOCKET):
-        oddity = "a device" if facts["mode"] & _DEVICE else "an irregular file"
-        raise CliError(f'destination "{container}:{path}" must be a directory or a regular file: got {oddity}')
+    if facts["mode"] & _DEVICE:
+        raise CliError(f'destination "{container}:{path}" must be a directory or a regular file: got a device')
     return Thing(where, True, bool(facts["mode"] & _DIRECTORY))
 
 
