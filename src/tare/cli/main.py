@@ -16,18 +16,19 @@ from tare.client.errors import ClientError
 
 GLOBAL_FLAGS = (
     Flag("config", "", "string", "Where the client's own settings are"),
-    Flag("context", "c", "string", "Name of the context to use (not there yet)"),
+    Flag("context", "c", "string", "Name of the context to use: a named address (overrides DOCKER_HOST)"),
     Flag("debug", "D", "bool", "Show where an unexpected error came from"),
-    Flag("host", "H", "list", "The engine's address: unix:///path or tcp://host:port"),
+    Flag("host", "H", "list", "The engine's address: unix:///path, ssh://user@host or tcp://host:port"),
     Flag("log-level", "l", "string", "Accepted for compatibility; tare keeps no log", "info"),
-    Flag("tls", "", "bool", "Use TLS (not there yet)"),
-    Flag("tlscacert", "", "string", ""),
-    Flag("tlscert", "", "string", ""),
-    Flag("tlskey", "", "string", ""),
-    Flag("tlsverify", "", "bool", ""),
+    Flag("tls", "", "bool", "Use TLS; implied by --tlsverify"),
+    Flag("tlscacert", "", "string", "Trust certificates signed only by this authority (default ~/.docker/ca.pem)"),
+    Flag("tlscert", "", "string", "TLS certificate file (default ~/.docker/cert.pem)"),
+    Flag("tlskey", "", "string", "TLS key file (default ~/.docker/key.pem)"),
+    Flag("tlsverify", "", "bool", "Use TLS and verify the engine"),
     Flag("version", "v", "bool", "Print the version and quit"),
 )
 EXIT_USAGE = 125
+TLS_FLAGS = ("tls", "tlsverify", "tlscacert", "tlscert", "tlskey")  # as TlsWish has them
 
 
 def load(path: str) -> Command:
@@ -49,7 +50,9 @@ def run(arguments: list[str]) -> int:
     path = ""
     try:
         globals_, rest = parse_flags(GLOBAL_FLAGS, arguments, interspersed=False)
-        refuse_absent_globals(globals_)
+        if globals_["config"]:
+            os.environ.pop("TARE_CONFIG", None)
+            os.environ["DOCKER_CONFIG"] = globals_.text("config")
         if globals_.on("version"):
             import tare
 
@@ -64,7 +67,7 @@ def run(arguments: list[str]) -> int:
             return run_group(path, rest)
         if path not in COMMANDS and path not in ALIASES:
             return unknown_command(path)
-        session = Session(globals_.items("host")[-1] if globals_.items("host") else None)
+        session = make_session(globals_)
         session.path = path
         command = load(path)
         values, others = parse_flags(command.flags, rest, command.interspersed)
@@ -86,10 +89,13 @@ def run(arguments: list[str]) -> int:
         return 1
 
 
-def refuse_absent_globals(values: Values) -> None:
-    for name in ("context", "tls", "tlscacert", "tlscert", "tlskey", "tlsverify"):
-        if name in values.given and values[name] not in (False, "", "default"):
-            raise CliError(f"tare: --{name} is not implemented yet; use --host with unix:// or tcp://")
+def make_session(values: Values) -> Session:
+    tls = None
+    if not values.given.isdisjoint(TLS_FLAGS):
+        from tare.client.endpoint import TlsWish
+
+        tls = TlsWish(*(values[name] if name in values.given else None for name in TLS_FLAGS))
+    return Session(values.items("host")[-1] if values.items("host") else None, values["context"] or None, tls)
 
 
 def raise_help_for(words: list[str]) -> None:

@@ -9,14 +9,17 @@ import os
 import sys
 
 from tare.cli.command import CliError
+from tare.client.endpoint import choose_endpoint
 from tare.client.engine import Engine
-from tare.client.errors import ApiError, CannotConnect, ClientError
-from tare.client.host import Host, default_host, parse_host
+from tare.client.errors import ApiError, BadHost, CannotConnect, ClientError
+from tare.client.host import Host, default_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable, Iterable
+
+    from tare.client.endpoint import TlsWish
 
 ENOENT, EACCES, ECONNREFUSED = 2, 13, 111
 
@@ -37,13 +40,16 @@ class AutostartHost(Host):
         return start_engine(super().connect, self.target)
 
 
-def choose_host(flag: str | None) -> Host:
-    """The engine's address: -H, then TARE_HOST, then DOCKER_HOST, then the default socket (started if need be)."""
-    text = flag or os.environ.get("TARE_HOST") or os.environ.get("DOCKER_HOST")
-    if text:
-        if os.environ.get("DOCKER_TLS_VERIFY") and text.startswith("tcp:"):
-            raise CliError("tare doesn't speak TLS yet (DOCKER_TLS_VERIFY is set)")
-        return parse_host(text)
+def choose_host(flag: str | None, context: str | None = None, tls: TlsWish | None = None) -> Host:
+    """The engine's address as flags, environment and contexts say, or the default socket (started if need be)."""
+    try:
+        chosen = choose_endpoint(flag, context, tls)
+    except BadHost:
+        raise
+    except ClientError as error:  # a context that isn't there
+        raise CliError(f"Failed to initialize: {error}") from error
+    if chosen is not None:
+        return chosen
     host = default_host()
     if os.environ.get("TARE_AUTOSTART", "1") == "0":
         return host
@@ -63,18 +69,20 @@ def describe(error: Exception) -> str:
 
 
 class Session:
-    """path: the command as typed ("ps", "container ls")."""
+    """path: the command as typed ("ps", "container ls"). host, context, tls: what the global flags said."""
 
-    def __init__(self, host: str | None) -> None:
+    def __init__(self, host: str | None, context: str | None = None, tls: TlsWish | None = None) -> None:
         self.path = ""
-        self._host = host
+        self.host = host
+        self.context = context
+        self.tls = tls
         self._engine: Engine | None = None
 
     @property
     def engine(self) -> Engine:
         if self._engine is None:
             version = os.environ.get("DOCKER_API_VERSION")
-            self._engine = Engine(choose_host(self._host), version or None)
+            self._engine = Engine(choose_host(self.host, self.context, self.tls), version or None)
         return self._engine
 
     def out(self, text: str) -> None:

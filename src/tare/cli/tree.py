@@ -7,6 +7,7 @@ from __future__ import annotations
 
 GROUPS = {
     "container": "Manage containers",
+    "context": "Manage contexts: named engine addresses",
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Manage Tare",
@@ -39,6 +40,15 @@ COMMANDS = {
     "container unpause": "Thaw all processes of containers",
     "container update": "Change the limits of containers",
     "container wait": "Wait until containers stop, then print their exit codes",
+    "context create": "Make a context",
+    "context export": "Write a context to an archive",
+    "context import": "Make a context from an archive",
+    "context inspect": "Show all that is known about contexts",
+    "context ls": "List contexts",
+    "context rm": "Remove contexts",
+    "context show": "Print the name of the context in force",
+    "context update": "Change a context",
+    "context use": "Choose the context that is used by default",
     "doctor": "Tell what this machine allows, what is missing and what that costs",
     "image history": "Show how an image was made",
     "image import": "Make an image from a tar archive of a file system",
@@ -59,6 +69,7 @@ COMMANDS = {
     "network ls": "List networks",
     "network prune": "Remove all unused networks",
     "network rm": "Remove networks",
+    "system dial-stdio": "Connect standard input and output to the engine, as ssh:// addresses need it",
     "system df": "Show how much disk space is used",
     "system events": "Show what happens in the engine, live",
     "system info": "Show the engine's state and settings",
@@ -76,6 +87,8 @@ ALIASES = {
     "container list": "container ls",
     "container ps": "container ls",
     "container remove": "container rm",
+    "context list": "context ls",
+    "context remove": "context rm",
     "image list": "image ls",
     "image remove": "image rm",
     "network list": "network ls",
@@ -120,10 +133,10 @@ ALIASES = {
 
 # Docker's that Tare doesn't have yet: named, so that the answer is clear.
 ABSENT = frozenset(
-    "bake build builder buildx checkpoint compose config context login logout manifest node plugin search secret "
+    "bake build builder buildx checkpoint compose config login logout manifest node plugin search secret "
     "service stack swarm trust".split()
 ) | frozenset(
-    {"image build", "system dial-stdio", "volume update"},
+    {"image build", "volume update"},
 )
 
 COMMON = ("run", "exec", "ps", "images", "import", "pull", "version", "info", "doctor")
@@ -140,4 +153,4 @@ def names_of(path: str) -> list[str]:
 
 
 def module_of(path: str) -> str:
-    return "tare.cli.commands." + ALIASES.get(path, path).replace(" ", "_")
+    return "tare.cli.commands." + ALIASES.get(path, path).replace(" ", "_").replace("-", "_")

@@ -150,7 +150,7 @@ class TlsPlug(_socket.socket):
                 pass
             self._channel.feed(super().recv(READ_BYTES))
 
-    def send(self, data: Buffer, flags: int = 0) -> int:
+    def send(self, data: Buffer, flags: int = 0) -> int:  # type: ignore[override]
         self._push(flags)
         piece = memoryview(data)[:RECORD_BYTES]
         self._channel.encrypt(piece)
@@ -160,7 +160,7 @@ class TlsPlug(_socket.socket):
             pass
         return len(piece)
 
-    def sendall(self, data: Buffer, flags: int = 0) -> None:
+    def sendall(self, data: Buffer, flags: int = 0) -> None:  # type: ignore[override]
         view = memoryview(data)
         while view:
             view = view[self.send(view, flags) :]
