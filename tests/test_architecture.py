@@ -30,10 +30,13 @@ DOORS = {
     "network": FLOOR | {"kernel", "oci", "storage"},
     "volumes": FLOOR | {"kernel", "oci", "storage"},
     "engine": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes"},
-    "api": FLOOR | {"engine"},
+    "api": FLOOR | {"engine", "storage"},  # storage: what an archive answer tells of a path
     "daemon": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes", "engine", "api"},
     "client": {"values"},
-    "cli": {"values", "client"},
+    "certificates": {"errors"},
+    "sdk": {"values", "client"},
+    # certificates, and the errors it raises, only in the one command that makes them
+    "cli": {"values", "client", "certificates", "errors"},
 }
 # Only this module speaks to libc; every other room calls its functions.
 CTYPES = {"kernel/libc.py"}
@@ -159,9 +162,9 @@ def tracked_files() -> list[Path]:
 
 def test_nothing_is_left_for_later() -> None:
     """No note of unfinished work is on the main branch."""
-    mark = "TO" + "DO"
-    pattern = re.compile(rf"\b({mark}|FIX" + r"ME|XXX)\b")
-    found = [(path.name, line) for path in tracked_files() for line in _lines(path) if pattern.search(line)]
+    pattern = re.compile(r"#.*\b(TO" + "DO|FIX" + "ME|X" + r"XX)\b")
+    sources = [path for path in tracked_files() if path.suffix in (".py", ".sh", ".toml", ".yaml", ".service")]
+    found = [(path.name, line) for path in sources for line in _lines(path) if pattern.search(line)]
     assert not found
 
 

@@ -165,10 +165,10 @@ def disagreement(daemon: Tared) -> list[str]:
     ports = len(names(Path(f"/sys/class/net/{daemon.mark}/brif")))
     if ports != len(running):
         found.append(f"{ports} ports on the bridge for {len(running)} running containers")
-    others = [pid for pid in daemon.processes() if pid != daemon.pid and pid not in daemon.launchers()]
-    if len(others) != len(running):
-        titles = {pid: title.strip()[:60] for pid, title in daemon.processes().items()}
-        found.append(f"{len(others)} monitors for {len(running)} running containers: {titles}")
+    titles = [title.strip()[:60] for title in daemon.processes().values()]
+    monitors = [title for title in titles if title.startswith(("tare: monitor of", "tare: exec"))]
+    if len(monitors) != len(running):
+        found.append(f"{len(monitors)} monitors for {len(running)} running containers: {titles}")
     return found
 
 

@@ -1,0 +1,169 @@
+"""Dying or failing at every step of a volume's life: the next daemon has whole volumes, none too many, none mounted."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import leftovers
+from support.deadline import wait_until
+from support.tared import Tared, is_runnable, marks_of
+
+POINTS = (
+    "volumes.create.row", "volumes.create.mkdir", "volumes.create.directory", "volumes.fill.copied",
+    "volumes.fill.complete", "volumes.fill.moved", "volumes.fill.placed", "volumes.shared.mounted",
+    "volumes.shared.unmounted", "volumes.remove.begin", "volumes.remove.row", "volumes.remove.directory",
+    "engine.create.volumes", "engine.create.filled", "engine.create.stored", "engine.start.volumes",
+    "engine.start.running", "engine.exit.stored", "engine.remove.marked", "engine.remove.forgotten",
+)  # fmt: skip
+SPECS = [f"{point}:kill" for point in POINTS] + ["volumes.create.row@3:kill", "volumes.remove.row@2:kill", *POINTS]
+OPTIONS = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+
+
+@pytest.fixture(scope="module")
+def daemon_home() -> Iterator[Tared]:
+    """One daemon's roots with the image, for the whole sweep."""
+    if not is_runnable():
+        pytest.skip("this tree has no daemon yet")
+    before = leftovers.snapshot()
+    made = Tared()
+    try:
+        made.start()
+        made.engine.prepare()
+        made.terminate()
+        yield made
+        made.start()
+    finally:
+        made.stop()
+    leftovers.assert_none(before, marks_of([made]), everything=False)
+
+
+def steps(daemon: Tared) -> list[Callable[[], Any]]:
+    """A volume's life: made, filled, mounted, and removed with and without its container."""
+    request, image = daemon.engine.api.request, daemon.engine.image
+
+    def ask(method: str, path: str, body: Any = None, **query: Any) -> Any:
+        return request(method, path, body, query=query, check=False, timeout=15)
+
+    host = {"Binds": ["auto:/etc", "memory:/memory", "named:/named"]}
+    run = {"Image": image, "Cmd": ["sleep", "1000"], "Volumes": {"/bin": {}}, "HostConfig": host}
+    return [
+        lambda: ask("POST", "/volumes/create", {"Name": "named"}),
+        lambda: ask("POST", "/volumes/create", {"Name": "memory", "DriverOpts": OPTIONS}),
+        lambda: ask("POST", "/containers/create", run, name="first"),
+        lambda: ask("POST", "/containers/first/start"),
+        lambda: ask("POST", "/containers/first/stop", t=0),
+        lambda: ask("DELETE", "/containers/first", v=1),
+        *(lambda name=name: ask("DELETE", f"/volumes/{name}") for name in ("auto", "memory", "named")),
+    ]
+
+
+def drive(daemon: Tared) -> bool:
+    """Goes through the verbs until the daemon dies; whether anything went wrong."""
+    wrong = False
+    for step in steps(daemon):
+        try:
+            wrong = step().status >= 400 or wrong
+        except (OSError, http.client.HTTPException, KeyError, ValueError):
+            wrong = True
+        assert daemon.process is not None
+        if daemon.process.poll() is not None:
+            return True
+    return wrong
+
+
+def disagreement(daemon: Tared) -> list[str]:
+    """Where volumes, directories, mounts and containers don't agree."""
+    found = []
+    request = daemon.engine.api.request
+    volumes = {volume["Name"]: volume for volume in request("GET", "/volumes").json["Volumes"]}
+    containers = request("GET", "/containers/json", query={"all": 1}).json
+    used = {mount["Name"] for container in containers for mount in container["Mounts"]}
+    root = daemon.data_root / "volumes"
+    entries = {name for name in os.listdir(root) if name != ".trash"}
+    if entries != set(volumes):
+        found.append(f"directories {entries}, volumes {set(volumes)}")
+    found += [f"half volume {name}" for name in entries if os.listdir(root / name) != ["_data"]]
+    found += [f"volume {name[:12]} of no container" for name in volumes if len(name) == 64 and name not in used]
+    if used - set(volumes):
+        found.append(f"containers have {used - set(volumes)}, which aren't there")
+    runs = any(container["State"] == "running" for container in containers)
+    mounted = str(root) in Path("/proc/self/mounts").read_text()
+    if mounted != runs:
+        found.append(f"mounted: {mounted}, but running: {runs}")
+    filled = set(os.listdir(root / "auto" / "_data")) if "auto" in entries else set()
+    if filled and not {"passwd", "group"} <= filled:
+        found.append(f"half filled: {filled}")
+    return found
+
+
+def agree(daemon: Tared) -> None:
+    """Waits until all agrees (an ended container's removal goes on beside)."""
+    last: list[str] = []
+
+    def agrees() -> bool:
+        last[:] = disagreement(daemon)
+        return not last
+
+    try:
+        wait_until(agrees, "volumes agree", 10)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n" + "\n".join(last) + "\n" + daemon.log_tail(20)) from None
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_volumes_after_a_crash(daemon_home: Tared, spec: str) -> None:
+    """After the death or failure at this step and a restart, volumes are whole, and the same verbs succeed."""
+    daemon = daemon_home
+    daemon.start(env={"TARE_FAULT": spec})
+    assert drive(daemon), "the step is never passed"
+    assert daemon.process is not None
+    if daemon.process.poll() is None:
+        if not spec.endswith(":kill"):
+            agree(daemon)
+        daemon.kill9()
+    daemon.start()
+    agree(daemon)
+    daemon.engine.clean()
+    for name in ("auto", "memory", "named"):
+        daemon.engine.api.request("DELETE", f"/volumes/{name}", query={"force": 1})
+    assert not drive(daemon), f"a verb failed after the restart:\n{daemon.log_tail(20)}"
+    agree(daemon)
+    assert daemon.engine.api.request("GET", "/volumes").json["Volumes"] == []
+    wait_until(lambda: os.listdir(daemon.data_root / "volumes") == [".trash"], "no directory is left")
+    wait_until(lambda: os.listdir(daemon.data_root / "volumes" / ".trash") == [], "the trash is empty")
+    daemon.terminate()
+
+
+def test_running_containers_keep_their_volumes(daemon: Tared) -> None:
+    """kill -9 of the daemon: mounts and content stay, the next daemon knows who uses what, and cleans up at the end."""
+    daemon.start()
+    daemon.engine.prepare()
+    engine = daemon.engine
+    engine.api.request("POST", "/volumes/create", {"Name": "memory", "DriverOpts": OPTIONS})
+    container = engine.start("-v", "memory:/m", "-v", "disk:/d", "-v", "/anon")
+    engine.docker("exec", container, "sh", "-c", "echo here > /m/f; echo here > /d/f")
+    daemon.kill9()
+    daemon.start()
+    assert engine.docker("exec", container, "cat", "/m/f", "/d/f").out == "here\nhere\n"
+    other = engine.start("--volumes-from", container)
+    assert engine.docker("exec", other, "cat", "/m/f").out == "here\n"
+    for name in ("memory", "disk"):
+        assert engine.api.request("DELETE", f"/volumes/{name}", check=False).status == 409
+    pid = engine.inspect(container)["State"]["Pid"]
+    daemon.kill9()
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    wait_until(lambda: not engine.inspect(container)["State"]["Running"], "its end is known")
+    assert engine.docker("exec", other, "cat", "/m/f").out == "here\n"
+    engine.docker("rm", "-f", "-v", other, container)
+    assert str(daemon.data_root) not in Path("/proc/self/mounts").read_text()
+    left = {volume["Name"] for volume in engine.api.request("GET", "/volumes").json["Volumes"]}
+    assert left == {"memory", "disk"}
+    assert engine.run("-v", "disk:/d", "@", "cat", "/d/f").out == "here\n"
