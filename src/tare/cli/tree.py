@@ -15,6 +15,7 @@ GROUPS = {
 }
 
 COMMANDS = {
+    "cert": "Make certificates with which an engine can listen on TCP",
     "container attach": "Connect this terminal to a running container",
     "container commit": "Make an image from what a container has changed",
     "container cp": "Copy files between a container and the local file system",
