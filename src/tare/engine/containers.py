@@ -99,10 +99,17 @@ class Containers:
         self._by_id[container.id] = container
         return container
 
-    def save_state(self, container_id: str, *, durable: bool = False, **changes: object) -> Container:
-        """Stores a container's state with some fields changed; returns the new record."""
-        container = self._by_id[container_id]
+    def save_state(
+        self, container_id: str, *, durable: bool = False, base: Container | None = None, **changes: object
+    ) -> Container:
+        """Stores a container's state with some fields changed; returns the new record.
+
+        base: a record of the same container with other changes to store along.
+        """
+        container = base or self._by_id[container_id]
         state: ContainerState = msgspec.structs.replace(container.state, **changes)
+        if base is None and state == container.state:
+            return container
         return self.save(msgspec.structs.replace(container, state=state), durable=durable)
 
     def remove(self, container_id: str) -> None:

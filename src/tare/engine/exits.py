@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 
 from tare import faults
@@ -11,6 +10,7 @@ from tare.engine import container_volumes, health, network_link, remove, restart
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container, WaitResult
+from tare.engine.sweep import discard_directory
 from tare.errors import TareError
 from tare.runtime.messages import Exited
 from tare.runtime.monitor_client import read_exit
@@ -61,12 +61,15 @@ async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None
         return
     faults.point("engine.exit.seen")
     await engine.network.release(container_id)
+    container = engine.containers.find(container_id)  # as it is now: it may have got another name meanwhile
     faults.point("engine.exit.released")
     engine.live.pop(container_id, None)
     end_execs(engine, container_id)
     again = not engine.shutting_down and restart_policy.wanted(container, exited)
+    network_link.publish(engine.events, container, "disconnect")
     container = engine.containers.save_state(
         container_id,
+        base=network_link.disconnected(container),
         status="restarting" if again else "exited",
         pid=0,
         exit_code=exited.exit_code,
@@ -74,20 +77,17 @@ async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None
         memory_peak_bytes=exited.memory_peak_bytes,
         finished_ns=exited.finished_ns,
     )
-    network_link.publish(engine.events, container, "disconnect")
-    container = engine.containers.save(network_link.disconnected(container))
     faults.point("engine.exit.stored")
-    shutil.rmtree(engine.run_dir(container_id), ignore_errors=True)
+    discard_directory(engine, engine.run_dir(container_id))
     if exited.oom_killed:
         engine.events.container(container, "oom")
     engine.events.container(container, "die", exitCode=str(exited.exit_code), execDuration=_duration(container))
     container_volumes.release(engine, container)
     result = WaitResult(exit_code=exited.exit_code)
+    wait.wake(engine, container_id, ("next-exit", "not-running"), result)
     if again:
-        wait.wake(engine, container_id, ("next-exit",), result)
         restart_policy.schedule(engine, container, exited)
         return
-    wait.wake(engine, container_id, ("next-exit", "not-running"), result)
     if container.host.auto_remove:
         engine.spawn(_auto_remove(engine, container_id), f"remove {container_id[:12]}")
 

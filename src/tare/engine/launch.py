@@ -64,8 +64,12 @@ async def launch(engine: Engine, container: Container) -> Container:
         undo.callback(link.close_pidfd)
         undo.callback(link.send_signal, signal.SIGKILL)
         faults.point("engine.start.running")
+        container = engine.containers.find(container.id)  # as it is now: it may have got another name meanwhile
+        if endpoint is not None:
+            container = _with_endpoint(container, endpoint)
         container = engine.containers.save_state(
             container.id,
+            base=container,
             status="running",
             pid=started.pid,
             started_ns=started.started_ns,
@@ -78,8 +82,6 @@ async def launch(engine: Engine, container: Container) -> Container:
             memory_peak_bytes=0,
             health=health_rules.at_start(container),
         )
-        if endpoint is not None:
-            container = engine.containers.save(_with_endpoint(container, endpoint))
         undo.pop_all()
     container_volumes.publish_mounted(engine, container)
     network_link.publish(engine.events, container, "connect")

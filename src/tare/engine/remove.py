@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 
 from tare import faults
@@ -10,6 +9,7 @@ from tare.engine import container_volumes, kill, restart_policy, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
+from tare.engine.sweep import discard_directory
 from tare.errors import Conflict, NotFound, Unsupported
 
 
@@ -83,7 +83,7 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
     engine.snapshots.remove(container.id)
     faults.point("engine.remove.snapshot")
     for directory in (engine.run_dir(container.id), engine.container_dir(container.id)):
-        shutil.rmtree(directory, ignore_errors=True)
+        discard_directory(engine, directory)
     faults.point("engine.remove.directory")
     leaving = container_volumes.mark_leaving(engine, container) if volumes else []
     engine.containers.remove(container.id)
