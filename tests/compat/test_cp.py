@@ -12,7 +12,7 @@ import lzma
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,9 @@ def cp(request: pytest.FixtureRequest, engine: Engine) -> Copy:
     return copy
 
 
-@pytest.fixture(params=["running", "stopped"])
-def box(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Iterator[str]:
-    """A container, running or stopped, with a tree to copy and a directory of the host at /vol."""
+@pytest.fixture
+def running(engine: Engine, tmp_path: Path) -> str:
+    """A running container with a tree to copy and a directory of the host at /vol."""
     volume = tmp_path / "volume"
     volume.mkdir()
     (volume / "inside").write_text("of the volume\n")
@@ -49,10 +49,16 @@ def box(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Itera
     command = ("sh", "-c", f"{script}; touch /ready; exec sleep 1000")
     container = engine.start("-v", f"{volume}:/vol", "--name", engine.unique(), command=command)
     engine.docker("exec", container, "sh", "-c", "until [ -e /ready ]; do :; done")
+    return container
+
+
+@pytest.fixture(params=["running", "stopped"])
+def box(request: pytest.FixtureRequest, engine: Engine, running: str) -> str:
+    """The same, running or stopped."""
     if request.param == "stopped":
-        engine.docker("kill", container)
-        engine.exit_code(container)
-    yield container
+        engine.docker("kill", running)
+        engine.exit_code(running)
+    return running
 
 
 def archive_of(engine: Engine, container: str, path: str) -> list[tarfile.TarInfo]:
@@ -192,13 +198,13 @@ def test_upload_merges_and_replaces(engine: Engine, box: str) -> None:
     """Directories are merged, files replaced (not written through), everything as the archive describes it."""
     body = tar_of(
         ("sub/", None, {"type": tarfile.DIRTYPE, "mode": 0o700, "uid": 5, "gid": 6}),
-        ("sub/three", b"three\n", {"mode": 0o2755, "uid": 7, "gid": 8, "mtime": 1000000000}),
+        ("sub/three", b"three\n", {"mode": 0o751, "uid": 7, "gid": 8, "mtime": 1000000000}),
         ("one", b"new\n", {"mode": 0o644}),
         ("soft", None, {"type": tarfile.SYMTYPE, "linkname": "/etc/../tree/one"}),
         (
             "second",
             None,
-            {"type": tarfile.LNKTYPE, "linkname": "sub/three", "mode": 0o2755, "uid": 7, "gid": 8, "mtime": 10**9},
+            {"type": tarfile.LNKTYPE, "linkname": "sub/three", "mode": 0o751, "uid": 7, "gid": 8, "mtime": 10**9},
         ),
         ("pipe", None, {"type": tarfile.FIFOTYPE, "mode": 0o600}),
         ("null", None, {"type": tarfile.CHRTYPE, "mode": 0o666, "devmajor": 1, "devminor": 3}),
@@ -210,7 +216,7 @@ def test_upload_merges_and_replaces(engine: Engine, box: str) -> None:
     assert found["tree/sub"].mode == 0o700 and found["tree/sub"].uid == 5
     assert found["tree/sub/two"].uid == 12
     three = next(entry for entry in found.values() if entry.name in ("tree/sub/three", "tree/second") and entry.isreg())
-    assert (three.mode, three.uid, three.gid, three.mtime) == (0o2755, 7, 8, 1000000000)
+    assert (three.mode, three.uid, three.gid, three.mtime) == (0o751, 7, 8, 1000000000)
     assert read_back(engine, box, "/tree/one") == b"new\n"
     assert found["tree/soft"].linkname == "/etc/../tree/one"
     assert found["tree/pipe"].isfifo()
@@ -289,110 +295,112 @@ def names_in(engine: Engine, container: str, path: str) -> list[str]:
     return [entry.name for entry in archive_of(engine, container, path)]
 
 
-def test_copy_out_a_file(cp: Copy, box: str, tmp_path: Path) -> None:
+def test_copy_out_a_file(cp: Copy, running: str, tmp_path: Path) -> None:
     """To an existing directory, to a new name, over a file."""
     (tmp_path / "dir").mkdir()
-    cp(f"{box}:/tree/one", str(tmp_path / "dir"))
+    cp(f"{running}:/tree/one", str(tmp_path / "dir"))
     assert (tmp_path / "dir" / "one").read_text() == "one\n"
     assert stat.S_IMODE((tmp_path / "dir" / "one").stat().st_mode) == 0o4751
-    cp(f"{box}:tree/sub/two", str(tmp_path / "new"))
+    cp(f"{running}:tree/sub/two", str(tmp_path / "new"))
     assert (tmp_path / "new").read_text() == "two\n"
-    cp(f"{box}:/tree/one", str(tmp_path / "new"))
+    cp(f"{running}:/tree/one", str(tmp_path / "new"))
     assert (tmp_path / "new").read_text() == "one\n"
-    result = cp(f"{box}:/tree/one", str(tmp_path / "absent") + "/", check=False)
+    result = cp(f"{running}:/tree/one", str(tmp_path / "absent") + "/", check=False)
     assert result.code == 1 and "no such directory" in result.err
-    result = cp(f"{box}:/tree/one", str(tmp_path / "a" / "b"), check=False)
+    result = cp(f"{running}:/tree/one", str(tmp_path / "a" / "b"), check=False)
     assert result.code == 1 and f'invalid output path: directory "{tmp_path}/a" does not exist' in result.err
 
 
-def test_copy_out_a_directory(cp: Copy, box: str, tmp_path: Path) -> None:
+def test_copy_out_a_directory(cp: Copy, running: str, tmp_path: Path) -> None:
     """Into an existing directory under its name or, with `/.`, its content; to a new name; never onto a file."""
     (tmp_path / "dir").mkdir()
-    cp(f"{box}:/tree", str(tmp_path / "dir"))
+    cp(f"{running}:/tree", str(tmp_path / "dir"))
     assert sorted(os.listdir(tmp_path / "dir" / "tree")) == "fifo hard link one sub".split()
     assert os.readlink(tmp_path / "dir" / "tree" / "link") == "one"
     assert os.path.samefile(tmp_path / "dir" / "tree" / "one", tmp_path / "dir" / "tree" / "hard")
-    cp(f"{box}:/tree/.", str(tmp_path / "dir"))
+    cp(f"{running}:/tree/.", str(tmp_path / "dir"))
     assert (tmp_path / "dir" / "sub" / "two").read_text() == "two\n"
-    cp(f"{box}:/tree/sub", str(tmp_path / "made"))
+    cp(f"{running}:/tree/sub", str(tmp_path / "made"))
     assert os.listdir(tmp_path / "made") == ["two"]
-    cp(f"{box}:/tree/sub/.", str(tmp_path / "content"))
+    cp(f"{running}:/tree/sub/.", str(tmp_path / "content"))
     assert os.listdir(tmp_path / "content") == ["two"]
     (tmp_path / "file").write_text("")
-    result = cp(f"{box}:/tree", str(tmp_path / "file"), check=False)
+    result = cp(f"{running}:/tree", str(tmp_path / "file"), check=False)
     assert result.code == 1 and "cannot copy directory" in result.err
 
 
-def test_copy_out_links(cp: Copy, box: str, tmp_path: Path) -> None:
+def test_copy_out_links(cp: Copy, running: str, tmp_path: Path) -> None:
     """A link is copied as a link; with -L what it leads to, under the link's name."""
-    cp(f"{box}:/tree/link", str(tmp_path))
+    cp(f"{running}:/tree/link", str(tmp_path))
     assert os.readlink(tmp_path / "link") == "one"
-    cp("-L", f"{box}:/to-tree", str(tmp_path))
+    cp("-L", f"{running}:/to-tree", str(tmp_path))
     assert (tmp_path / "to-tree" / "one").read_text() == "one\n"
-    cp("-L", f"{box}:/tree/link", str(tmp_path / "followed"))
+    cp("-L", f"{running}:/tree/link", str(tmp_path / "followed"))
     assert (tmp_path / "followed").read_text() == "one\n"
 
 
-def test_copy_out_as_a_stream(engine: Engine, box: str) -> None:
+def test_copy_out_as_a_stream(engine: Engine, running: str) -> None:
     """`-` writes the tar to stdout, with both clients the same."""
-    one, two = (client("cp", f"{box}:/tree", "-").out for client in (engine.docker, engine.tare_cli))
+    one, two = (client("cp", f"{running}:/tree", "-").out for client in (engine.docker, engine.tare_cli))
     assert one == two
     with tarfile.open(fileobj=io.BytesIO(one.encode())) as tar:
         assert tar.getnames()[0] == "tree"
 
 
-def test_copy_in_a_file(engine: Engine, cp: Copy, box: str, tmp_path: Path) -> None:
+def test_copy_in_a_file(engine: Engine, cp: Copy, running: str, tmp_path: Path) -> None:
     """Into a directory, to a new name, over a file, through a link at the destination."""
     source = local_tree(tmp_path)
-    cp(str(source / "file"), f"{box}:/plain")
-    assert read_back(engine, box, "/plain/file") == b"file\n"
-    entry = archive_of(engine, box, "/plain/file")[0]
+    cp(str(source / "file"), f"{running}:/plain")
+    assert read_back(engine, running, "/plain/file") == b"file\n"
+    entry = archive_of(engine, running, "/plain/file")[0]
     assert entry.mode == 0o640
-    cp(str(source / "file"), f"{box}:/plain/renamed")
-    assert read_back(engine, box, "/plain/renamed") == b"file\n"
-    cp(str(source / "file"), f"{box}:/tree/link")
-    assert read_back(engine, box, "/tree/one") == b"file\n"
-    assert facts_of(engine, box, "/tree/link")["linkTarget"] == "/tree/one"
-    cp(str(source / "file"), f"{box}:/to-tree")
-    assert read_back(engine, box, "/tree/file") == b"file\n"
-    result = cp(str(source / "file"), f"{box}:/absent/", check=False)
+    cp(str(source / "file"), f"{running}:/plain/renamed")
+    assert read_back(engine, running, "/plain/renamed") == b"file\n"
+    cp(str(source / "file"), f"{running}:/tree/link")
+    assert read_back(engine, running, "/tree/one") == b"file\n"
+    assert facts_of(engine, running, "/tree/link")["linkTarget"] == "/tree/one"
+    cp(str(source / "file"), f"{running}:/to-tree")
+    assert read_back(engine, running, "/tree/file") == b"file\n"
+    result = cp(str(source / "file"), f"{running}:/absent/", check=False)
     assert result.code == 1 and "no such directory" in result.err
-    result = cp(str(source / "file"), f"{box}:/absent/x", check=False)
+    result = cp(str(source / "file"), f"{running}:/absent/x", check=False)
     assert result.code == 1 and "Could not find the file /absent in container" in result.err
-    put(engine, box, "/plain", tar_of(("null", None, {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3})))
-    result = cp(str(source / "file"), f"{box}:/plain/null", check=False)
+    put(engine, running, "/plain", tar_of(("null", None, {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3})))
+    result = cp(str(source / "file"), f"{running}:/plain/null", check=False)
     assert result.code == 1 and "must be a directory or a regular file: got a device" in result.err
 
 
-def test_copy_in_a_directory(engine: Engine, cp: Copy, box: str, tmp_path: Path) -> None:
+def test_copy_in_a_directory(engine: Engine, cp: Copy, running: str, tmp_path: Path) -> None:
     """Under its name, its content with `/.`, as a new name; links stay links, in every direction."""
     source = local_tree(tmp_path)
-    cp(str(source), f"{box}:/plain")
-    assert sorted(names_in(engine, box, "/plain/src")) == "src src/deep src/deep/er src/file src/soft src/twin".split()
-    found = {entry.name: entry for entry in archive_of(engine, box, "/plain/src")}
+    cp(str(source), f"{running}:/plain")
+    assert (
+        sorted(names_in(engine, running, "/plain/src")) == "src src/deep src/deep/er src/file src/soft src/twin".split()
+    )
+    found = {entry.name: entry for entry in archive_of(engine, running, "/plain/src")}
     assert found["src/soft"].linkname == "file"
     assert found["src/twin"].linkname == "src/file"
-    cp(f"{source}/.", f"{box}:/plain")
-    assert read_back(engine, box, "/plain/deep/er") == b"deeper\n"
-    cp(str(source), f"{box}:/new")
-    assert sorted(names_in(engine, box, "/new")) == "new new/deep new/deep/er new/file new/soft new/twin".split()
-    cp(f"{source}/.", f"{box}:/newer")
-    assert read_back(engine, box, "/newer/deep/er") == b"deeper\n"
-    cp(f"{source}/soft", f"{box}:/plain/as-link")
-    assert facts_of(engine, box, "/plain/as-link")["mode"] & 1 << 27
-    cp("-L", f"{source}/soft", f"{box}:/plain/as-file")
-    assert read_back(engine, box, "/plain/as-file") == b"file\n"
-    result = cp(str(source), f"{box}:/tree/one", check=False)
+    cp(f"{source}/.", f"{running}:/plain")
+    assert read_back(engine, running, "/plain/deep/er") == b"deeper\n"
+    cp(str(source), f"{running}:/new")
+    assert sorted(names_in(engine, running, "/new")) == "new new/deep new/deep/er new/file new/soft new/twin".split()
+    cp(f"{source}/.", f"{running}:/newer")
+    assert read_back(engine, running, "/newer/deep/er") == b"deeper\n"
+    cp(f"{source}/soft", f"{running}:/plain/as-link")
+    assert facts_of(engine, running, "/plain/as-link")["mode"] & 1 << 27
+    cp("-L", f"{source}/soft", f"{running}:/plain/as-file")
+    assert read_back(engine, running, "/plain/as-file") == b"file\n"
+    result = cp(str(source), f"{running}:/tree/one", check=False)
     assert result.code == 1 and "cannot copy directory" in result.err
-    result = cp(str(source / "nothing"), f"{box}:/", check=False)
+    result = cp(str(source / "nothing"), f"{running}:/", check=False)
     assert result.code == 1 and "no such file or directory" in result.err
 
 
-def test_copy_in_a_stream(engine: Engine, cp: Copy, box: str) -> None:
+def test_copy_in_a_stream(engine: Engine, cp: Copy, running: str) -> None:
     """`-` unpacks stdin into a directory, and needs one."""
-    cp("-", f"{box}:/plain", input=tar_of(("streamed", b"yes\n", {})))
-    assert read_back(engine, box, "/plain/streamed") == b"yes\n"
-    result = cp("-", f"{box}:/tree/one", input=tar_of(), check=False)
+    cp("-", f"{running}:/plain", input=tar_of(("streamed", b"yes\n", {})))
+    assert read_back(engine, running, "/plain/streamed") == b"yes\n"
+    result = cp("-", f"{running}:/tree/one", input=tar_of(), check=False)
     assert result.code == 1 and "must be a directory" in result.err
 
 
