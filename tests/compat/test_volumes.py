@@ -57,7 +57,8 @@ def with_files(engine: Engine) -> str:
     home.mode, empty.mode = 0o755, 0o1777
     empty.uid = empty.gid = 1000
     extra: Any = {"data": home, "data/file": b"image", "data/link": "file", "empty": empty}
-    return engine.hostile_image(extra, ["VOLUME /data", 'CMD ["sh"]'])
+    made: str = engine.hostile_image(extra, ["VOLUME /data", 'CMD ["sh"]'])
+    return made
 
 
 def test_create_and_inspect(engine: Engine) -> None:
@@ -198,7 +199,8 @@ def test_copy_up(engine: Engine) -> None:
     image, name, other = with_files(engine), engine.unique("v"), engine.unique("v")
 
     def look(volume: str, place: str = "/data") -> str:
-        return engine.docker("run", "--rm", "-v", f"{volume}:{place}", image, "sh", "-c", f"ls {place}").out
+        said: str = engine.docker("run", "--rm", "-v", f"{volume}:{place}", image, "sh", "-c", f"ls {place}").out
+        return said
 
     assert look(name) == "file\nlink\n"
     engine.docker("run", "--rm", "-v", f"{name}:/data", image, "sh", "-c", "rm /data/file; echo mine > /data/link2")

@@ -255,10 +255,10 @@ def test_repair_takes_what_only_a_lost_container_had(tmp_path: Path) -> None:
     volumes.create("named", pending="lost")
     (volumes.root / "stranger" / "_data").mkdir(parents=True)
     again = open_volumes(tmp_path)
-    changed = again.repair(lambda container_id: container_id == "stored", {shared_one}, ())
+    changed = again.repair(lambda container_id: container_id == "stored", {shared_one})
     assert {volume.name for volume in again} == {kept, shared_one, "named"} and len(changed) == 2, lost
     assert not (volumes.root / "stranger").exists()
-    assert again.repair(lambda _: False, (), ()) == [], "what was settled isn't looked at again"
+    assert again.repair(lambda _: False, ()) == [], "what was settled isn't looked at again"
 
 
 def story(root: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_crash_leaves_no_half_volume(tmp_path: Path, point: str, action: str) 
         status = os.waitpid(child, 0)[1]
         assert status in (0, 1 << 8, signal.SIGKILL)
         volumes = open_volumes(root)
-        volumes.repair(lambda _: True, (), ())
+        volumes.repair(lambda _: True, ())
         for volume in volumes:
             names = sorted(os.listdir(volumes.mountpoint(volume.name)))
             assert names in ([], ["f0", "f1", "f2", "f3"]), (volume.name, names)

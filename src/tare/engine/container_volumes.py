@@ -214,11 +214,15 @@ def release(engine: Engine, container: Container) -> None:
 
 
 def _unmount_unused(engine: Engine, points: Iterable[MountPoint]) -> None:
-    for point in points:
-        if point.local is None or not point.local.is_shared or engine.volumes.is_held(point.name):
-            continue
-        if point.name not in volumes_in_use(engine, running=True):
-            shared.unmount(engine.volumes.mountpoint(point.name))
+    names = [point.name for point in points if point.local is not None and point.local.is_shared]
+    if names:
+        engine.volumes.unmount_unused(names, volumes_in_use(engine, running=True))
+
+
+def unmount_forgotten(engine: Engine) -> None:
+    """After a restart, once it is known what runs: unmounts what an engine that was killed left mounted."""
+    names = [volume.name for volume in engine.volumes]
+    engine.volumes.unmount_unused(names, volumes_in_use(engine, running=True))
 
 
 def volumes_in_use(engine: Engine, *, running: bool = False) -> set[str]:

@@ -52,6 +52,7 @@ async def restore(engine: Engine) -> None:
     for container, exited in ended:
         clear_cgroup(engine, container.id)
         await exits.handle_exit(engine, container.id, exited)
+    container_volumes.unmount_forgotten(engine)
     for container in engine.containers:
         if container.id not in engine.live:
             await _settle_stopped(engine, container)
@@ -130,7 +131,6 @@ def _repair_storage(engine: Engine) -> None:
     engine.volumes.repair(
         lambda container_id: engine.containers.get(container_id) is not None,
         container_volumes.volumes_in_use(engine),
-        container_volumes.volumes_in_use(engine, running=True),
     )
     for snapshot_id in engine.snapshots.ids():
         if engine.containers.get(snapshot_id) is None:

@@ -210,15 +210,23 @@ class Volumes:
         except FileNotFoundError:
             return 0  # removed meanwhile
 
+    def unmount_unused(self, names: Iterable[str], mounted: Collection[str]) -> None:
+        """Takes away what no running container has any more. mounted: the volumes that running ones have."""
+        for name in names:
+            volume = self._by_name.get(name)
+            if volume is None or volume.mount is None or not volume.mount.is_shared:
+                continue
+            if name not in mounted and not self.is_held(name):
+                shared.unmount(self.mountpoint(name))
+
     def empty_trash(self) -> int:
         """Deletes what was removed; slow, for a thread."""
         return self._trash.empty()
 
-    def repair(self, stored: Callable[[str], bool], used: Collection[str], mounted: Collection[str]) -> list[str]:
-        """Brings rows, directories and mounts together after a crash; returns a line for each thing it changed.
+    def repair(self, stored: Callable[[str], bool], used: Collection[str]) -> list[str]:
+        """Brings rows and directories together after a crash; returns a line for each thing it changed.
 
-        stored: whether a container of that id is. used: names of volumes that containers have; mounted: that running
-        ones have.
+        stored: whether a container of that id is. used: names of the volumes that containers have.
         """
         changed = []
         for row in self._database.all("SELECT name, pending FROM volumes WHERE pending != ''"):
@@ -235,10 +243,8 @@ class Volumes:
                 shared.unmount(Path(entry.path) / "_data")
                 self._trash.throw(Path(entry.path))
                 changed.append(f"removed unrecorded volume {entry.name}")
-        for name, volume in self._by_name.items():
+        for name in self._by_name:
             self._make_directory(name)
-            if volume.mount is not None and volume.mount.is_shared and name not in mounted:
-                shared.unmount(self.mountpoint(name))
             copy_up.resume(self.directory(name), self._trash)
         return changed
 
