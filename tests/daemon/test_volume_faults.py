@@ -22,26 +22,53 @@ POINTS = (
     "engine.create.volumes", "engine.create.filled", "engine.create.stored", "engine.start.volumes",
     "engine.start.running", "engine.exit.stored", "engine.remove.marked", "engine.remove.forgotten",
 )  # fmt: skip
-SPECS = [f"{point}:kill" for point in POINTS] + ["volumes.create.row@3:kill", "volumes.remove.row@2:kill", *POINTS]
+FAILING = (
+    "volumes.create.mkdir", "volumes.fill.copied", "volumes.shared.mounted", "volumes.remove.row",
+    "engine.create.filled", "engine.start.volumes", "engine.start.running",
+)  # fmt: skip
+SPECS = [*(f"{point}:kill" for point in (*POINTS, "volumes.create.row@3", "volumes.remove.row@2")), *FAILING]
 OPTIONS = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
 
 
+class Stage:
+    """The roots that the sweep goes on with, until a failure spoils them."""
+
+    def __init__(self) -> None:
+        self.before = leftovers.snapshot()
+        self.daemon: Tared | None = None
+
+    def current(self) -> Tared:
+        """Roots with the image in them; the daemon is stopped."""
+        if self.daemon is None:
+            self.daemon = Tared(bridge=False)
+            self.daemon.start()
+            self.daemon.engine.prepare()
+            self.daemon.terminate()
+        return self.daemon
+
+    def drop(self, *, check: bool) -> None:
+        """Ends the daemon; nothing of it may be left."""
+        daemon, self.daemon = self.daemon, None
+        if daemon is None:
+            return
+        try:
+            if check:
+                daemon.start()
+            daemon.stop()
+            if check:
+                leftovers.assert_none(self.before, marks_of([daemon]), everything=False)
+        finally:
+            daemon.scrub()
+
+
 @pytest.fixture(scope="module")
-def daemon_home() -> Iterator[Tared]:
-    """One daemon's roots with the image, for the whole sweep."""
+def stage() -> Iterator[Stage]:
+    """One for the sweep, since a new image for each step would take longer than the step."""
     if not is_runnable():
         pytest.skip("this tree has no daemon yet")
-    before = leftovers.snapshot()
-    made = Tared()
-    try:
-        made.start()
-        made.engine.prepare()
-        made.terminate()
-        yield made
-        made.start()
-    finally:
-        made.stop()
-    leftovers.assert_none(before, marks_of([made]), everything=False)
+    made = Stage()
+    yield made
+    made.drop(check=True)
 
 
 def steps(daemon: Tared) -> list[Callable[[], Any]]:
@@ -51,7 +78,7 @@ def steps(daemon: Tared) -> list[Callable[[], Any]]:
     def ask(method: str, path: str, body: Any = None, **query: Any) -> Any:
         return request(method, path, body, query=query, check=False, timeout=15)
 
-    host = {"Binds": ["auto:/etc", "memory:/memory", "named:/named"]}
+    host = {"NetworkMode": "none", "Binds": ["auto:/etc", "memory:/memory", "named:/named"]}
     run = {"Image": image, "Cmd": ["sleep", "1000"], "Volumes": {"/bin": {}}, "HostConfig": host}
     return [
         lambda: ask("POST", "/volumes/create", {"Name": "named"}),
@@ -118,9 +145,17 @@ def agree(daemon: Tared) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_volumes_after_a_crash(daemon_home: Tared, spec: str) -> None:
+def test_volumes_after_a_crash(stage: Stage, spec: str) -> None:
     """After the death or failure at this step and a restart, volumes are whole, and the same verbs succeed."""
-    daemon = daemon_home
+    try:
+        check_step(stage.current(), spec)
+    except BaseException:
+        stage.drop(check=False)
+        raise
+
+
+def check_step(daemon: Tared, spec: str) -> None:
+    """One step of the sweep."""
     daemon.start(env={"TARE_FAULT": spec})
     assert drive(daemon), "the step is never passed"
     assert daemon.process is not None
@@ -147,12 +182,12 @@ def test_running_containers_keep_their_volumes(daemon: Tared) -> None:
     daemon.engine.prepare()
     engine = daemon.engine
     engine.api.request("POST", "/volumes/create", {"Name": "memory", "DriverOpts": OPTIONS})
-    container = engine.start("-v", "memory:/m", "-v", "disk:/d", "-v", "/anon")
+    container = engine.start("--net", "none", "-v", "memory:/m", "-v", "disk:/d", "-v", "/anon")
     engine.docker("exec", container, "sh", "-c", "echo here > /m/f; echo here > /d/f")
     daemon.kill9()
     daemon.start()
     assert engine.docker("exec", container, "cat", "/m/f", "/d/f").out == "here\nhere\n"
-    other = engine.start("--volumes-from", container)
+    other = engine.start("--net", "none", "--volumes-from", container)
     assert engine.docker("exec", other, "cat", "/m/f").out == "here\n"
     for name in ("memory", "disk"):
         assert engine.api.request("DELETE", f"/volumes/{name}", check=False).status == 409
@@ -166,4 +201,4 @@ def test_running_containers_keep_their_volumes(daemon: Tared) -> None:
     assert str(daemon.data_root) not in Path("/proc/self/mounts").read_text()
     left = {volume["Name"] for volume in engine.api.request("GET", "/volumes").json["Volumes"]}
     assert left == {"memory", "disk"}
-    assert engine.run("-v", "disk:/d", "@", "cat", "/d/f").out == "here\n"
+    assert engine.run("--net", "none", "-v", "disk:/d", "@", "cat", "/d/f").out == "here\n"
