@@ -88,6 +88,21 @@ def test_terminal_without_one(engine: Engine, running: str) -> None:
     assert engine.docker("exec", "-t", running, "sh", "-c", "test -t 1 && echo yes").out == "yes\r\n"
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_start_says_whether_frames_come(engine: Engine, running: str, terminal: bool, raw: bool) -> None:
+    """Tty of the start request chooses between frames and raw bytes; Tty of the creation gives the terminal."""
+    created = engine.api.request(
+        "POST",
+        f"/containers/{running}/exec",
+        {"Cmd": ["echo", "hi"], "AttachStdout": True, "AttachStderr": True, "Tty": terminal},
+    )
+    _, _, sock, rest = engine.api.hijack(f"/exec/{created.json['Id']}/start", {"Detach": False, "Tty": raw})
+    with sock:
+        data = read_all(sock, rest)
+    assert (data if raw else demultiplex(data)[1]) == (b"hi\r\n" if terminal else b"hi\n")
+
+
 def test_stdin_ends(engine: Engine, running: str) -> None:
     """exec -i passes stdin to its end; without -i there is none."""
     assert engine.docker("exec", "-i", running, "cat", input="abc").out == "abc"

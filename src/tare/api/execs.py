@@ -9,7 +9,7 @@ from tare.api.call import Call, empty_response, json_response
 from tare.api.container_bodies import ExecStartBody
 from tare.api.lifecycle import window_size
 from tare.api.messages import Response
-from tare.api.raw_streams import frame_text, hijack, join, stream_type
+from tare.api.raw_streams import frame_text, hijack, in_form, join, stream_type
 from tare.api.router import Route
 from tare.engine.execs import check_exec_startable, create_exec, inspect_exec, resize_exec, start_exec
 from tare.engine.options import ExecOptions
@@ -26,23 +26,24 @@ async def create(call: Call) -> Response:
 async def start(call: Call) -> Response | None:
     """POST /exec/{id}/start: hijacks the connection unless the process is to run detached.
 
+    The request's Tty says whether the client reads frames; the process has a terminal if its creation said so.
     A command that can't be run is told in the stream, as Docker does: clients then ask for the exit code (126, 127).
     """
     body = wire.decode(ExecStartBody, await call.json())
     exec_id = call.path["id"]
-    record = check_exec_startable(call.engine, exec_id)
+    check_exec_startable(call.engine, exec_id)
     if body.detach:
         await start_exec(call.engine, exec_id, detach=True, tty=body.tty, console_size=body.console_size)
         return empty_response(200)
-    duplex = hijack(call, stream_type(record.options.tty, call.version))
+    duplex = hijack(call, stream_type(body.tty, call.version))
     try:
         session = await start_exec(call.engine, exec_id, detach=False, tty=body.tty, console_size=body.console_size)
     except TareError as error:
         await duplex.wait_head_read()
-        await duplex.write(frame_text(str(error), record.options.tty))
+        await duplex.write(frame_text(str(error), body.tty))
         return None
     if session is not None:
-        await join(duplex, session)
+        await join(duplex, in_form(session, raw=body.tty))
     return None
 
 

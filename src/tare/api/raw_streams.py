@@ -91,6 +91,28 @@ class Unframed:
         return b"".join(parts)
 
 
+class Framed:
+    """The session of a terminal whose client asked for frames: all of its output is that of stdout."""
+
+    def __init__(self, session: AttachSession) -> None:
+        self._session = session
+        self.write = session.write
+        self.close_stdin = session.close_stdin
+        self.close = session.close
+
+    async def read(self) -> bytes:
+        """The next output in a frame; b"" at the end."""
+        data = await self._session.read()
+        return b"\x01\0\0\0" + len(data).to_bytes(4, "big") + data if data else b""
+
+
+def in_form(session: AttachSession, *, raw: bool) -> Session:
+    """The session with frames or without, whatever its process has: an exec's client says which it reads."""
+    if session.tty == raw:
+        return session
+    return Unframed(session) if raw else Framed(session)
+
+
 async def join(duplex: Stream, session: Session) -> None:
     """Copies both ways until the output ends (then the client sees EOF) or the client is gone."""
     inward = asyncio.ensure_future(_inward(duplex, session))
