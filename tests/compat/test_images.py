@@ -171,6 +171,16 @@ def test_remove_of_what_is_used(engine: Engine) -> None:
     assert engine.docker("image", "inspect", reference, check=False).code == 1
 
 
+def test_old_clients_see_which_container_was_committed(engine: Engine) -> None:
+    """Until 1.44, Container and ContainerConfig of an image tell of the container that was committed."""
+    container = engine.docker("create", "--hostname", "spring", engine.image, "true").out.strip()
+    image = engine.docker("commit", container).out.strip()
+    seen = engine.api.request("GET", f"/v1.41/images/{image}/json").json
+    assert seen["Container"] == container
+    assert (seen["ContainerConfig"]["Hostname"], seen["ContainerConfig"]["Image"]) == ("spring", engine.image)
+    engine.docker("rmi", image)
+
+
 def test_image_of_a_commit_keeps_its_parent(engine: Engine) -> None:
     """A parent that was untagged lives as long as the child; then both can go."""
     reference, child = engine.unique("image"), engine.unique("image")

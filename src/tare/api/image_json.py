@@ -94,6 +94,14 @@ def config_json(image: Image, version: Version) -> dict[str, Any]:
     return made
 
 
+def _container_config(image: Image, version: Version) -> dict[str, Any]:
+    """ContainerConfig: that of the container which was committed; nothing is set where none was."""
+    origin = image.spec.container_config
+    if origin is None:
+        return {**_CONTAINER_FIELDS, "User": "", "WorkingDir": "", **_NOTHING_SET}
+    return {**config_json(image, version), "Hostname": origin.hostname, "Image": origin.image}
+
+
 def inspect_json(image: Image, version: Version) -> dict[str, Any]:
     """GET /images/{name}/json."""
     spec = image.spec
@@ -118,8 +126,8 @@ def inspect_json(image: Image, version: Version) -> dict[str, Any]:
         made["Parent"] = image.parent_id or ""
         made["DockerVersion"] = ""
     if version < (1, 45):
-        made["Container"] = ""
-        made["ContainerConfig"] = {**_CONTAINER_FIELDS, "User": "", "WorkingDir": "", **_NOTHING_SET}
+        made["Container"] = spec.container
+        made["ContainerConfig"] = _container_config(image, version)
     if version < (1, 44):
         made["VirtualSize"] = image.size_bytes
     return made

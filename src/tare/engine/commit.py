@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import msgspec
 
 from tare.engine.engine import Engine, in_thread
@@ -10,7 +12,7 @@ from tare.engine.records import Container
 from tare.errors import Conflict, KernelError
 from tare.images import commit as image_commit
 from tare.images.records import Image
-from tare.oci.image_spec import Healthcheck, ImageConfig
+from tare.oci.image_spec import Healthcheck, ImageConfig, Origin
 from tare.runtime.cgroups import open_cgroup
 from tare.values.reference import Reference, parse_reference
 
@@ -30,6 +32,8 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
         author=options.author,
         comment=options.comment,
         created_by=" ".join((container.path, *container.args)),
+        container_id=container.id,
+        origin=Origin(hostname=container.config.hostname, image=container.config.image),
         reference=reference,
     )
     committing = _commit(engine, container, wanted, pause=options.pause)
@@ -56,7 +60,12 @@ def _pause(engine: Engine, container: Container) -> bool:
     """Freezes a running container for the copy; no state changes, since nobody should see it paused afterwards."""
     if engine.live.get(container.id) is None or container.state.paused:
         return False
-    open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).freeze()
+    try:
+        open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).freeze()
+    except KernelError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        return False  # it has just ended: its cgroup is gone before its end is stored
     return True
 
 

@@ -10,7 +10,7 @@ from tare.images.images import Images
 from tare.images.import_image import host_platform
 from tare.images.instruction import apply_changes
 from tare.images.records import Image
-from tare.oci.image_spec import History, ImageConfig, ImageSpec, RootFS
+from tare.oci.image_spec import History, ImageConfig, ImageSpec, Origin, RootFS
 from tare.storage.layers import Layer
 from tare.storage.snapshots import Snapshots
 from tare.values.reference import Reference
@@ -21,13 +21,18 @@ EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ac
 
 
 class CommitOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """config: the container's, with what the request overrides. created_by: the container's command line."""
+    """config: the container's, with what the request overrides. created_by: the container's command line.
+
+    container_id, origin: which container it was.
+    """
 
     config: ImageConfig
     changes: Sequence[str] = ()
     author: str = ""
     comment: str = ""
     created_by: str = ""
+    container_id: str = ""
+    origin: Origin | None = None
     reference: Reference | None = None
 
 
@@ -68,6 +73,8 @@ def commit(images: Images, layer: Layer, below: Sequence[str], parent: Image | N
         config=apply_changes(options.config, options.changes),
         rootfs=RootFS(diff_ids=[*below, *([] if empty else [layer.diff_id])]),
         history=history,
+        container=options.container_id,
+        container_config=options.origin,
     )
     reference = options.reference.with_default_tag() if options.reference else None
     return images.record(spec, parent_id=parent.id if parent else None, reference=reference)

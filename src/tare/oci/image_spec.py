@@ -15,6 +15,9 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 MAX_DOCUMENT_BYTES = 4 << 20  # CVE-2023-25153
 _MAX_DEPTH = 32
 _Document = TypeVar("_Document")
@@ -36,6 +39,28 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str = msgspec.field(name="mediaType", default=MANIFEST_TYPE)
     config: Descriptor
     layers: list[Descriptor]
+
+
+class DescriptorPlatform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What machine an index's entry is for (image-index.md, "platform")."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+
+
+class IndexEntry(Descriptor, frozen=True, kw_only=True, omit_defaults=True):
+    """An image, or another index, in an index."""
+
+    platform: DescriptorPlatform | None = None
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True):
+    """Several images, or one for several platforms (image-index.md)."""
+
+    schema_version: int = msgspec.field(name="schemaVersion", default=2)
+    media_type: str = msgspec.field(name="mediaType", default=INDEX_TYPE)
+    manifests: list[IndexEntry]
 
 
 class Healthcheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
@@ -84,6 +109,13 @@ class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     empty_layer: bool = False
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
+    """Docker's: of the container that was committed, what its image's config doesn't say."""
+
+    hostname: str = ""
+    image: str = ""
+
+
 class ImageSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The image's configuration document (config.md); its digest is the image's id."""
 
@@ -95,6 +127,8 @@ class ImageSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     author: str = ""
     config: ImageConfig = ImageConfig()
     history: list[History] = []
+    container: str = ""
+    container_config: Origin | None = None
 
 
 def parse_image_spec(document: bytes) -> ImageSpec:
@@ -110,7 +144,17 @@ def parse_manifest(document: bytes) -> Manifest:
     return manifest
 
 
-def format_document(record: ImageSpec | Manifest) -> bytes:
+def parse_index(document: bytes) -> Index:
+    """An index as a record; one that could also be a manifest is refused (CVE-2021-41190)."""
+    index = _parse(document, Index, "image index")
+    found = msgspec.json.decode(document)
+    for field in ("config", "layers", "fsLayers"):
+        if field in found:
+            raise InvalidArgument(f'image index: has the field "{field}" of a manifest too')
+    return index
+
+
+def format_document(record: ImageSpec | Manifest | Index) -> bytes:
     """The record as JSON with sorted keys: equal records have equal digests."""
     return msgspec.json.encode(record, order="sorted")
 
