@@ -238,6 +238,21 @@ def test_restart_always_until_stopped(engine: Engine) -> None:
     assert not engine.inspect(container)["State"]["Running"]
 
 
+def test_wait_ends_with_a_run_that_is_restarted(engine: Engine) -> None:
+    """wait gives the exit code of a run even if the policy starts the container again."""
+    container = engine.start(flags=["--restart", "always"], command=["sh", "-c", "sleep 1; exit 3"])
+    assert engine.exit_code(container, timeout=15) == 3
+
+
+def test_commit_of_what_is_about_to_end(engine: Engine) -> None:
+    """commit, which pauses, works at whatever point of its end a container is."""
+    for _ in range(12):
+        container = engine.start(command=["true"])
+        answer = engine.api.request("POST", "/commit", {}, query={"container": container, "pause": "1"})
+        assert answer.status == 201, answer
+        engine.docker("rmi", answer.json["Id"])
+
+
 def test_container_prune(engine: Engine) -> None:
     """prune removes what doesn't run and says what; label filters choose."""
     label = engine.unique("label")
