@@ -17,6 +17,7 @@ from tare.errors import InvalidArgument, Unsupported
 from tare.values.units import parse_bytes
 
 DRIVERS = ("json-file", "local", "none")
+_DOCKERS_OTHERS = ("syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs", "logentries")
 DEFAULT_MAX_BYTES = 20 << 20
 DEFAULT_MAX_FILES = 5
 _OPTIONS = {
@@ -51,6 +52,8 @@ def check_log(options: LogOptions | None) -> None:
     if options is None:
         return
     driver = options.type or "json-file"
+    if driver not in DRIVERS and driver not in _DOCKERS_OTHERS:
+        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     if driver not in DRIVERS:
         raise Unsupported(f"log driver {driver!r} is not supported by Tare yet")
     given = options.config or {}
