@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tare.api import absent, archive, containers, execs, images, lifecycle, networks, stats, streams, system, volumes
+from tare.api import (
+    absent,
+    archive,
+    containers,
+    disk_usage,
+    execs,
+    images,
+    lifecycle,
+    networks,
+    stats,
+    streams,
+    system,
+    volumes,
+)
 from tare.api.router import Router
 from tare.api.server import Server, serve
 from tare.engine.engine import Engine
@@ -11,6 +24,7 @@ ROUTES = (
     *system.ROUTES,
     *containers.ROUTES,
     *archive.ROUTES,
+    *disk_usage.ROUTES,
     *lifecycle.ROUTES,
     *streams.ROUTES,
     *stats.ROUTES,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tare.cli.command import FORMAT_TABLE, CliError, Command, Flag, Values
+from tare.cli import containers, imagerows
+from tare.cli.command import FORMAT_TABLE, Command, Flag, Values
+from tare.cli.commands import volume_ls
 from tare.cli.listing import Row, print_rows
 from tare.cli.units import format_size
 
@@ -56,14 +58,62 @@ def usage_rows(usage: dict[str, Any]) -> list[Row]:
     ]
 
 
+def own_rows(usage: dict[str, Any]) -> list[Row]:
+    """What Tare counts and Docker doesn't."""
+    own = usage.get("Tare")
+    if not own:
+        return []
+    logs = own.get("Logs") or {}
+    rows = [usage_row("Container Logs", len(logs), len(logs), sum(logs.values()), 0)]
+    if "Trash" in own:
+        rows.append(usage_row("Trash", own["Trash"]["Count"], 0, own["Trash"]["Size"], own["Trash"]["Size"]))
+    rows.append(usage_row("Engine", 1, 1, own.get("OtherSize", 0), 0))
+    return rows
+
+
+IMAGE_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")
+CONTAINER_COLUMNS = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
+VOLUME_COLUMNS = ("Name", "Links", "Size")
+CACHE_HEADERS = ("CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED")
+
+
+def _image_rows(images: list[dict[str, Any]]) -> list[Row]:
+    rows = []
+    for image in images:
+        unique = format_size(image["Size"] - max(image.get("SharedSize", 0), 0))
+        for row in imagerows.image_rows([image], False, False):
+            rows.append(Row(row.kind, {**row.fields, "UniqueSize": unique.__str__}, row.methods))
+    return rows
+
+
+def print_verbose(session: Session, usage: dict[str, Any]) -> None:
+    """Each thing's size, in Docker's four tables, and Tare's own."""
+    images = _image_rows(usage.get("Images") or [])
+    held = [containers.container_row(item, False) for item in usage.get("Containers") or []]
+    kept = [volume_ls.volume_row(item) for item in usage.get("Volumes") or []]
+    session.out("Images space usage:\n")
+    print_rows(session, images, "", IMAGE_COLUMNS, imagerows.HEADERS)
+    session.out("\nContainers space usage:\n")
+    print_rows(session, held, "", CONTAINER_COLUMNS, containers.HEADERS)
+    session.out("\nLocal Volumes space usage:\n")
+    print_rows(session, kept, "", VOLUME_COLUMNS, volume_ls.HEADERS)
+    cached = sum(item.get("Size", 0) for item in usage.get("BuildCache") or [] if not item.get("Shared"))
+    session.out(f"\nBuild cache usage: {format_size(cached)}\n")
+    session.out("   ".join(CACHE_HEADERS))
+    own = own_rows(usage)
+    if own:
+        session.out("\nOther space usage:\n")
+        print_rows(session, own, "", ("Type", "TotalCount", "Size"), HEADERS)
+
+
 def run(session: Session, flags: Values, _arguments: list[str]) -> int:
-    if flags.on("verbose"):
-        raise CliError("tare: 'system df --verbose' is not implemented yet")
-    rows = usage_rows(session.engine.get("/system/df"))
+    usage = session.engine.get("/system/df")
+    if flags.on("verbose") and not flags.text("format"):
+        print_verbose(session, usage)
+        return 0
+    rows = usage_rows(usage) + own_rows(usage)
     print_rows(session, rows, flags.text("format"), tuple(HEADERS), HEADERS)
     return 0
 
 
-COMMAND = Command(
-    "", run, (FORMAT_TABLE, Flag("verbose", "v", "bool", "Show each thing's size (not there yet)")), most=0
-)
+COMMAND = Command("", run, (FORMAT_TABLE, Flag("verbose", "v", "bool", "Show each thing's size")), most=0)
