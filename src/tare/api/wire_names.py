@@ -98,7 +98,8 @@ OMITTED_WHEN_EMPTY = {
     "EndpointIpam": frozenset("ipv4_address ipv6_address link_local_ips".split()),
     "HealthcheckOptions": frozenset("test interval timeout retries start_period start_interval".split()),
     "HostOptions": frozenset(
-        "annotations storage_opt tmpfs sysctls init health_on_failure kernel_memory kernel_memory_tcp".split()
+        "annotations depends_on storage_opt tmpfs sysctls init health_on_failure kernel_memory "
+        "kernel_memory_tcp".split()
     ),
     "MountOptions": frozenset(
         "type source read_only consistency bind_options volume_options image_options tmpfs_options "

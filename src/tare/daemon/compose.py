@@ -16,7 +16,7 @@ from tare.api.serve import build_api, serve
 from tare.daemon.listeners import open_listeners
 from tare.daemon.notify import notify
 from tare.daemon.settings import DaemonSettings, parse_ulimits, split_pairs
-from tare.engine import exits, stop
+from tare.engine import depends, exits, stop
 from tare.engine.engine import Engine, EngineSettings
 from tare.engine.restore import restore
 from tare.errors import KernelError
@@ -172,7 +172,8 @@ async def _shut_down(engine: Engine, settings: DaemonSettings, launcher: Launche
 
 async def _stop_all(engine: Engine, timeout_s: int) -> None:
     running = [engine.containers.find(container_id) for container_id in list(engine.live)]
-    await asyncio.gather(
-        *(stop.stop_now(engine, container, signal=None, timeout_s=timeout_s) for container in running),
-        return_exceptions=True,
-    )
+    for group in depends.stop_order(engine, running):
+        await asyncio.gather(
+            *(stop.stop_now(engine, container, signal=None, timeout_s=timeout_s) for container in group),
+            return_exceptions=True,
+        )

@@ -8,7 +8,7 @@ import shutil
 import msgspec
 
 from tare import faults
-from tare.engine import check, container_volumes, health_rules
+from tare.engine import check, container_volumes, depends, health_rules
 from tare.engine.engine import Engine
 from tare.engine.image_verbs import resolve_image
 from tare.engine.log_options import log_path
@@ -50,6 +50,7 @@ async def create_container(
         raise InvalidArgument(f"invalid health-on-failure action: {host.health_on_failure}")
     check.check_host(host)
     check.check_networking(host, networking)
+    depends.check_dependencies(engine, host.depends_on or (), name)
     _, warnings = check_resources(resources(host, None))
     warnings += _warnings(config, host, image)
     config = merge_image_config(config, image)

@@ -236,6 +236,7 @@ class HostOptions(ResourceOptions, frozen=True, kw_only=True):
     isolation: str = ""
     init: bool | None = None
     health_on_failure: str = ""
+    depends_on: tuple[str, ...] | None = None
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tare.engine import launch
+from tare.engine import depends, launch
 from tare.engine.engine import Engine
 from tare.engine.records import Container
 from tare.errors import TareError
@@ -43,7 +43,10 @@ def _forget(engine: Engine, container_id: str, task: asyncio.Task[None]) -> None
 async def _restart_later(engine: Engine, container: Container, exited: Exited) -> None:
     ran_ns = exited.finished_ns - container.state.started_ns
     count = 0 if ran_ns >= STEADY_NS else container.state.restart_count
-    await asyncio.sleep(min(FIRST_DELAY_S * 2 ** min(count, 16), LONGEST_DELAY_S))
+    await asyncio.sleep(_delay_s(count))
+    while not await _dependencies_met(engine, container.id):
+        count += 1
+        await asyncio.sleep(_delay_s(count))
     async with engine.lock(container.id):
         current = engine.containers.get(container.id)
         if current is None or current.state.status != "restarting":
@@ -54,6 +57,26 @@ async def _restart_later(engine: Engine, container: Container, exited: Exited) -
         except TareError as error:
             engine.containers.save_state(container.id, status="exited", error=str(error))
             raise
+
+
+def _delay_s(count: int) -> float:
+    return min(FIRST_DELAY_S * 2.0 ** min(count, 16), LONGEST_DELAY_S)
+
+
+async def _dependencies_met(engine: Engine, container_id: str) -> bool:
+    """Waits for what the container depends on; False, with the reason in its state, if that failed this time."""
+    from tare.engine.start import start_container  # at the module's level it would be a circle
+
+    container = engine.containers.get(container_id)
+    if container is None:
+        return True
+    try:
+        await depends.wait_dependencies(engine, container, start_container)
+    except TareError as error:
+        if engine.containers.get(container_id) is not None:
+            engine.containers.save_state(container_id, error=str(error))
+        return False
+    return True
 
 
 def cancel(engine: Engine, container_id: str) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from tare.engine import launch, remove, restart_policy
+from tare.engine import depends, launch, remove, restart_policy
 from tare.engine.engine import Engine
-from tare.errors import Conflict, InvalidArgument, NotModified
+from tare.engine.records import Container
+from tare.errors import Conflict, InvalidArgument, NotModified, TareError
 
 FAILED_TO_START = 128
 """The exit code of a container that the engine couldn't start, as dockerd has it."""
 
 
 async def start_container(engine: Engine, ref: str) -> None:
-    """Starts a container.
+    """Starts a container, after those that it depends on.
 
     Raises NotFound, NotModified (it runs), Conflict (paused, or being removed), InvalidArgument (its command can't be
     run), with Docker's texts.
@@ -22,6 +23,8 @@ async def start_container(engine: Engine, ref: str) -> None:
 
 async def _start(engine: Engine, container_id: str) -> None:
     container = engine.containers.find(container_id)
+    if not container.state.running:
+        await _wait_dependencies(engine, container)
     async with engine.lock(container.id):
         container = engine.containers.find(container.id)
         status = container.state.status
@@ -37,10 +40,25 @@ async def _start(engine: Engine, container_id: str) -> None:
             await launch.launch(engine, engine.containers.find(container.id))
             return
         except Exception as error:
-            if not isinstance(error, InvalidArgument):  # launch has told why the command can't be run
-                engine.containers.save_state(container.id, error=str(error), exit_code=FAILED_TO_START)
-            engine.drop_pending_streams(container.id)
-            if not container.host.auto_remove:
-                raise
-            await remove.discard(engine, engine.containers.find(container.id))
+            await _give_up(engine, container_id, error)
             raise
+
+
+async def _wait_dependencies(engine: Engine, container: Container) -> None:
+    try:
+        await depends.wait_dependencies(engine, container, start_container)
+    except TareError as error:
+        async with engine.lock(container.id):
+            if engine.containers.get(container.id) is not None:
+                await _give_up(engine, container.id, error)
+        raise
+
+
+async def _give_up(engine: Engine, container_id: str, error: Exception) -> None:
+    """A container that couldn't be started says why; with --rm it goes."""
+    if not isinstance(error, InvalidArgument):  # launch has told why the command can't be run
+        engine.containers.save_state(container_id, error=str(error), exit_code=FAILED_TO_START)
+    engine.drop_pending_streams(container_id)
+    container = engine.containers.find(container_id)
+    if container.host.auto_remove:
+        await remove.discard(engine, container)

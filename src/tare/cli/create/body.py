@@ -143,6 +143,8 @@ def host_config_of(flags: Values) -> dict[str, Any]:
         **resources_of(flags),
     }
     optional = {
+        "DependsOn": flags["depends-on"],
+        "HealthOnFailure": flags["health-on-failure"],
         "Annotations": pairs(flags.items("annotation")),
         "StorageOpt": storage_options(flags.items("storage-opt")),
         "Sysctls": pairs(flags.items("sysctl")),
