@@ -131,6 +131,14 @@ def test_what_is_stored_is_found_again(tmp_path: Path) -> None:
     assert made[1].mount == LocalMount(type="nfs", device=":/srv", options=("addr=10.0.0.1", "rw"))
 
 
+def test_a_new_volume_shows_nothing_of_an_old_one(volumes: Volumes) -> None:
+    """A directory that a failed removal left under the name is thrown away first."""
+    (volumes.root / "data" / "_data").mkdir(parents=True)
+    (volumes.root / "data" / "_data" / "secret").touch()
+    volumes.create("data")
+    assert os.listdir(volumes.mountpoint("data")) == []
+
+
 def test_copy_up_takes_what_overlayfs_would_show(volumes: Volumes, tmp_path: Path) -> None:
     """Upper layers win, removed files don't come back; owners, modes, times, attributes, links, devices are kept."""
     low, top = layer(tmp_path, "low", kept="low", hidden="x", shadowed="low"), layer(tmp_path, "top", shadowed="top")

@@ -117,6 +117,7 @@ class Volumes:
             tx.run("INSERT INTO volumes (name, record, pending) VALUES (?, ?, ?)", (name, _encode(volume), pending))
         faults.point("volumes.create.row")
         try:
+            self._trash.throw(self.directory(name))  # what a removal that failed half-way left must not come back
             self._make_directory(name)
         except BaseException:
             self._forget(name, durable=durable)
