@@ -90,11 +90,16 @@ async def _answering_monitor(engine: Engine, container: Container) -> MonitorLin
 
 async def _adopt(engine: Engine, container: Container, link: MonitorLink) -> None:
     started = await link.wait_started()
+    cgroup = open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent))
+    status = "running"
     try:
-        frozen = open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).frozen()
-    except (OSError, TareError):
-        frozen = False
-    status = "paused" if frozen else "running"
+        if cgroup.frozen():
+            if container.state.status == "paused":
+                status = "paused"
+            else:
+                cgroup.thaw()  # by a commit that was cut short, or a pause that nobody was told of
+    except (OSError, TareError) as error:
+        log.warning("container %s: can't tell whether it is paused: %s", container.id[:12], error)
     engine.containers.save_state(container.id, status=status, pid=started.pid, started_ns=started.started_ns)
     engine.live[container.id] = live = Live(link, started.pid)
     engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")
