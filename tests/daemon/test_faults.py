@@ -86,7 +86,7 @@ def steps(daemon: Tared) -> list[Callable[[], Any]]:
     request, image = daemon.engine.api.request, daemon.engine.image
 
     def ask(method: str, path: str, body: Any = None, **query: Any) -> Any:
-        return request(method, path, body, query=query, check=False, timeout=15)
+        return request(method, path, body, query=query, check=False, timeout=6)
 
     ports = {"PortBindings": {"80/tcp": [{"HostPort": "0"}]}, "Memory": 64 << 20}
     run = {"Image": image, "Cmd": ["sleep", "1000"], "HostConfig": ports}

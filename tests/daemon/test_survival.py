@@ -158,6 +158,19 @@ def test_paused_survives(up: Tared) -> None:
     assert engine.docker("exec", container, "echo", "on").out == "on\n"
 
 
+def test_commit_cut_short_leaves_nothing_frozen(daemon: Tared) -> None:
+    """A daemon that dies in the middle of a commit, which freezes the container, leaves it running all the same."""
+    daemon.start(env={"TARE_FAULT": "storage.commit.finish:kill"})
+    engine = daemon.engine
+    engine.prepare()
+    container = engine.start()
+    engine.docker("commit", container, check=False)
+    daemon.wait_dead()
+    daemon.start()
+    assert engine.inspect(container)["State"]["Status"] == "running"
+    assert engine.docker("exec", container, "echo", "on").out == "on\n"
+
+
 def test_network_survives(up: Tared) -> None:
     """Addresses and published ports are the same after kill -9; a new container gets another address."""
     engine = up.engine
