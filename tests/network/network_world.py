@@ -64,6 +64,10 @@ async def make_netns() -> netns.Netns:
     return netns.create()
 
 
+async def open_inside(namespace_fd: int, resolver_address: str) -> list[int]:
+    return netns.open_inside(namespace_fd, resolver_address)
+
+
 class Outside:
     """Another machine on the host's own network."""
 
@@ -103,7 +107,7 @@ class Engine:
     def __init__(self, path: Path, settings: NetworkSettings | None = None) -> None:
         self.settings = settings or NetworkSettings(bridge_name="tn0", table="tn", subnet="172.30.0.0/24")
         self.db = Database(path / "state.db")
-        self.network = Network(self.db, self.settings, make_netns)
+        self.network = Network(self.db, self.settings, make_netns, open_inside)
 
     async def __aenter__(self) -> Engine:
         await self.network.start()
@@ -119,8 +123,8 @@ class Engine:
     def crash(self) -> None:
         """What `kill -9` of the daemon leaves: its descriptors are closed, nothing else happens."""
         network = self.network
-        for fd in network._namespaces.values():
-            os.close(fd)
+        for sandbox in network._endpoints.sandboxes.values():
+            sandbox.close()
         while network._pool._ready:
             network._pool._ready.pop().close()
         network._pool._closed = True

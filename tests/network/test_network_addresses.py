@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from network_world import Engine, Outside, delete_link, inside, make_netns
+from network_world import Engine, Outside, delete_link, inside, make_netns, open_inside
 
 from tare import faults
 from tare.errors import Conflict, InvalidArgument, KernelError, ResourceExhausted, Unavailable
@@ -147,7 +147,7 @@ def test_disabled_bridge(host: None, tmp_path: Path) -> None:
 
     async def scenario() -> None:
         db = Database(tmp_path / "state.db")
-        network = Network(db, NetworkSettings(enabled=False, bridge_name="tn0", table="tn"), make_netns)
+        network = Network(db, NetworkSettings(enabled=False, bridge_name="tn0", table="tn"), make_netns, open_inside)
         await network.start()
         await network.restore([])
         with pytest.raises(Unavailable, match="the default bridge network is disabled"):
@@ -210,7 +210,7 @@ def test_pool_keeps_namespaces_ready(engine: Engine) -> None:
         return netns.create()
 
     async def scenario() -> None:
-        engine.network = Network(engine.db, engine.settings, make)
+        engine.network = Network(engine.db, engine.settings, make, open_inside)
         async with engine:
             await engine.network._pool.wait_full()
             assert made == 3

@@ -134,7 +134,7 @@ def test_datagrams_sent_too_early_find_the_port_later(engine: Engine, outside: O
                     client.send(b"early")
                     assert on_host.recv(16) == b"early"
                 box = await engine.attach(PortRequest(53, "udp", host_port=5353))
-                await asyncio.gather(*engine.network._forgetting)
+                await engine.network._publishing.wait_forgotten()
                 with listen(box.namespace_fd, 53, socket.SOCK_DGRAM) as server:
                     client.send(b"later")
                     assert server.recv(16) == b"later"
@@ -158,7 +158,7 @@ def test_forgetting_early_datagrams_spares_the_flows_that_are_right(engine: Engi
                 passing.send(b"query")
                 _, asker = far_server.recvfrom(16)
                 box = await engine.attach(PortRequest(53, "udp", host_port=5353))
-                await asyncio.gather(*engine.network._forgetting)
+                await engine.network._publishing.wait_forgotten()
                 far_server.sendto(b"answer", asker)
                 assert passing.recv(16) == b"answer"
                 with listen(box.namespace_fd, 53, socket.SOCK_DGRAM) as server:
@@ -166,7 +166,7 @@ def test_forgetting_early_datagrams_spares_the_flows_that_are_right(engine: Engi
                     client.send(b"ping")
                     _, seen = server.recvfrom(16)
                     engine.network._forget_flows_nowait(box.record)
-                    await asyncio.gather(*engine.network._forgetting)
+                    await engine.network._publishing.wait_forgotten()
                     server.sendto(b"pong", seen)
                     assert client.recv(16) == b"pong"
 

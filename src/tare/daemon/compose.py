@@ -30,6 +30,7 @@ from tare.storage.database import Database
 from tare.storage.layers import Layers
 from tare.storage.snapshots import Snapshots
 from tare.values.ids import new_id
+from tare.values.timestamps import parse_duration
 from tare.values.units import parse_bytes
 from tare.volumes.volumes import Volumes
 
@@ -70,7 +71,7 @@ def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
     layers = Layers(data_root / "layers", database)
     snapshots = Snapshots(data_root / "snapshots", layers, database)
     images = Images(database, Content(data_root / "content"), layers)
-    network = Network(database, _network_settings(settings), launcher.make_netns)
+    network = Network(database, _network_settings(settings), launcher.make_netns, launcher.open_inside)
     return Engine(
         settings=_engine_settings(settings),
         database=database,
@@ -102,6 +103,8 @@ def _engine_settings(settings: DaemonSettings) -> EngineSettings:
         dns=tuple(settings.dns),
         dns_search=tuple(settings.dns_search),
         dns_options=tuple(settings.dns_opts),
+        trash_keep_s=parse_duration(settings.trash_keep) // 10**9,
+        trash_max_bytes=parse_bytes(settings.trash_max),
     )
 
 

@@ -15,7 +15,7 @@ def endpoint_request(container: Container) -> EndpointRequest:
     """What a container wants of the network. Raises InvalidArgument for a wrong port."""
     kind = network_kind(container.host.network_mode)
     return EndpointRequest(
-        mode=kind,  # type: ignore[arg-type]
+        mode=kind,
         container_name=container.name,
         ports=tuple(_port_requests(container)) if kind == "bridge" else (),
         mac=container.config.mac_address or None,

@@ -59,10 +59,14 @@ def _present_address(settings: NetworkSettings, sock: RouteSocket) -> ipaddress.
 
 
 def _free_subnet(settings: NetworkSettings, sock: RouteSocket) -> ipaddress.IPv4Interface:
+    return ipam.choose_subnet(settings.address_pools or ipam.DEFAULT_POOLS, reached_subnets(sock))
+
+
+def reached_subnets(sock: RouteSocket) -> list[ipaddress.IPv4Network]:
+    """The subnets that this host has routes to, or addresses in."""
     taken = [route.destination for route in sock.routes() if isinstance(route.destination, ipaddress.IPv4Network)]
-    taken += [
+    return taken + [
         address.interface.network
         for address in sock.addresses()
         if isinstance(address.interface, ipaddress.IPv4Interface)
     ]
-    return ipam.choose_subnet(settings.address_pools or ipam.DEFAULT_POOLS, taken)

@@ -1,4 +1,4 @@
-"""An endpoint's pair of links: a bridge port on the host, named for the endpoint, and eth0 in the container.
+"""An endpoint's pair of links: a bridge port on the host, named for the endpoint, and eth0, eth1 … in the container.
 
 It must never wait, nor remember: the port's alias is the container's id, and that is how it is found again.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+from collections.abc import Collection
 
 from tare.errors import KernelError
 from tare.kernel import netlink_route as route
@@ -16,7 +17,6 @@ from tare.kernel.netns import Netns
 from tare.network.records import EndpointRecord
 from tare.values.ids import is_id
 
-_INSIDE_NAME = "eth0"
 _PREFIX = "ve"
 
 
@@ -31,10 +31,17 @@ def is_endpoint(link: Link) -> bool:
 
 
 def connect(
-    sock: RouteSocket, record: EndpointRecord, namespace: Netns, bridge: Link, *, mtu: int, isolated: bool
+    sock: RouteSocket,
+    record: EndpointRecord,
+    namespace: Netns,
+    bridge: Link,
+    *,
+    mtu: int,
+    isolated: bool,
+    default_route: bool,
 ) -> None:
     """The pair of links, the address and the default route: one batch on the host, two inside."""
-    peer = route.VethPeer(_INSIDE_NAME, record.mac, namespace.namespace_fd)
+    peer = route.VethPeer(record.inside, record.mac, namespace.namespace_fd)
     sock.execute(
         (
             route.new_veth(record.link, mtu, peer, bridge.ifindex),
@@ -45,18 +52,35 @@ def connect(
     )
     inside = RouteSocket(namespace.rtnetlink_socket_fd)
     try:
-        link = inside.link(_INSIDE_NAME)
+        link = inside.link(record.inside)
         if link is None:
-            raise KernelError(errno.ENODEV, "RTM_GETLINK", _INSIDE_NAME)
-        inside.execute(
-            (
-                route.new_address(link.ifindex, ipaddress.IPv4Interface(f"{record.ip}/{record.prefix}")),
-                route.set_up_index(link.ifindex),
-                route.new_default_route(ipaddress.IPv4Address(record.gateway)),
-            )
-        )
+            raise KernelError(errno.ENODEV, "RTM_GETLINK", record.inside)
+        requests = [
+            route.new_address(link.ifindex, ipaddress.IPv4Interface(f"{record.ip}/{record.prefix}")),
+            route.set_up_index(link.ifindex),
+        ]
+        if default_route:
+            requests.append(route.new_default_route(ipaddress.IPv4Address(record.gateway)))
+        inside.execute(requests)
     finally:
         inside.detach()
+
+
+def lead_out(namespace: Netns, gateway: str, gateways: Collection[str]) -> None:
+    """Makes a container's default route lead to a gateway; "" for none of its `gateways`."""
+    inside = RouteSocket(namespace.rtnetlink_socket_fd)
+    try:
+        if gateway:
+            inside.execute((route.replace_default_route(ipaddress.IPv4Address(gateway)),))
+        else:
+            inside.execute([route.delete_default_route(ipaddress.IPv4Address(text)) for text in gateways])
+    finally:
+        inside.detach()
+
+
+def set_port_flags(sock: RouteSocket, record: EndpointRecord, *, isolated: bool) -> None:
+    """After the endpoint's published ports changed."""
+    sock.execute((_port_flags(record, isolated),))
 
 
 def plug_in(sock: RouteSocket, record: EndpointRecord, bridge: Link, *, isolated: bool) -> None:

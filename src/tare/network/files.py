@@ -91,6 +91,29 @@ def resolv_conf_text(
     return "".join(line + "\n" for line in lines)
 
 
+def embedded_resolv_conf_text(
+    host_text: str, address: str, search: Sequence[str] = (), options: Sequence[str] = ()
+) -> str:
+    """/etc/resolv.conf of a container whose names the engine serves at `address`.
+
+    ndots:0, unless the user says otherwise: a container's name is asked for as it is first.
+    """
+    domains = list(search) or _search(host_text)
+    settings = list(options) or [word for line in _values(host_text, "options") for word in line.split()]
+    if not any(word.startswith("ndots:") for word in settings):
+        settings.append("ndots:0")
+    lines = [f"nameserver {address}"]
+    if domains and domains != ["."]:
+        lines.append("search " + " ".join(domains))
+    lines.append("options " + " ".join(settings))
+    return "".join(line + "\n" for line in lines)
+
+
+def nameservers(text: str) -> list[str]:
+    """The resolvers that a resolv.conf names."""
+    return _values(text, "nameserver")
+
+
 def _search(text: str) -> list[str]:
     """The last of search and domain wins (man 5 resolv.conf)."""
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""Addresses: which subnet the default bridge gets, and which address an endpoint.
+"""Addresses: which subnet a network gets, and which address an endpoint.
 
 It must never hand out what is in use. The database decides that, in the transaction that also records the endpoint: a
 crash leaves either both or neither. A released address goes on counting as used (`leaving`) until its link is gone.
@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tare.errors import InvalidArgument, ResourceExhausted
+from tare.errors import Forbidden, InvalidArgument, ResourceExhausted
 from tare.storage.database import Database, Transaction
 
 SCHEMA = """
@@ -36,7 +36,7 @@ DEFAULT_POOLS = (
 )
 
 _FREE = """
-SELECT position + 1 AS free FROM network_leases AS taken WHERE pool = ? AND NOT EXISTS
+SELECT position + 1 AS free FROM network_leases AS taken WHERE pool = ? AND position >= ? AND NOT EXISTS
     (SELECT 1 FROM network_leases AS next WHERE next.pool = taken.pool AND next.position = taken.position + 1)
 ORDER BY position LIMIT 1
 """
@@ -73,20 +73,32 @@ def _first_of(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Interface:
 
 
 class AddressPool:
-    """The leases of one subnet. `gateway`, the network's and the broadcast address are never handed out."""
+    """The leases of one subnet. `gateway`, the network's and the broadcast address are never handed out.
 
-    def __init__(self, db: Database, interface: ipaddress.IPv4Interface) -> None:
+    ip_range: the part of the subnet that addresses are taken from unless one is asked for; reserved: addresses that
+    others than containers have.
+    """
+
+    def __init__(
+        self, db: Database, interface: ipaddress.IPv4Interface, ip_range: str = "", reserved: Sequence[str] = ()
+    ) -> None:
         self._db = db
         self.subnet = interface.network
         self.gateway = interface.ip
+        self._reserved = tuple(ipaddress.IPv4Address(text) for text in reserved)
         self._name = str(self.subnet)
+        part = ipaddress.IPv4Network(ip_range) if ip_range else self.subnet
+        self._first = self._position(part.network_address)
+        self._last = self._position(part.broadcast_address)
 
     def prepare(self) -> None:
         """Writes the addresses that nobody may have as leases, so that looking for a gap can't find them."""
-        last = self.subnet.num_addresses - 1
+        end = self.subnet.num_addresses - 1
+        fixed = [(0, "network"), (end, "broadcast"), (self._position(self.gateway), "gateway")]
+        fixed += [(self._position(address), "reserved") for address in self._reserved]
         with self._db.transaction(durable=False) as tx:
             tx.run("DELETE FROM network_leases WHERE pool = ? AND holder = 'gateway'", (self._name,))
-            for position, holder in ((0, "network"), (last, "broadcast"), (self._position(self.gateway), "gateway")):
+            for position, holder in fixed:
                 tx.run(
                     "INSERT INTO network_leases (pool, position, holder) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     (self._name, position, holder),
@@ -98,14 +110,45 @@ class AddressPool:
         if position == self._position(self.gateway):  # a container had it before the bridge did (another --bip)
             self._lease(tx, position, "gateway")
             position = self._gap(tx)
-        if position >= self.subnet.num_addresses:
+        if position > self._last:
             raise ResourceExhausted(f"no available IPv4 addresses on this network's address pools: {network}")
         self._lease(tx, position, endpoint_id, link)
         return self.subnet.network_address + position
 
+    def take_static(self, tx: Transaction, endpoint_id: str, link: str, address: ipaddress.IPv4Address) -> None:
+        """Records the address that was asked for as `endpoint_id`'s. Raises Forbidden if somebody has it."""
+        if self._holder(tx, address) is not None:
+            raise Forbidden("Address already in use")
+        self._lease(tx, self._position(address), endpoint_id, link)
+
+    def parse_static(self, text: str) -> ipaddress.IPv4Address:
+        """An address of this subnet that a user asked for. Raises InvalidArgument with Docker's texts."""
+        try:
+            address = ipaddress.IPv4Address(text)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid IPv4 address: {text}") from error
+        if address not in self.subnet:
+            raise InvalidArgument(f"Invalid address {text}: It does not belong to any of this network's subnets")
+        return address
+
+    def is_leaving(self, address: ipaddress.IPv4Address) -> bool:
+        """Whether the address is held only by a link that is about to go."""
+        row = self._db.one(
+            "SELECT leaving FROM network_leases WHERE pool = ? AND position = ?", (self._name, self._position(address))
+        )
+        return row is not None and bool(row["leaving"])
+
+    def _holder(self, tx: Transaction, address: ipaddress.IPv4Address) -> str | None:
+        row = tx.one(
+            "SELECT holder FROM network_leases WHERE pool = ? AND position = ?", (self._name, self._position(address))
+        )
+        return str(row["holder"]) if row else None
+
     def _gap(self, tx: Transaction) -> int:
-        row = tx.one(_FREE, (self._name,))
-        return int(row["free"]) if row else self.subnet.num_addresses
+        if self._first and self._holder(tx, self.subnet.network_address + self._first) is None:
+            return self._first
+        row = tx.one(_FREE, (self._name, self._first))
+        return int(row["free"]) if row else self._last + 1
 
     def _lease(self, tx: Transaction, position: int, holder: str, link: str = "") -> None:
         tx.run(
@@ -115,6 +158,11 @@ class AddressPool:
 
     def _position(self, address: ipaddress.IPv4Address) -> int:
         return int(address) - int(self.subnet.network_address)
+
+
+def forget_pool(tx: Transaction, pool: str) -> None:
+    """Drops all leases of a subnet whose network is gone."""
+    tx.run("DELETE FROM network_leases WHERE pool = ?", (pool,))
 
 
 def leave(tx: Transaction, endpoint_id: str, had_flows: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tare.errors import KernelError
 from tare.kernel import netlink_route as route
@@ -19,6 +19,7 @@ from tare.storage.database import Database
 _log = logging.getLogger(__name__)
 
 _LOOK_AFTER_S = (0.1, 0.4, 1.5)  # then the link is deleted by hand
+_SHORT_S, _LONGEST_S = 0.004, 5.0
 
 
 class Leaving:
@@ -63,6 +64,14 @@ class Leaving:
         if gone:
             await asyncio.to_thread(flows.forget_answers_of, [lease.address for lease in gone])
             ipam.free(self._db, [lease.link for lease in gone])
+
+    async def wait_free(self, is_free: Callable[[], bool]) -> None:
+        """Until an address that was on its way out is free, or stays for longer than a link takes to go."""
+        deadline = asyncio.get_running_loop().time() + _LONGEST_S
+        while not is_free() and asyncio.get_running_loop().time() < deadline:
+            await self._forget_flows()
+            self.collect()
+            await asyncio.sleep(_SHORT_S)
 
     async def wait_gone(self) -> None:
         """Until nothing is leaving any more (shutdown and tests)."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
 
 import msgspec
-
-Mode = Literal["bridge", "host", "none"]
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How one engine does its default network.
+    """How one engine does its networks; what concerns one network concerns the default one.
 
     subnet: the bridge's address with its prefix (as `--bip`), or a subnet whose first address the bridge then takes;
     None: the first of `address_pools` that is free here. table: the nftables table (family inet), this engine's alone.
+    host_resolv_conf: where the resolvers stand that names are looked up with.
     """
 
     enabled: bool = True
@@ -31,6 +29,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     default_bind_address: str = "0.0.0.0"
     table: str = "tare"
     warm_namespaces: int = 3
+    host_resolv_conf: str = "/etc/resolv.conf"
 
 
 class PortRequest(msgspec.Struct, frozen=True):
@@ -53,12 +52,23 @@ class PortBinding(msgspec.Struct, frozen=True):
 
 
 class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a container wants of the network."""
+    """What a container wants of one network.
 
-    mode: Mode = "bridge"
+    mode: the network's name or id. ports: of a container on several networks they go to the one that has its default
+    route. names: what other containers of a network of the user's own find it by. links: names and what they
+    are to be called in this container. nameservers: whom to ask instead of the host's resolvers. priority: the highest
+    of all its endpoints gets the default route.
+    """
+
+    mode: str = "bridge"
     container_name: str = ""
     ports: tuple[PortRequest, ...] = ()
     mac: str | None = None
+    ip: str = ""
+    names: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    nameservers: tuple[str, ...] = ()
+    priority: int = 0
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,16 +85,27 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str = ""
     mac: str = ""
     ports: tuple[PortBinding, ...] = ()
+    inside: str = "eth0"
+    names: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    nameservers: tuple[str, ...] = ()
+    priority: int = 0
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A fresh endpoint: its record, and the namespace to put the container into (None: the host's).
+    """A container's place in its networks: its endpoints, and the namespace to put it into (None: the host's).
 
-    The descriptor belongs to the network room, which closes it at release: duplicate it to keep it.
+    record: the first network's that was asked for; more: the others'. The descriptor belongs to the network room, which
+    closes it at release: duplicate it to keep it.
     """
 
     record: EndpointRecord
     namespace_fd: int | None
+    more: tuple[EndpointRecord, ...] = ()
+
+    @property
+    def records(self) -> tuple[EndpointRecord, ...]:
+        return (self.record, *self.more)
 
     @property
     def ip(self) -> str:
@@ -107,8 +128,36 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.record.ports
 
 
+class AddressOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """A network's addresses as its user asked for them; "" where nothing was said."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    aux: dict[str, str] = {}
+
+
+class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A network of the user's own. options: the driver's, by Docker's names."""
+
+    name: str
+    driver: str = "bridge"
+    addresses: tuple[AddressOptions, ...] = ()
+    address_driver: str = "default"
+    address_options: dict[str, str] = {}
+    internal: bool = False
+    attachable: bool = False
+    ipv6: bool = False
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A network: Docker's three defaults now; their ids stay the same for the life of the data root."""
+    """A network. The ids of Docker's three defaults stay the same for the life of the data root.
+
+    asked: how its user wanted its addresses (None: a default network, or nothing was said). ip_range: the part of the
+    subnet that containers' addresses come from. unsettled: being made or removed; after a crash it is taken away.
+    """
 
     network_id: str
     name: str
@@ -121,8 +170,28 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     icc: bool = True
     ip_masq: bool = True
     default_bind_address: str = ""
+    ip_range: str = ""
+    reserved: tuple[str, ...] = ()
+    internal: bool = False
+    attachable: bool = False
+    inside_prefix: str = "eth"
+    asked: AddressOptions | None = None
+    address_options: dict[str, str] = {}
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    unsettled: bool = False
 
     @property
     def interface(self) -> ipaddress.IPv4Interface:
         """The bridge's own address with its prefix."""
         return ipaddress.IPv4Interface(f"{self.gateway}/{self.subnet.partition('/')[2]}")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is one of the networks that every engine has."""
+        return self.name in (BRIDGE, HOST, NONE)
+
+    @property
+    def names_containers(self) -> bool:
+        """Whether its containers find each other by name."""
+        return not self.is_default

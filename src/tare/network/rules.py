@@ -4,7 +4,8 @@ It must never send anything itself (kernel/nftables.py does), nor touch another 
 stays dropped, since an accept here ends only this table's chain (man 8 nft, "verdict statement").
 
     packet from outside ─ raw ─ dnat ───────── forward ───────────────────── snat ─→ container
-                           │     │ published     │ established, published:      │ from the host's loopback, or from the
+                           │     │ published     │ internal network: drop       │
+                           │     │               │ established, published:      │ from the host's loopback, or from the
                            │     │ address:port  │   accept                     │   container's own subnet: masquerade
                            │     │ → container   │ same bridge, if icc: accept  │
                            │                     │ else to a bridge: drop       │
@@ -26,6 +27,7 @@ PUBLISHED = "published"
 PUBLISHED_ANY = "published_any"
 _BRIDGES = "bridges"
 _MAY_TALK = "may_talk"
+_INTERNAL = "internal"
 
 _ANY = ipaddress.IPv4Address(0)
 _IPV4 = bytes((nft.NFPROTO_IPV4,))
@@ -44,6 +46,7 @@ _SETS = (
     nft.Set(PUBLISHED_ANY, _ANY_KEY, _TARGET),
     nft.Set(_BRIDGES, _LINK),
     nft.Set(_MAY_TALK, _LINK_PAIR),
+    nft.Set(_INTERNAL, _LINK),
 )
 
 _RAW = nft.Chain("raw", "filter", "prerouting", -300)
@@ -61,6 +64,7 @@ class BridgeRules(msgspec.Struct, frozen=True):
     subnet: ipaddress.IPv4Network
     icc: bool = True
     ip_masq: bool = True
+    internal: bool = False
 
 
 class PublishedPort(msgspec.Struct, frozen=True):
@@ -86,6 +90,9 @@ def build_table(table: str, bridges: Sequence[BridgeRules], ports: Iterable[Publ
     transaction.add_elements(_BRIDGES, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges])
     transaction.add_elements(
         _MAY_TALK, [nft.Element(nft.link_name(item.bridge_name) * 2) for item in bridges if item.icc]
+    )
+    transaction.add_elements(
+        _INTERNAL, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges if item.internal]
     )
     _add_ports(transaction, ports)
     return transaction
@@ -205,7 +212,16 @@ def _forward_rules() -> list[nft.Rule]:
     known = (nft.CT_ESTABLISHED | nft.CT_RELATED).to_bytes(4, sys.byteorder)
     dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
     zero = bytes(4)
+    pair = (nft.load_meta(nft.META_IIFNAME, 1), nft.load_meta(nft.META_OIFNAME, 2))
     return [
+        *(
+            nft.Rule(
+                _FORWARD.name,
+                (*pair, nft.not_in_set(_MAY_TALK), nft.load_meta(way), nft.in_set(_INTERNAL), nft.drop()),
+                f"internal networks: no way {where}",
+            )
+            for way, where in ((nft.META_IIFNAME, "out"), (nft.META_OIFNAME, "in"))
+        ),
         nft.Rule(
             _FORWARD.name,
             (*to_bridge, nft.load_conntrack(nft.CT_STATE), nft.mask(known), nft.unequal(zero), nft.accept()),
@@ -217,12 +233,7 @@ def _forward_rules() -> list[nft.Rule]:
         ),
         nft.Rule(
             _FORWARD.name,
-            (
-                nft.load_meta(nft.META_IIFNAME, 1),
-                nft.load_meta(nft.META_OIFNAME, 2),
-                nft.in_set(_MAY_TALK),
-                nft.accept(),
-            ),
+            (*pair, nft.in_set(_MAY_TALK), nft.accept()),
             "containers of one network",
         ),
         nft.Rule(_FORWARD.name, (*to_bridge, nft.counter(), nft.drop()), "not published"),
@@ -248,7 +259,7 @@ def _network_rules(item: BridgeRules) -> list[nft.Rule]:
             f"{item.bridge_name}: a container to a published port, its own too",
         )
     ]
-    if item.ip_masq:
+    if item.ip_masq and not item.internal:
         away = (nft.load_meta(nft.META_OIFNAME), nft.unequal(bridge))
         rules.append(nft.Rule(_SNAT.name, (*source, *away, nft.masquerade()), f"{item.bridge_name}: out"))
     return rules

@@ -1,6 +1,6 @@
 """What the network room keeps in the engine's database: networks and endpoints. It must never touch the kernel.
 
-network_networks(name, network_id, record)                   the three defaults; user-defined ones take the same place
+network_networks(name, network_id, record)                              the three defaults and the users' own
 network_endpoints(endpoint_id, container_id, network_id, record)        record: JSON of the records.py struct
 """
 
@@ -42,6 +42,10 @@ class NetworkStore:
         rows = self._db.all("SELECT record FROM network_networks ORDER BY name")
         return [_network_decoder.decode(row["record"]) for row in rows]
 
+    def network_by_id(self, network_id: str) -> NetworkRecord | None:
+        row = self._db.one("SELECT record FROM network_networks WHERE network_id = ?", (network_id,))
+        return _network_decoder.decode(row["record"]) if row else None
+
     def network(self, name: str) -> NetworkRecord | None:
         row = self._db.one("SELECT record FROM network_networks WHERE name = ?", (name,))
         return _network_decoder.decode(row["record"]) if row else None
@@ -53,6 +57,9 @@ class NetworkStore:
                 (record.name, record.network_id, _encoder.encode(record)),
             )
 
+    def remove_network(self, tx: Transaction, network_id: str) -> None:
+        tx.run("DELETE FROM network_networks WHERE network_id = ?", (network_id,))
+
     def endpoints(self) -> list[EndpointRecord]:
         rows = self._db.all("SELECT record FROM network_endpoints")
         return [_endpoint_decoder.decode(row["record"]) for row in rows]
@@ -60,6 +67,22 @@ class NetworkStore:
     def endpoint(self, container_id: str) -> EndpointRecord | None:
         row = self._db.one("SELECT record FROM network_endpoints WHERE container_id = ?", (container_id,))
         return _endpoint_decoder.decode(row["record"]) if row else None
+
+    def endpoints_of(self, container_id: str) -> list[EndpointRecord]:
+        """A container's endpoints, in the order in which it got them."""
+        rows = self._db.all(
+            "SELECT record FROM network_endpoints WHERE container_id = ? ORDER BY rowid", (container_id,)
+        )
+        return [_endpoint_decoder.decode(row["record"]) for row in rows]
+
+    def put_endpoint(self, *records: EndpointRecord) -> None:
+        """Stores changed endpoints, all of them or none."""
+        with self._db.transaction(durable=False) as tx:
+            for record in records:
+                tx.run(
+                    "UPDATE network_endpoints SET record = ? WHERE endpoint_id = ?",
+                    (_encoder.encode(record), record.endpoint_id),
+                )
 
     def add_endpoint(self, tx: Transaction, record: EndpointRecord) -> None:
         tx.run(

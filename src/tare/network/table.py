@@ -33,13 +33,14 @@ class Table:
                 raise
             self.rebuild()
 
-    def unpublish(self, record: EndpointRecord) -> None:
+    def unpublish(self, record: EndpointRecord, *, is_recorded: bool = True) -> None:
+        """Closes the endpoint's ports. is_recorded: whether the database still says that they are open."""
         try:
             self._socket.commit(rules.unpublish(self.name, published(record)))
         except KernelError as error:
             if not is_missing(error):
                 raise
-            self.rebuild(without=record.endpoint_id)
+            self.rebuild(without=record.endpoint_id if is_recorded else "")
 
     def rebuild(self, without: str = "") -> None:
         """The whole table in one transaction: no packet meets half of it."""
@@ -55,7 +56,11 @@ class Table:
         return self._socket.rule_count(self.name) == rules.rule_count(self._bridges())
 
     def _bridges(self) -> list[rules.BridgeRules]:
-        return [_bridge_rules(record) for record in self._store.networks() if record.driver == BRIDGE]
+        return [
+            _bridge_rules(record)
+            for record in self._store.networks()
+            if record.driver == BRIDGE and not record.unsettled
+        ]
 
     def remove(self) -> None:
         transaction = Transaction(self.name)
@@ -75,7 +80,7 @@ class Table:
 
 
 def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
-    return rules.BridgeRules(record.bridge_name, record.interface.network, record.icc, record.ip_masq)
+    return rules.BridgeRules(record.bridge_name, record.interface.network, record.icc, record.ip_masq, record.internal)
 
 
 def published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:

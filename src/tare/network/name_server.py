@@ -1,0 +1,154 @@
+"""The server of names in one container's network namespace, at 127.0.0.11 port 53.
+
+    the container's program → 127.0.0.11:53 → (the namespace's own packet filter) → a port of 127.0.0.11 that tared has
+
+It must never enter the namespace: the launcher opened the sockets there. They keep the namespace alive: close them when
+the container ends. The port is not 53 itself, since a container may serve names on 0.0.0.0:53.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from typing import Any
+
+from tare import faults
+from tare.kernel import nftables as nft
+from tare.network.names import ContainerNames
+
+RESOLVER_ADDRESS = "127.0.0.11"
+_PORT = (53).to_bytes(2, "big")
+_TABLE = "tare_names"
+_OUTPUT = nft.Chain("output", "nat", "output", -100)
+_DESTINATION = 16  # offset in the IPv4 header
+_MOST_QUESTIONS = 128
+_MOST_STREAMS = 32
+_IDLE_S = 10.0
+_SERVFAIL = 2
+
+
+class NameServer:
+    """Takes over the descriptors that `tare.kernel.netns.open_inside` made, in its order."""
+
+    def __init__(self, fds: list[int], names: ContainerNames) -> None:
+        route_fd, self._filter_fd, udp_fd, tcp_fd = fds
+        os.close(route_fd)
+        self._udp = socket.socket(fileno=udp_fd)
+        self._tcp = socket.socket(fileno=tcp_fd)
+        self._names = names
+        self._transport: asyncio.DatagramTransport | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._streams: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        """Begins to answer. On failure everything is closed."""
+        try:
+            self._redirect()
+            faults.point("network.names.redirected")
+            loop = asyncio.get_running_loop()
+            self._udp.setblocking(False)
+            self._tcp.setblocking(False)
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: _Questions(self), sock=self._udp)
+            self._server = await asyncio.start_server(self._serve_stream, sock=self._tcp)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for writer in list(self._streams):
+            writer.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+        if self._server is not None:
+            self._server.close()
+        self._udp.close()
+        self._tcp.close()
+
+    def _redirect(self) -> None:
+        """Leads port 53 of the address to the sockets' ports; replaces what an earlier process of this engine left."""
+        transaction = nft.Transaction(_TABLE)
+        transaction.replace_table()
+        transaction.add_chain(_OUTPUT)
+        for protocol, sock in ((socket.IPPROTO_UDP, self._udp), (socket.IPPROTO_TCP, self._tcp)):
+            address, port = sock.getsockname()
+            transaction.add_rule(
+                nft.Rule(
+                    _OUTPUT.name,
+                    (
+                        nft.load_meta(nft.META_NFPROTO),
+                        nft.equal(bytes((nft.NFPROTO_IPV4,))),
+                        nft.load_network_header(_DESTINATION, 4),
+                        nft.equal(socket.inet_aton(address)),
+                        nft.load_meta(nft.META_L4PROTO),
+                        nft.equal(bytes((protocol,))),
+                        nft.load_transport_header(2, 2),
+                        nft.equal(_PORT),
+                        nft.load_value(socket.inet_aton(address), 1),
+                        nft.load_value(port.to_bytes(2, "big"), 2),
+                        nft.dnat_ipv4(1, 2),
+                    ),
+                    "the engine's server of names",
+                )
+            )
+        filter_socket = nft.NftablesSocket(self._filter_fd)
+        try:
+            filter_socket.commit(transaction)
+        finally:
+            filter_socket.close()
+
+    def question(self, message: bytes, sender: tuple[str, int]) -> None:
+        """A datagram has come."""
+        if len(self._tasks) >= _MOST_QUESTIONS:
+            return  # a flood: who asks in earnest asks again
+        task = asyncio.get_running_loop().create_task(self._answer_datagram(message, sender), name="network-name")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_datagram(self, message: bytes, sender: tuple[str, int]) -> None:
+        found = await self._answer(message, stream=False)
+        if found is not None and self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(found, sender)
+
+    async def _answer(self, message: bytes, *, stream: bool) -> bytes | None:
+        from tare.network import dns_answers, dns_forward  # late: dnslib is for who has networks of their own only
+
+        try:
+            return dns_answers.answer(message, self._names, stream=stream)
+        except dns_answers.Ask:
+            found = await dns_forward.ask(message, self._names.servers(), stream=stream)
+            return found if found is not None else dns_answers.refuse(message, _SERVFAIL)
+
+    async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._streams) >= _MOST_STREAMS:
+            writer.transport.abort()
+            return
+        self._streams.add(writer)
+        try:
+            while True:
+                (size,) = struct.unpack(">H", await asyncio.wait_for(reader.readexactly(2), _IDLE_S))
+                message = await asyncio.wait_for(reader.readexactly(size), _IDLE_S)
+                found = await self._answer(message, stream=True)
+                if found is None:
+                    return
+                writer.write(struct.pack(">H", len(found)) + found)
+                await asyncio.wait_for(writer.drain(), _IDLE_S)
+        except (OSError, EOFError, TimeoutError):
+            pass  # the asker is gone
+        finally:
+            self._streams.discard(writer)
+            writer.transport.abort()
+
+
+class _Questions(asyncio.DatagramProtocol):
+    """Datagrams for a server of names."""
+
+    def __init__(self, server: NameServer) -> None:
+        self._server = server
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._server.question(data, addr)

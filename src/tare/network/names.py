@@ -1,0 +1,120 @@
+"""What a name means to a container: the containers of its networks, their aliases, the host. No I/O but the store.
+
+It must never be told of a change twice: whoever changes endpoints calls `forget`, and the next question reads the
+records anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+from tare.network.host_resolvers import HostResolvers
+from tare.network.records import EndpointRecord, NetworkRecord
+from tare.network.store import NetworkStore
+
+HOST_NAMES = ("host.docker.internal", "host.tare.internal")
+"""The host, by the address of it that a container reaches."""
+
+
+class _Index(NamedTuple):
+    """All endpoints, by what they are asked for."""
+
+    networks: dict[str, NetworkRecord]
+    by_container: dict[str, list[EndpointRecord]]
+    by_name: dict[tuple[str, str], list[str]]
+    by_address: dict[tuple[str, str], str]
+
+
+class Names:
+    """The names of one engine's containers."""
+
+    def __init__(self, store: NetworkStore, resolvers: HostResolvers) -> None:
+        self._store = store
+        self._index: _Index | None = None
+        self._turn = itertools.count()
+        self.resolvers = resolvers
+
+    def forget(self) -> None:
+        """Endpoints have changed."""
+        self._index = None
+
+    def of(self, container_id: str) -> ContainerNames:
+        """Names as a container sees them."""
+        return ContainerNames(self, container_id)
+
+    def index(self) -> _Index:
+        if self._index is None:
+            self._index = self._read()
+        return self._index
+
+    def in_turn(self, addresses: list[str]) -> list[str]:
+        """The addresses, each question beginning with another one."""
+        first = next(self._turn) % len(addresses)
+        return addresses[first:] + addresses[:first]
+
+    def _read(self) -> _Index:
+        made = _Index({record.network_id: record for record in self._store.networks()}, {}, {}, {})
+        for record in self._store.endpoints():
+            made.by_container.setdefault(record.container_id, []).append(record)
+            network = made.networks.get(record.network_id)
+            if network is None or not network.names_containers or not record.ip:
+                continue
+            for name in dict.fromkeys(name.lower() for name in record.names):
+                made.by_name.setdefault((record.network_id, name), []).append(record.ip)
+            made.by_address[record.network_id, record.ip] = f"{record.container_name}.{record.network}"
+        return made
+
+
+class ContainerNames:
+    """Names as one container sees them: those of its own networks only."""
+
+    def __init__(self, names: Names, container_id: str) -> None:
+        self._names = names
+        self._container_id = container_id
+
+    def addresses(self, name: str) -> list[str] | None:
+        """The addresses of a name (lower case, without the last dot); None if it isn't one of ours."""
+        index = self._names.index()
+        for record in self._endpoints(index):
+            found = index.by_name.get((record.network_id, self._unlinked(record, name)))
+            if found is None and name.endswith(suffix := f".{record.network.lower()}"):
+                found = index.by_name.get((record.network_id, name.removesuffix(suffix)))
+            if found:
+                return self._names.in_turn(found)
+        if name in HOST_NAMES:
+            gateways = [record.gateway for record in self._endpoints(index) if record.gateway]
+            return gateways[:1] or None
+        return None
+
+    def name_of(self, address: str) -> str | None:
+        """The name of a container of one's own networks, with its network's; None if it isn't one of ours."""
+        index = self._names.index()
+        for record in self._endpoints(index):
+            found = index.by_address.get((record.network_id, address))
+            if found is not None:
+                return found
+        return None
+
+    def servers(self) -> list[str]:
+        """Who is asked what nobody here knows; nobody, if all one's networks are internal (CVE-2024-29018)."""
+        index = self._names.index()
+        records = self._endpoints(index)
+        outward = [record for record in records if not _is_internal(index, record)]
+        if not outward:
+            return []
+        own = next((record.nameservers for record in records if record.nameservers), ())
+        return list(own) or self._names.resolvers.read()
+
+    def _endpoints(self, index: _Index) -> list[EndpointRecord]:
+        return index.by_container.get(self._container_id, [])
+
+    @staticmethod
+    def _unlinked(record: EndpointRecord, name: str) -> str:
+        """What a link's alias stands for."""
+        return next((target.lower() for target, alias in record.links if alias.lower() == name), name)
+
+
+def _is_internal(index: _Index, record: EndpointRecord) -> bool:
+    network = index.networks.get(record.network_id)
+    return network is None or network.internal

@@ -1,0 +1,138 @@
+"""An endpoint's ports on the host: held, opened in the packet filter, moved to another endpoint, closed again.
+
+It must never open a port that isn't recorded: a rebuild of the table would not know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from tare import faults
+from tare.errors import ResourceExhausted, Unsupported
+from tare.kernel.netlink_route import RouteSocket
+from tare.network import endpoint_links, flows
+from tare.network.bridges import Bridges
+from tare.network.host_ports import HostPorts
+from tare.network.records import EndpointRecord, NetworkRecord, PortBinding, PortRequest
+from tare.network.store import NetworkStore
+from tare.network.table import Table, published
+
+_log = logging.getLogger(__name__)
+
+Bindings = tuple[PortBinding, ...]
+
+
+class Publishing:
+    """All published ports of one engine. table None: this engine writes no packet filter, so there are none."""
+
+    def __init__(
+        self, store: NetworkStore, host_ports: HostPorts, table: Table | None, bridges: Bridges, sock: RouteSocket
+    ) -> None:
+        self._store = store
+        self._host_ports = host_ports
+        self._table = table
+        self._bridges = bridges
+        self._route = sock
+        self._forgetting: set[asyncio.Future[None]] = set()
+
+    async def close(self) -> None:
+        await self.wait_forgotten()
+        self._host_ports.close()
+
+    async def wait_forgotten(self) -> None:
+        """Until no flow is tracked any more that an opened port makes wrong."""
+        await asyncio.gather(*self._forgetting)
+
+    def reserve(
+        self, endpoint_id: str, network: NetworkRecord, container_name: str, ports: Sequence[PortRequest]
+    ) -> Bindings:
+        """Holds host ports for an endpoint; all or none. Raises ResourceExhausted with Docker's text."""
+        if not ports:
+            return ()
+        if self._table is None:
+            raise Unsupported("publishing ports without the engine's packet filter (--iptables=false)")
+        default = network.default_bind_address
+        try:
+            return self._host_ports.reserve(
+                tuple(msgspec.structs.replace(port, host_ip=port.host_ip or default) for port in ports)
+            )
+        except ResourceExhausted as error:
+            raise ResourceExhausted(
+                f"driver failed programming external connectivity on endpoint {container_name} ({endpoint_id}): {error}"
+            ) from error
+
+    def give_back(self, bindings: Bindings) -> None:
+        """Lets go of host ports that were reserved and never opened, or are closed."""
+        self._host_ports.release(bindings)
+
+    def hold_again(self, record: EndpointRecord) -> None:
+        """Holds the ports that an earlier process of this engine chose; who took one meanwhile waits in vain."""
+        for binding in record.ports:
+            try:
+                self._host_ports.hold(binding)
+            except ResourceExhausted as error:
+                _log.warning("container %s keeps its port, but: %s", record.container_id, error)
+
+    def open(self, record: EndpointRecord, bindings: Bindings) -> None:
+        """Opens ports of a recorded endpoint."""
+        if self._table is None or not bindings:
+            return
+        part = msgspec.structs.replace(record, ports=bindings)
+        self._table.publish(part)
+        ports = [port for port in published(part) if port.protocol == "udp"]
+        if ports:
+            future = asyncio.get_running_loop().run_in_executor(None, flows.forget_misled_datagrams, ports)
+            self._forgetting.add(future)
+            future.add_done_callback(self._forgetting.discard)
+
+    def close_all(self, record: EndpointRecord) -> None:
+        """Closes all ports of an endpoint that is about to be forgotten."""
+        if record.ports and self._table is not None:
+            self._table.unpublish(record)
+            faults.point("network.release.unpublished")
+        self._host_ports.release(record.ports)
+
+    def add(self, record: EndpointRecord, ports: Sequence[PortRequest], network: NetworkRecord) -> None:
+        """Publishes more ports of a live endpoint; all or none."""
+        bindings = self.reserve(record.endpoint_id, network, record.container_name, ports)
+        try:
+            changed = msgspec.structs.replace(record, ports=(*record.ports, *bindings))
+            self._store.put_endpoint(changed)
+            faults.point("network.publish.recorded")
+            self._open_live(changed, bindings)
+        except BaseException:
+            self._store.put_endpoint(record)
+            self.give_back(bindings)
+            raise
+
+    def take_back(self, record: EndpointRecord, chosen: Callable[[PortBinding], bool]) -> int:
+        """Closes some ports of a live endpoint; returns how many."""
+        gone = tuple(port for port in record.ports if chosen(port))
+        if gone:
+            kept = tuple(port for port in record.ports if port not in gone)
+            self._store.put_endpoint(msgspec.structs.replace(record, ports=kept))
+            faults.point("network.unpublish.recorded")
+            if self._table is not None:
+                self._table.unpublish(msgspec.structs.replace(record, ports=gone), is_recorded=False)
+            self._host_ports.release(gone)
+        return len(gone)
+
+    def move(self, source: EndpointRecord, target: EndpointRecord) -> EndpointRecord:
+        """Lets source's ports lead to another endpoint of the container; returns what is left of source."""
+        left = msgspec.structs.replace(source, ports=())
+        changed = msgspec.structs.replace(target, ports=(*target.ports, *source.ports))
+        self._store.put_endpoint(left, changed)
+        faults.point("network.ports.moved")
+        if self._table is not None:
+            self._table.unpublish(source, is_recorded=False)
+        self._open_live(changed, source.ports)
+        return left
+
+    def _open_live(self, record: EndpointRecord, bindings: Bindings) -> None:
+        self.open(record, bindings)
+        network = self._bridges.get(record.network_id)
+        endpoint_links.set_port_flags(self._route, record, isolated=network is not None and not network.record.icc)

@@ -1,0 +1,199 @@
+"""From what a user asks of a network to its record: names, addresses, the bridge driver's options. Pure.
+
+It must never drop an option that changes what a network does: what isn't honoured is refused by name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import msgspec
+
+from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unsupported
+from tare.network import ipam
+from tare.network.bridge import check_name
+from tare.network.records import BRIDGE, HOST, NONE, AddressOptions, NetworkRecord, NetworkRequest, NetworkSettings
+from tare.values.ids import new_id
+
+MTU = "com.docker.network.driver.mtu"
+PREFIX = "com.docker.network.container_iface_prefix"
+_BRIDGE_OPTION = "com.docker.network.bridge."
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+_KNOWN_ABSENT = ("macvlan", "ipvlan", "overlay")
+
+
+def make_record(
+    request: NetworkRequest,
+    settings: NetworkSettings,
+    networks: Sequence[NetworkRecord],
+    reached: Callable[[], Iterable[ipaddress.IPv4Network]],
+) -> NetworkRecord:
+    """The record of a new bridge network. networks: all there are; reached: subnets that this host has routes to.
+
+    Raises InvalidArgument, Forbidden, Conflict, NotFound, Unsupported, ResourceExhausted with Docker's texts.
+    """
+    _check_request(request, networks)
+    network_id = new_id()
+    asked = request.addresses[0] if request.addresses else None
+    record = NetworkRecord(
+        network_id=network_id,
+        name=request.name,
+        driver="bridge",
+        created_ns=time.time_ns(),
+        bridge_name=f"br-{network_id[:12]}",
+        mtu=settings.mtu,
+        ip_masq=True,
+        default_bind_address=settings.default_bind_address,
+        internal=request.internal,
+        attachable=request.attachable,
+        asked=asked,
+        address_options=request.address_options,
+        options=request.options,
+        labels=request.labels,
+    )
+    record = _with_options(record)
+    if any(other.bridge_name == record.bridge_name for other in networks):
+        raise Forbidden(
+            f"cannot create network {network_id} ({record.bridge_name}): there is a network on that bridge already"
+        )
+    subnets = [ipaddress.IPv4Network(other.subnet) for other in networks if other.subnet]
+    if asked is None:
+        pools = settings.address_pools or ipam.DEFAULT_POOLS
+        interface = ipam.choose_subnet(pools, [*subnets, *reached()])
+        return msgspec.structs.replace(record, subnet=str(interface.network), gateway=str(interface.ip))
+    return _with_addresses(record, asked, subnets)
+
+
+def _check_request(request: NetworkRequest, networks: Collection[NetworkRecord]) -> None:
+    name, driver = request.name, request.driver
+    if name in (BRIDGE, HOST, NONE, "default"):
+        raise Forbidden(f"operation is not permitted on predefined {name} network ")
+    if not name.strip() or "/" in name or "\0" in name or len(name) > 255:
+        raise InvalidArgument(f"invalid network name: {name[:300]!r}")
+    if any(other.name == name for other in networks):
+        raise Conflict(f"network with name {name} already exists")
+    if driver in ("host", "null"):
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
+    if driver in _KNOWN_ABSENT:
+        raise Unsupported(f"network driver {driver} is not supported by Tare yet")
+    if driver != "bridge":
+        raise NotFound(f'plugin "{driver}" not found')
+    if request.address_driver != "default":
+        raise NotFound(f'plugin "{request.address_driver}" not found')
+    if request.ipv6:
+        raise Unsupported("networks with IPv6 addresses are not supported by Tare yet")
+    if len(request.addresses) > 1:
+        raise Unsupported("networks with several subnets are not supported by Tare yet")
+
+
+def _with_options(record: NetworkRecord) -> NetworkRecord:
+    changes: dict[str, object] = {}
+    for name, value in record.options.items():
+        if name == MTU:
+            changes["mtu"] = _number(name, value)
+        elif name == PREFIX:
+            changes["inside_prefix"] = _inside_prefix(value)
+        elif name == _BRIDGE_OPTION + "name":
+            check_name(value)
+            changes["bridge_name"] = value
+        elif name == _BRIDGE_OPTION + "enable_icc":
+            changes["icc"] = _truth(name, value)
+        elif name == _BRIDGE_OPTION + "enable_ip_masquerade":
+            changes["ip_masq"] = _truth(name, value)
+        elif name == _BRIDGE_OPTION + "host_binding_ipv4":
+            changes["default_bind_address"] = _host_address(name, value)
+        elif name == _BRIDGE_OPTION + "gateway_mode_ipv4" and value in ("", "nat"):
+            pass
+        elif name.startswith("com.docker.network."):
+            raise Unsupported(f"network option {name}={value} is not supported by Tare yet")
+    return msgspec.structs.replace(record, **changes)
+
+
+def _number(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        raise InvalidArgument(
+            f'failed to parse {name} value: {value} (strconv.Atoi: parsing "{value}": invalid syntax)'
+        )
+    if not 68 <= int(value) <= 65535:  # RFC 791; a bridge takes no more
+        raise InvalidArgument(f"invalid {name} value: {value} is not between 68 and 65535")
+    return int(value)
+
+
+def _truth(name: str, value: str) -> bool:
+    if value not in (*_TRUE, *_FALSE):
+        raise InvalidArgument(
+            f'failed to parse {name} value: {value} (strconv.ParseBool: parsing "{value}": invalid syntax)'
+        )
+    return value in _TRUE
+
+
+def _host_address(name: str, value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError as error:
+        raise InvalidArgument(f"failed to parse {name} value: {value} (invalid ip)") from error
+
+
+def _inside_prefix(value: str) -> str:
+    if not value or not value.isascii() or not value.isalnum() or len(value) > 11 or value == "lo":
+        raise InvalidArgument(f"invalid container interface prefix: {value!r}")
+    return value
+
+
+def _with_addresses(
+    record: NetworkRecord, asked: AddressOptions, taken: Collection[ipaddress.IPv4Network]
+) -> NetworkRecord:
+    subnet = _subnet(asked.subnet)
+    if any(subnet.overlaps(other) for other in taken):
+        raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+    pool = _subnet(asked.ip_range) if asked.ip_range else subnet
+    if not pool.subnet_of(subnet):
+        raise InvalidArgument(f"invalid ip-range {asked.ip_range}: it is not a part of {asked.subnet}")
+    reserved = tuple(str(_inside(text, subnet, "auxiliary address")) for text in asked.aux.values())
+    if asked.gateway:
+        gateway = _inside(asked.gateway.partition("/")[0], subnet, "gateway")
+    else:
+        candidates = (pool.network_address + position for position in range(pool.num_addresses))
+        unfit = {str(subnet.network_address), str(subnet.broadcast_address), *reserved}
+        found = next((address for address in candidates if str(address) not in unfit), None)
+        if found is None:
+            raise InvalidArgument(f"no address for a gateway in {pool}")
+        gateway = found
+    if str(gateway) in reserved:
+        raise Forbidden(f"failed to allocate secondary ip address ({gateway}): Address already in use")
+    return msgspec.structs.replace(
+        record,
+        subnet=str(subnet),
+        gateway=str(gateway),
+        ip_range=str(pool) if pool != subnet else "",
+        reserved=reserved,
+    )
+
+
+def _subnet(text: str) -> ipaddress.IPv4Network:
+    try:
+        address, slash, _ = text.partition("/")
+        parsed = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise InvalidArgument(f"Invalid subnet {text} : invalid CIDR address: {text}") from error
+    if not slash or not address:
+        raise InvalidArgument(f"Invalid subnet {text} : invalid CIDR address: {text}")
+    if not isinstance(parsed, ipaddress.IPv4Network):
+        raise Unsupported(f"networks with IPv6 addresses are not supported by Tare yet: {text}")
+    if parsed.prefixlen > 30 or parsed.prefixlen < 8:
+        raise InvalidArgument(
+            f"Invalid subnet {text} : it needs room for a gateway and a container, and /8 at the most"
+        )
+    return parsed
+
+
+def _inside(text: str, subnet: ipaddress.IPv4Network, what: str) -> ipaddress.IPv4Address:
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid {what} address {text} in Ipam configuration") from error
+    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
+        raise InvalidArgument(f"failed to allocate {what} ({text}): Requested address is out of range")
+    return address
