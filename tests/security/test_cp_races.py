@@ -34,15 +34,15 @@ def tar_of(*entries: tuple[str, str, bytes]) -> bytes:
 
 @contextmanager
 def swapping(tare: Engine, outside: Path) -> Iterator[str]:
-    """A container in which /work/target is a directory and a link to a path of the host by turns, as fast as it can."""
+    """A container in which /job/target is a directory and a link to a path of the host by turns, as fast as it can."""
     script = (
-        "mkdir -p /work/target /work/real; echo inside > /work/target/file; echo ready;"
-        f"ln -s {outside} /work/link;"
-        "while :; do mv /work/target /work/aside; mv -T /work/link /work/target;"
-        "mv -T /work/target /work/link; mv /work/aside /work/target; done"
+        "mkdir -p /job/target /job/real; echo inside > /job/target/file; echo ready;"
+        f"ln -s {outside} /job/link;"
+        "while :; do mv /job/target /job/aside; mv -T /job/link /job/target;"
+        "mv -T /job/target /job/link; mv /job/aside /job/target; done"
     )
     container = tare.start(command=("sh", "-c", script))
-    tare.docker("exec", container, "sh", "-c", "until [ -d /work/real ]; do :; done")
+    tare.docker("exec", container, "sh", "-c", "until [ -d /job/real ]; do :; done")
     yield container
     tare.docker("kill", container)
 
@@ -58,12 +58,12 @@ def test_CVE_2018_15664_link_swapped_while_copying(tare: Engine, tmp_path: Path)
         path = f"/containers/{container}/archive"
         end = time.monotonic() + RACE_S
         while time.monotonic() < end:
-            for asked in ("/work/target/file", "/work/target/", "/work/target/."):
+            for asked in ("/job/target/file", "/job/target/", "/job/target/."):
                 answer = tare.api.request("GET", path, query={"path": asked}, check=False)
                 assert b"secret of the host" not in answer.body
-            tare.api.request("PUT", path, upload, query={"path": "/work/target"}, check=False)
+            tare.api.request("PUT", path, upload, query={"path": "/job/target"}, check=False)
             nested = tar_of(("target/planted", "file", b"planted\n"))
-            tare.api.request("PUT", path, nested, query={"path": "/work"}, check=False)
+            tare.api.request("PUT", path, nested, query={"path": "/job"}, check=False)
             tries += 1
     assert tries > 3
     assert sorted(os.listdir(outside)) == ["file"]
