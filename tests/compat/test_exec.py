@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -101,6 +102,23 @@ def test_the_start_says_whether_frames_come(engine: Engine, running: str, termin
     with sock:
         data = read_all(sock, rest)
     assert (data if raw else demultiplex(data)[1]) == (b"hi\r\n" if terminal else b"hi\n")
+
+
+def test_resize_before_the_process_runs(engine: Engine, running: str) -> None:
+    """A resize that comes with the start request, or before it, waits for the process."""
+    created = engine.api.request(
+        "POST",
+        f"/containers/{running}/exec",
+        {"Cmd": ["sh", "-c", "read x"], "AttachStdin": True, "AttachStdout": True, "Tty": True},
+    )
+    exec_id = created.json["Id"]
+    with ThreadPoolExecutor(1) as pool:
+        resized = pool.submit(engine.api.request, "POST", f"/exec/{exec_id}/resize", query={"h": "30", "w": "90"})
+        _, _, sock, rest = engine.api.hijack(f"/exec/{exec_id}/start", {"Detach": False, "Tty": True})
+        with sock:
+            assert resized.result().status in (200, 201), resized.result()
+            sock.sendall(b"\n")
+            read_all(sock, rest)
 
 
 def test_stdin_ends(engine: Engine, running: str) -> None:

@@ -72,6 +72,7 @@ class LiveExec:
     def __init__(self, record: ExecRecord) -> None:
         self.record = record
         self.link: MonitorLink | None = None
+        self.launched = asyncio.Event()
         self.ended = asyncio.Event()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -27,6 +29,7 @@ from tare.runtime.monitor_client import MonitorLink, connect_monitor, read_exit
 from tare.runtime.plan import build_exec_plan, encode_plan
 from tare.values.ids import new_id
 
+RESIZE_PATIENCE_S = 10.0
 RECORD_NAME = "exec.json"
 
 
@@ -161,11 +164,13 @@ async def _launch(
         link.close()
         shutil.rmtree(directory, ignore_errors=True)
         live.record = msgspec.structs.replace(live.record, running=False, exit_code=error.exit_code)
+        live.launched.set()
         live.ended.set()
         raise InvalidArgument(failure_text(error, "OCI runtime exec failed: exec failed")) from error
     live.record = msgspec.structs.replace(live.record, pid=started.pid)
     _remember(str(directory), live.record)
     live.link = link
+    live.launched.set()
     engine.spawn(_watch(engine, live, link, str(directory)), f"exec {live.record.id[:12]}")
 
 
@@ -218,9 +223,15 @@ async def restore_execs(engine: Engine, container_id: str) -> None:
 
 
 async def resize_exec(engine: Engine, exec_id: str, *, height: int, width: int) -> None:
-    """Sets the size of the process's terminal. Raises NotFound, Conflict if it isn't running."""
+    """Sets the size of the process's terminal. Raises NotFound, Conflict if it isn't running.
+
+    A client may ask as soon as its start request is answered, before the process runs: then it waits, as in Docker.
+    """
     check_size(height, width)
     live = _find(engine, exec_id)
+    if live.link is None and live.record.exit_code is None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(live.launched.wait(), RESIZE_PATIENCE_S)
     if live.link is None:
         raise Conflict(f"exec process {exec_id} is not running")
     try:
