@@ -51,7 +51,15 @@ GROUPS = {
 }
 # Whole files that need what no single engine without the internet has; counted, not run.
 NOT_RUN = {
-    "swarm": ("api_config", "api_secret", "api_service", "api_swarm", "models_nodes", "models_services", "models_swarm"),
+    "swarm": (
+        "api_config",
+        "api_secret",
+        "api_service",
+        "api_swarm",
+        "models_nodes",
+        "models_services",
+        "models_swarm",
+    ),
     "plugins": ("api_plugin",),
 }
 # What dockerd passes and Tare does not, with the reason.
