@@ -218,9 +218,7 @@ def replace_default_route(gateway: Ip) -> Request:
 
 def delete_default_route(gateway: Ip) -> Request:
     """Takes that default route away, if it is there."""
-    return Request(
-        _RTM_DELROUTE, 0, _default_route(gateway), "RTM_DELROUTE", f"default via {gateway}", (errno.ESRCH,)
-    )
+    return Request(_RTM_DELROUTE, 0, _default_route(gateway), "RTM_DELROUTE", f"default via {gateway}", (errno.ESRCH,))
 
 
 def parse_link(reply: Reply) -> Link:
