@@ -1,0 +1,295 @@
+"""One container: its life, its output, its processes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from tare.client.engine import quote
+from tare.sdk import documents
+from tare.sdk.aio.calls import FOREVER_S, AsyncCalls
+from tare.sdk.aio.files import AsyncFiles
+from tare.sdk.aio.streams import AsyncSession, AsyncStream, read_documents, read_framed_chunks, read_raw_chunks
+from tare.sdk.errors import ContainerEnded
+from tare.sdk.options import Command, Limits, environment_list, port_name, update_body, words
+from tare.sdk.records import Change, Chunk, ContainerDetails, PublishedPort, Result, Stats
+
+Moment = datetime | int | float | str | None
+
+
+def moment_value(moment: Moment) -> str | None:
+    """A time as the engine takes it: seconds since 1970, or its own forms ("10m")."""
+    if isinstance(moment, datetime):
+        return f"{moment.timestamp():.6f}"
+    return None if moment is None else str(moment)
+
+
+def end_of(timeout_s: float | None) -> float | None:
+    """When a wait that begins now ends, on time.monotonic's clock."""
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+class AsyncContainer:
+    """A container of the engine. `with` removes it at the end, running or not, with its anonymous volumes."""
+
+    def __init__(self, calls: AsyncCalls, id: str) -> None:
+        self._calls = calls
+        self.id = id
+        self.files = AsyncFiles(calls, id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id[:12]}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.remove(force=True, volumes=True)
+
+    def _path(self, verb: str = "") -> str:
+        return f"/containers/{quote(self.id)}{'/' + verb if verb else ''}"
+
+    async def _do(self, verb: str, **query: Any) -> None:
+        await self._calls.do("POST", self._path(verb), query)
+
+    # -- what it is
+
+    async def inspect(self) -> ContainerDetails:
+        """All about it, as it is now."""
+        return documents.container_details(await self._calls.json("GET", self._path("json")))
+
+    async def ports(self) -> tuple[PublishedPort, ...]:
+        """Its ports, and where the host has them."""
+        return (await self.inspect()).ports
+
+    async def host_port(self, port: int | str) -> int:
+        """The host's port for a published port of the container: 80, or "53/udp". LookupError if there is none."""
+        name = port_name(port)
+        for published in await self.ports():
+            if f"{published.container_port}/{published.protocol}" == name and published.host_port:
+                return published.host_port
+        raise LookupError(f"port {name} of container {self.id[:12]} is not published")
+
+    async def top(self, arguments: str = "-ef") -> list[dict[str, str]]:
+        """Its processes, as ps shows them."""
+        found = await self._calls.json("GET", self._path("top"), {"ps_args": arguments})
+        return [dict(zip(found["Titles"], row, strict=False)) for row in found["Processes"] or ()]
+
+    async def changes(self) -> list[Change]:
+        """Which paths differ from its image."""
+        return documents.changes(await self._calls.json("GET", self._path("changes")))
+
+    async def stats(self) -> Stats:
+        """What it uses now; takes a second or two, for a share of CPU needs two looks."""
+        return documents.stats(await self._calls.json("GET", self._path("stats"), {"stream": "0"}))
+
+    def stream_stats(self) -> AsyncStream[Stats]:
+        """What it uses, once a second."""
+        return AsyncStream(lambda: self._calls.open("GET", self._path("stats")), read_documents, documents.stats)
+
+    # -- its life
+
+    async def start(self) -> None:
+        """Starts it; nothing happens if it runs."""
+        await self._do("start")
+
+    async def stop(self, timeout_s: int | None = None) -> None:
+        """Asks it to end, and kills it if it doesn't in time (10 s unless it says otherwise)."""
+        await self._calls.json("POST", self._path("stop"), {"t": timeout_s}, timeout_s=FOREVER_S)
+
+    async def restart(self, timeout_s: int | None = None) -> None:
+        """Stops and starts it."""
+        await self._calls.json("POST", self._path("restart"), {"t": timeout_s}, timeout_s=FOREVER_S)
+
+    async def kill(self, signal: str | int = "SIGKILL") -> None:
+        """Sends a signal to its first process."""
+        await self._do("kill", signal=signal)
+
+    async def pause(self) -> None:
+        """Freezes its processes."""
+        await self._do("pause")
+
+    async def unpause(self) -> None:
+        """Thaws them."""
+        await self._do("unpause")
+
+    async def rename(self, name: str) -> None:
+        """Gives it another name."""
+        await self._do("rename", name=name)
+
+    async def update(self, **limits: Unpack[Limits]) -> None:
+        """Changes its limits, also while it runs."""
+        await self._calls.do("POST", self._path("update"), body=update_body(limits))
+
+    async def remove(self, force: bool = False, volumes: bool = False) -> None:
+        """Removes it. force: also if it runs. volumes: its anonymous ones too."""
+        await self._calls.do("DELETE", self._path(), {"force": force, "v": volumes})
+
+    async def export(self, path: str | Path) -> None:
+        """Writes its file system to a tar archive."""
+        exchange = await self._calls.open("GET", self._path("export"))
+        with Path(path).open("wb") as file:
+            async for piece in exchange.pieces():
+                file.write(piece)
+
+    async def commit(self, reference: str = "", message: str = "", author: str = "", pause: bool = True) -> str:
+        """Makes an image of it; returns the image's id."""
+        repository, colon, tag = reference.rpartition(":")
+        if not colon or "/" in tag:
+            repository, tag = reference, ""
+        query = {"container": self.id, "repo": repository, "tag": tag, "comment": message, "author": author}
+        answer = await self._calls.json("POST", "/commit", {**query, "pause": "1" if pause else "0"}, {})
+        return str(answer["Id"])
+
+    # -- waiting
+
+    async def wait(self, condition: str = "not-running", timeout_s: float | None = None) -> int:
+        """Waits for its end; returns the exit code. condition: not-running, next-exit or removed."""
+        limit_s = FOREVER_S if timeout_s is None else timeout_s
+        answer = await self._calls.json("POST", self._path("wait"), {"condition": condition}, None, limit_s)
+        return int(answer["StatusCode"])
+
+    async def wait_log(self, pattern: str | re.Pattern[str], timeout_s: float | None = None) -> str:
+        """Waits until a line of its output matches (re.search), lines of the past included; returns the line."""
+        wanted = re.compile(pattern)
+        pending = ""
+        async with self.stream_logs() as chunks:
+            chunks.set_deadline(end_of(timeout_s))
+            async for chunk in chunks:
+                *lines, pending = (pending + chunk.text).split("\n")
+                for line in lines:
+                    if wanted.search(line):
+                        return line.rstrip("\r")
+        if wanted.search(pending):
+            return pending
+        raise ContainerEnded(f"container {self.id[:12]} ended before its output matched {wanted.pattern!r}")
+
+    async def wait_healthy(self, timeout_s: float | None = None) -> None:
+        """Waits until its health check says healthy. ContainerEnded if it ends, ValueError if it has no check."""
+        filters = {"type": ["container"], "container": [self.id], "event": ["health_status", "die"]}
+        events = AsyncStream(lambda: self._calls.open("GET", "/events", {"filters": filters}), read_documents, dict)
+        async with events:
+            events.set_deadline(end_of(timeout_s))
+            while True:
+                now = await self.inspect()
+                if not now.health:
+                    raise ValueError(f"container {self.id[:12]} has no health check")
+                if not now.running:
+                    raise ContainerEnded(f"container {self.id[:12]} ended before it was healthy", now.exit_code)
+                if now.health == "healthy":
+                    return
+                await events.__anext__()
+
+    # -- its output and input
+
+    def _log_query(self, since: Moment, until: Moment, tail: int | None, timestamps: bool) -> dict[str, Any]:
+        return {
+            "since": moment_value(since),
+            "until": moment_value(until),
+            "tail": "all" if tail is None else str(tail),
+            "timestamps": timestamps,
+        }
+
+    async def logs(
+        self,
+        stdout: bool = True,
+        stderr: bool = True,
+        since: Moment = None,
+        until: Moment = None,
+        tail: int | None = None,
+        timestamps: bool = False,
+    ) -> str:
+        """What it has printed."""
+        query = {**self._log_query(since, until, tail, timestamps), "stdout": stdout, "stderr": stderr}
+        found = []
+        reader = read_raw_chunks if (await self.inspect()).tty else read_framed_chunks
+        async for chunk in reader(await self._calls.open("GET", self._path("logs"), query)):
+            found.append(chunk.data)
+        return b"".join(found).decode("utf-8", "replace")
+
+    def stream_logs(
+        self,
+        stdout: bool = True,
+        stderr: bool = True,
+        since: Moment = None,
+        tail: int | None = None,
+        timestamps: bool = False,
+        tty: bool = False,
+    ) -> AsyncStream[Chunk]:
+        """What it has printed and will print, until it ends. tty: it was made with a terminal."""
+        query = {**self._log_query(since, None, tail, timestamps), "stdout": stdout, "stderr": stderr, "follow": True}
+        reader = read_raw_chunks if tty else read_framed_chunks
+        return AsyncStream(lambda: self._calls.open("GET", self._path("logs"), query), reader, chunk_itself)
+
+    async def attach(self, stdin: bool = True, logs: bool = False, tty: bool | None = None) -> AsyncSession:
+        """Its first process' input and output from now on. logs: what it printed before comes first."""
+        if tty is None:
+            tty = (await self.inspect()).tty
+        query = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True, "logs": logs}
+        exchange = await self._calls.hijack(self._path("attach"), query)
+        return AsyncSession(self._calls, exchange, self._path(), tty, f"container {self.id[:12]}")
+
+    async def open_exec(
+        self,
+        command: Command,
+        *,
+        stdin: bool = True,
+        tty: bool = False,
+        user: str = "",
+        working_dir: str = "",
+        environment: Mapping[str, str] | Sequence[str] = (),
+        privileged: bool = False,
+    ) -> AsyncSession:
+        """Another process in it, to talk with."""
+        argv = words(command)
+        body: dict[str, Any] = {"Cmd": argv, "AttachStdin": stdin, "AttachStdout": True, "AttachStderr": True}
+        body |= {"Tty": tty, "User": user, "WorkingDir": working_dir, "Privileged": privileged}
+        body["Env"] = environment_list(environment)
+        made = await self._calls.json("POST", self._path("exec"), None, body)
+        owner = f"/exec/{made['Id']}"
+        exchange = await self._calls.hijack(f"{owner}/start", None, {"Detach": False, "Tty": tty})
+        return AsyncSession(self._calls, exchange, owner, tty, " ".join(argv or ()))
+
+    async def exec(
+        self,
+        command: Command,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        timeout_s: float | None = None,
+        tty: bool = False,
+        user: str = "",
+        working_dir: str = "",
+        environment: Mapping[str, str] | Sequence[str] = (),
+        privileged: bool = False,
+    ) -> Result:
+        """Runs a command in it to its end. check: CommandFailed unless it ends with 0.
+
+        After timeout_s TimeoutError is raised; the process goes on, as the API has no way to end it.
+        """
+        session = await self.open_exec(
+            command,
+            stdin=input is not None,
+            tty=tty,
+            user=user,
+            working_dir=working_dir,
+            environment=environment,
+            privileged=privileged,
+        )
+        async with session:
+            session.set_deadline(end_of(timeout_s))
+            result = await session.finish(input)
+        return result.check() if check else result
+
+
+def chunk_itself(chunk: Any) -> Chunk:
+    """Chunks need no conversion."""
+    assert isinstance(chunk, Chunk)
+    return chunk

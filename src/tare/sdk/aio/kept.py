@@ -1,0 +1,98 @@
+"""Volumes and networks: what outlives containers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tare.client.engine import quote
+from tare.sdk import documents
+from tare.sdk.aio.calls import AsyncCalls, filter_values
+from tare.sdk.records import Network, Pruned, Volume
+
+
+class AsyncVolumes:
+    """`engine.volumes`."""
+
+    def __init__(self, calls: AsyncCalls) -> None:
+        self._calls = calls
+
+    async def list(self, **filters: Any) -> list[Volume]:
+        """Volumes; filters as `docker volume ls --filter`: dangling, driver, label, name."""
+        found = await self._calls.json("GET", "/volumes", {"filters": filter_values(filters)})
+        return [documents.volume(item) for item in found.get("Volumes") or ()]
+
+    async def create(
+        self,
+        name: str = "",
+        driver: str = "local",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Volume:
+        """Makes a volume, or finds the one of that name."""
+        body = {"Name": name, "Driver": driver, "DriverOpts": dict(options or {}), "Labels": dict(labels or {})}
+        return documents.volume(await self._calls.json("POST", "/volumes/create", None, body))
+
+    async def get(self, name: str) -> Volume:
+        """One volume. NotFound if it isn't there."""
+        return documents.volume(await self._calls.json("GET", f"/volumes/{quote(name)}"))
+
+    async def remove(self, name: str, force: bool = False) -> None:
+        """Removes a volume that no container uses."""
+        await self._calls.do("DELETE", f"/volumes/{quote(name)}", {"force": force})
+
+    async def prune(self, all: bool = False) -> Pruned:
+        """Removes anonymous volumes that no container uses. all: named ones too."""
+        query = {"filters": {"all": ["true"]}} if all else {}
+        found = await self._calls.json("POST", "/volumes/prune", query)
+        return Pruned(tuple(found.get("VolumesDeleted") or ()), found.get("SpaceReclaimed", 0))
+
+
+class AsyncNetworks:
+    """`engine.networks`."""
+
+    def __init__(self, calls: AsyncCalls) -> None:
+        self._calls = calls
+
+    async def list(self, **filters: Any) -> list[Network]:
+        """Networks; filters as `docker network ls --filter`."""
+        found = await self._calls.json("GET", "/networks", {"filters": filter_values(filters)})
+        return [documents.network(item) for item in found or ()]
+
+    async def get(self, name: str) -> Network:
+        """One network. NotFound if it isn't there."""
+        return documents.network(await self._calls.json("GET", f"/networks/{quote(name)}"))
+
+    async def create(
+        self,
+        name: str,
+        driver: str = "bridge",
+        subnet: str = "",
+        internal: bool = False,
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Network:
+        """Makes a network."""
+        body: dict[str, Any] = {"Name": name, "Driver": driver, "Internal": internal, "CheckDuplicate": True}
+        body |= {"Labels": dict(labels or {}), "Options": dict(options or {})}
+        if subnet:
+            body["IPAM"] = {"Config": [{"Subnet": subnet}]}
+        made = await self._calls.json("POST", "/networks/create", None, body)
+        return await self.get(made["Id"])
+
+    async def connect(self, network: str, container: str, aliases: tuple[str, ...] = (), ip: str = "") -> None:
+        """Puts a container into a network."""
+        place: dict[str, Any] = {"Aliases": list(aliases)}
+        if ip:
+            place["IPAMConfig"] = {"IPv4Address": ip}
+        body = {"Container": container, "EndpointConfig": place}
+        await self._calls.do("POST", f"/networks/{quote(network)}/connect", None, body)
+
+    async def disconnect(self, network: str, container: str, force: bool = False) -> None:
+        """Takes a container out of a network."""
+        body = {"Container": container, "Force": force}
+        await self._calls.do("POST", f"/networks/{quote(network)}/disconnect", None, body)
+
+    async def remove(self, name: str) -> None:
+        """Removes a network that no container is in."""
+        await self._calls.do("DELETE", f"/networks/{quote(name)}")
