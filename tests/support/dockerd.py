@@ -56,6 +56,7 @@ class Dockerd:
         options = ["--data-root", str(self.home / "data"), "--exec-root", str(self.home / "exec")]
         options += ["--pidfile", str(self.home / "docker.pid"), "-H", f"unix://{self.engine.socket}"]
         options += ["--bip", "172.30.0.1/24", "--cgroup-parent", f"/{self.mark}", "--shutdown-timeout", "3"]
+        options += ["--add-runtime", f"tare={Path(sys.executable).parent / 'tare-runtime'}"]
         argv = ["unshare", "--net", sys.executable, "-c", BOOT, str(DOCKERD), *options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
