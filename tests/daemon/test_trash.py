@@ -106,14 +106,14 @@ def test_what_does_not_wait(daemon: Tared, engine: Engine) -> None:
 
 def test_emptying_gives_the_space_back(daemon: Tared, engine: Engine) -> None:
     """One or all, by the command line; nothing of them stays on the disk."""
-    for name in ("a", "b", "c"):
+    for name in ("one", "two", "three"):
         worked(engine, name)
         engine.docker("rm", name)
     lines = engine.tare_cli("trash", "ls").out.splitlines()
     assert lines[0].split() == ["CONTAINER", "ID", "NAME", "IMAGE", "REMOVED", "SIZE"] and len(lines) == 4
-    assert engine.tare_cli("trash", "restore", "b").out == "b\n"
-    assert "1 " not in engine.tare_cli("trash", "empty", "-f", "a").err
-    assert [entry["Name"] for entry in trash(engine)] == ["c"]
+    assert engine.tare_cli("trash", "restore", "two").out == "two\n"
+    assert "1 " not in engine.tare_cli("trash", "empty", "-f", "one").err
+    assert [entry["Name"] for entry in trash(engine)] == ["three"]
     assert "Total reclaimed space" in engine.tare_cli("trash", "empty", "-f").out
     assert trash(engine) == []
     assert len(snapshots(daemon)) == 1

@@ -93,7 +93,12 @@ async def rename(call: Call) -> Response:
 async def remove(call: Call) -> Response:
     """DELETE /containers/{id}."""
     await remove_container(
-        call.engine, call.path["id"], force=call.flag("force"), volumes=call.flag("v"), link=call.flag("link")
+        call.engine,
+        call.path["id"],
+        force=call.flag("force"),
+        volumes=call.flag("v"),
+        link=call.flag("link"),
+        keep=call.flag("trash", True),  # Tare's own
     )
     return empty_response()
 

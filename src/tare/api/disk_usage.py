@@ -82,7 +82,11 @@ async def usage(call: Call) -> Response:
     if call.version >= (1, 52):
         made |= new_json(found, items, wanted, verbose=call.flag("verbose"))
     if not wanted:
-        made["Tare"] = {"Logs": found.log_bytes or {}, "OtherSize": found.other_bytes or 0}
+        made["Tare"] = {
+            "Logs": found.log_bytes or {},
+            "Trash": {"Count": found.trash_count, "Size": found.trash_bytes},
+            "OtherSize": found.other_bytes or 0,
+        }
     return json_response(made)
 
 

@@ -14,6 +14,7 @@ from tare.api import (
     stats,
     streams,
     system,
+    trash,
     volumes,
 )
 from tare.api.router import Router
@@ -32,6 +33,7 @@ ROUTES = (
     *images.ROUTES,
     *networks.ROUTES,
     *volumes.ROUTES,
+    *trash.ROUTES,
     *absent.ROUTES,
 )
 

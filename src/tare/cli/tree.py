@@ -11,6 +11,7 @@ GROUPS = {
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Manage Tare",
+    "trash": "Manage what was removed and can be restored",
     "volume": "Manage volumes",
 }
 
@@ -75,6 +76,9 @@ COMMANDS = {
     "system events": "Show what happens in the engine, live",
     "system info": "Show the engine's state and settings",
     "system prune": "Remove all unused data",
+    "trash empty": "Delete removed containers for good",
+    "trash ls": "List removed containers that can be restored",
+    "trash restore": "Bring removed containers back",
     "version": "Show the versions of client and engine",
     "volume create": "Make a volume",
     "volume inspect": "Show all that is known about volumes",
@@ -94,6 +98,7 @@ ALIASES = {
     "image remove": "image rm",
     "network list": "network ls",
     "network remove": "network rm",
+    "trash list": "trash ls",
     "volume list": "volume ls",
     "volume remove": "volume rm",
     "attach": "container attach",

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tare.errors import InvalidArgument, Unsupported
+from tare.values.timestamps import parse_duration
 from tare.values.units import parse_bytes
 
 DEFAULT_CONFIG = "/etc/tare/tared.json"
@@ -48,6 +49,8 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     dns_opts: list[str] = []
     shutdown_timeout: int = 15
     live_restore: bool = True
+    trash_keep: str = "24h"
+    trash_max: str = "5g"
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -92,6 +95,8 @@ _HELP = {
     "log_driver": "default log driver (json-file or none)",
     "shutdown_timeout": "seconds to wait for containers at shutdown (without live restore)",
     "live_restore": "let containers run on when tared stops",
+    "trash_keep": "how long removed containers can be restored (0: not at all)",
+    "trash_max": "how many bytes removed containers may hold together",
     "tls": "use TLS on TCP sockets",
     "tlsverify": "use TLS and require client certificates",
     "tlscacert": "file of the authority that signs client certificates",
@@ -161,6 +166,8 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
     settings.pidfile = settings.pidfile or f"{settings.exec_root}/tared.pid"
     settings.hosts = settings.hosts or [f"unix://{settings.socket_path}"]
     parse_bytes(settings.default_shm_size)
+    parse_bytes(settings.trash_max)
+    parse_duration(settings.trash_keep)
     return settings
 
 

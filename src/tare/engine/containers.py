@@ -5,16 +5,17 @@ containers(id TEXT PRIMARY KEY, name TEXT UNIQUE, record BLOB)     record: JSON 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from tare.engine.records import Container, ContainerState
 from tare.errors import Conflict, InvalidArgument, NotFound
-from tare.storage.database import Database
+from tare.storage.database import Database, Transaction
 from tare.values.ids import is_id_prefix
 
 _SCHEMA = ["CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL)"]
+Along = Callable[[Transaction], None]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Container).decode
 
@@ -74,14 +75,16 @@ class Containers:
                 "You have to remove (or rename) that container to be able to reuse that name."
             )
 
-    def add(self, container: Container) -> None:
-        """Stores a new container. Raises Conflict if its name is taken."""
+    def add(self, container: Container, *, along: Along | None = None) -> None:
+        """Stores a new container. along: what else its transaction does. Raises Conflict if its name is taken."""
         self.check_name_free(container.name)
         with self._database.transaction(durable=not container.host.auto_remove) as tx:
             tx.run(
                 "INSERT INTO containers (id, name, record) VALUES (?, ?, ?)",
                 (container.id, container.name, _encode(container)),
             )
+            if along is not None:
+                along(tx)
         self._by_id[container.id] = container
         self._ids_by_name[container.name] = container.id
 
@@ -112,11 +115,13 @@ class Containers:
             return container
         return self.save(msgspec.structs.replace(container, state=state), durable=durable)
 
-    def remove(self, container_id: str) -> None:
-        """Forgets a container."""
+    def remove(self, container_id: str, *, along: Along | None = None) -> None:
+        """Forgets a container. along: what else its transaction does."""
         container = self._by_id[container_id]
         # Not synced: a container that a power cut brings back can be removed again; one that stays would be lost.
         with self._database.transaction(durable=False) as tx:
             tx.run("DELETE FROM containers WHERE id = ?", (container_id,))
+            if along is not None:
+                along(tx)
         del self._by_id[container_id]
         del self._ids_by_name[container.name]

@@ -39,6 +39,8 @@ class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
     log_bytes: dict[str, int] | None = None
     volumes: list[VolumeDetail] | None = None
     volume_share: Share | None = None
+    trash_count: int = 0
+    trash_bytes: int = 0
     other_bytes: int | None = None
 
 
@@ -62,6 +64,8 @@ async def disk_usage(engine: Engine, types: tuple[str, ...]) -> DiskUsage:
         kept = await volumes.volumes_usage(engine)
         found = msgspec.structs.replace(found, volumes=kept, volume_share=_volume_share(kept))
     if not types:
+        waiting = [entry.size_bytes for entry in engine.trash]
+        found = msgspec.structs.replace(found, trash_count=len(waiting), trash_bytes=sum(waiting))
         found = msgspec.structs.replace(found, other_bytes=await in_thread(_other_bytes, engine, found))
     return found
 
@@ -108,6 +112,7 @@ def _log_bytes(engine: Engine) -> dict[str, int]:
 def _other_bytes(engine: Engine, found: DiskUsage) -> int:
     shares = (found.image_share, found.container_share, found.volume_share)
     owned = sum(share.size_bytes for share in shares if share is not None) + sum((found.log_bytes or {}).values())
+    owned += found.trash_bytes
     return max(0, _usage(engine.settings.data_root) - owned)
 
 

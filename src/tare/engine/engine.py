@@ -18,6 +18,7 @@ import msgspec
 from tare.engine.containers import Containers
 from tare.engine.events import Events
 from tare.engine.records import ExecRecord, WaitResult
+from tare.engine.trash_store import TrashStore
 from tare.images.images import Images
 from tare.network.service import Network
 from tare.runtime.launcher_client import Launcher
@@ -54,6 +55,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     default_stop_timeout_s: int = 10
+    trash_keep_s: int = 24 * 3600
+    trash_max_bytes: int = 5 * 10**9
 
 
 class Live:
@@ -108,6 +111,8 @@ class Engine:
         """Streams attached before the container runs; they go to its monitor with the start."""
         self.waits: dict[str, list[tuple[str, asyncio.Future[WaitResult]]]] = {}
         self.restart_tasks: dict[str, asyncio.Task[None]] = {}
+        self.trash = TrashStore(database)
+        self.trash_timer: asyncio.TimerHandle | None = None
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.shutting_down = False

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 
+from tare.engine import trash
 from tare.engine.commit import image_reference
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import PruneReport
@@ -21,6 +22,7 @@ from tare.images import remove as image_remove
 from tare.images import resolve as image_resolve
 from tare.images import tag as image_tag
 from tare.images.records import HistoryEntry, Image, Removed, Use
+from tare.storage.digests import chain_id
 from tare.values.filters import Filters
 from tare.values.reference import parse_reference
 
@@ -126,12 +128,28 @@ def _uses(engine: Engine) -> Iterable[Use]:
 async def remove_image(engine: Engine, ref: str, *, force: bool, noprune: bool) -> list[Removed]:
     """Removes a name, or an image. Raises NotFound, InvalidArgument, Conflict with Docker's texts."""
     uses = _uses(engine)
+    images = {image.id: image for image in await in_thread(engine.images.all)}
     removed = await in_thread(
         image_remove.remove, engine.images, ref, force=force, noprune=noprune, in_use=lambda: uses
     )
     _publish_removed(engine, removed)
+    removed += await _collect_trash(engine, images, removed)
     _sweep(engine)
     return removed
+
+
+async def _collect_trash(engine: Engine, images: dict[str, Image], removed: list[Removed]) -> list[Removed]:
+    """Containers in the trash don't outlive their image, nor keep its layers: who removes it wants the space."""
+    gone = [line.image_id for line in removed if line.kind == "deleted" and not line.layer]
+    if not trash.drop_of_images(engine, set(gone)):
+        return []
+    layers = {layer.diff_id for layer in await in_thread(engine.layers.collect)}
+    return [
+        Removed(kind="deleted", value=chain_id(image.diff_ids[:top]), image_id=image.id, layer=True)
+        for image in (images[image_id] for image_id in gone if image_id in images)
+        for top in range(len(image.diff_ids), 0, -1)
+        if image.diff_ids[top - 1] in layers
+    ]
 
 
 def _publish_removed(engine: Engine, removed: Iterable[Removed]) -> None:
@@ -152,6 +170,7 @@ async def prune_images(engine: Engine, filters: Filters) -> tuple[list[Removed],
     uses = _uses(engine)
     pruned = await in_thread(image_prune.prune, engine.images, filters, in_use=lambda: uses)
     _publish_removed(engine, pruned.removed)
+    await _collect_trash(engine, {}, list(pruned.removed))
     engine.events.publish("image", "prune", "", {"reclaimed": str(pruned.reclaimed_bytes)})
     _sweep(engine)
     return list(pruned.removed), pruned.reclaimed_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, kill, restart_policy, wait
+from tare.engine import container_volumes, kill, restart_policy, trash, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
@@ -13,11 +13,13 @@ from tare.engine.sweep import discard_directory
 from tare.errors import Conflict, NotFound, Unsupported
 
 
-async def remove_container(engine: Engine, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
+async def remove_container(
+    engine: Engine, ref: str, *, force: bool, volumes: bool, link: bool, keep: bool = True
+) -> None:
     """Removes a container; a running one only by force, which kills it.
 
-    volumes: its anonymous volumes too, unless another container has them. Raises NotFound, Conflict, with Docker's
-    texts.
+    volumes: its anonymous volumes too, unless another container has them. keep: it waits in the trash for a while, if
+    the engine has one. Raises NotFound, Conflict, with Docker's texts.
     """
     if link:
         raise Unsupported("links are not supported by Tare yet: link")
@@ -29,7 +31,7 @@ async def remove_container(engine: Engine, ref: str, *, force: bool, volumes: bo
         if not force:
             raise Conflict(_running_text(container))
         await _kill(engine, container)
-    await remove_stopped(engine, container.id, volumes=volumes)
+    await remove_stopped(engine, container.id, volumes=volumes, keep=keep)
 
 
 def _running_text(container: Container) -> str:
@@ -52,27 +54,31 @@ async def _kill(engine: Engine, container: Container) -> None:
     await live.handled.wait()
 
 
-async def remove_stopped(engine: Engine, container_id: str, *, volumes: bool = False) -> None:
-    """Removes a container that doesn't run; volumes: its anonymous volumes, too.
+async def remove_stopped(engine: Engine, container_id: str, *, volumes: bool = False, keep: bool = False) -> None:
+    """Removes a container that doesn't run; volumes: its anonymous volumes, too; keep: see `remove_container`.
 
     Raises NotFound if it is gone meanwhile, Conflict if it was started.
     """
-    await engine.uninterrupted(_remove_stopped(engine, container_id, volumes), f"remove {container_id[:12]}")
+    await engine.uninterrupted(_remove_stopped(engine, container_id, volumes, keep), f"remove {container_id[:12]}")
 
 
-async def _remove_stopped(engine: Engine, container_id: str, volumes: bool) -> None:
+async def _remove_stopped(engine: Engine, container_id: str, volumes: bool, keep: bool) -> None:
     async with engine.lock(container_id):
         container = engine.containers.get(container_id)
         if container is None:
             raise NotFound(f"No such container: {container_id}")
         if container.state.running and container.state.status != "restarting":
             raise Conflict(_running_text(container))
-        await discard(engine, container, volumes=volumes)
+        await discard(engine, container, volumes=volumes, keep=keep)
     engine.drop_lock(container_id)
 
 
-async def discard(engine: Engine, container: Container, *, volumes: bool = False) -> None:
-    """Takes away everything of a container; the caller holds its lock. Safe to repeat after a crash at any point."""
+async def discard(engine: Engine, container: Container, *, volumes: bool = False, keep: bool = False) -> None:
+    """Takes away everything of a container; the caller holds its lock. Safe to repeat after a crash at any point.
+
+    keep: its files stay, for the trash.
+    """
+    keep = keep and trash.is_kept(engine, container)
     restart_policy.cancel(engine, container.id)
     volumes = volumes or container.host.auto_remove or container.state.removes_volumes
     engine.containers.save_state(container.id, status="removing", removes_volumes=volumes)
@@ -80,13 +86,18 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
     await engine.network.release(container.id)
     engine.drop_pending_streams(container.id)
     clear_cgroup(engine, container.id)
-    engine.snapshots.remove(container.id)
+    if not keep:
+        engine.snapshots.remove(container.id)
     faults.point("engine.remove.snapshot")
-    for directory in (engine.run_dir(container.id), engine.container_dir(container.id)):
-        discard_directory(engine, directory)
+    discard_directory(engine, engine.run_dir(container.id))
+    if not keep:
+        discard_directory(engine, engine.container_dir(container.id))
     faults.point("engine.remove.directory")
     leaving = container_volumes.mark_leaving(engine, container) if volumes else []
-    engine.containers.remove(container.id)
+    if keep:
+        trash.throw(engine, container)
+    else:
+        engine.containers.remove(container.id)
     faults.point("engine.remove.forgotten")
     container_volumes.remove_left(engine, container.id, leaving)
     for exec_id in [exec_id for exec_id, live in engine.execs.items() if live.record.container_id == container.id]:

@@ -13,7 +13,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, execs, exits, remove, restart_policy
+from tare.engine import container_volumes, execs, exits, remove, restart_policy, trash
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
@@ -56,6 +56,7 @@ async def restore(engine: Engine) -> None:
     for container in engine.containers:
         if container.id not in engine.live:
             await _settle_stopped(engine, container)
+    await trash.settle_all(engine)
 
 
 async def _settle_stopped(engine: Engine, container: Container) -> None:
@@ -65,7 +66,7 @@ async def _settle_stopped(engine: Engine, container: Container) -> None:
     if status == "removing" or (container.host.auto_remove and status in ("exited", "dead")):
         async with engine.lock(container.id):
             if engine.containers.get(container.id) is not None:
-                await remove.discard(engine, container)
+                await remove.discard(engine, container, keep=True)
         engine.drop_lock(container.id)
         return
     policy = container.host.restart_policy.name if container.host.restart_policy else ""
@@ -121,9 +122,10 @@ def _how_it_ended(engine: Engine, container: Container) -> Exited:
 
 def _remove_strangers(engine: Engine) -> None:
     """Directories and cgroups of no stored container: a create or remove was cut short."""
-    for parent in (engine.settings.exec_root / "containers", engine.settings.data_root / "containers"):
+    kept = engine.settings.data_root / "containers"
+    for parent in (engine.settings.exec_root / "containers", kept):
         for path in parent.iterdir():
-            if engine.containers.get(path.name) is None:
+            if engine.containers.get(path.name) is None and not (parent == kept and engine.trash.holds(path.name)):
                 pid = process_lives(str(path))
                 if pid:
                     os.kill(pid, signal.SIGKILL)
@@ -138,7 +140,7 @@ def _repair_storage(engine: Engine) -> None:
         container_volumes.volumes_in_use(engine),
     )
     for snapshot_id in engine.snapshots.ids():
-        if engine.containers.get(snapshot_id) is None:
+        if engine.containers.get(snapshot_id) is None and not engine.trash.holds(snapshot_id):
             engine.snapshots.remove(snapshot_id)
     engine.snapshots.repair()
     engine.layers.collect()
