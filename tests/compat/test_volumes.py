@@ -73,6 +73,14 @@ def test_create_and_inspect(engine: Engine) -> None:
     assert json.loads(engine.docker("volume", "inspect", name).out) == [made]
 
 
+def test_what_was_not_given_is_null(engine: Engine) -> None:
+    """Labels and Options are shown as the client sent them: null, or empty."""
+    made = create(engine, Name=engine.unique("v"))
+    assert made["Labels"] is None and made["Options"] is None
+    made = create(engine, Name=engine.unique("v"), Labels={}, DriverOpts={})
+    assert made["Labels"] == {} and made["Options"] == {}
+
+
 def test_create_without_a_name(engine: Engine) -> None:
     """The engine chooses 64 hexadecimal digits."""
     made = create(engine)

@@ -33,10 +33,10 @@ def volume_json(volume: VolumeDetail) -> dict[str, Any]:
     made: dict[str, Any] = {
         "CreatedAt": format_rfc3339(volume.created_ns // 10**9 * 10**9),
         "Driver": volume.driver,
-        "Labels": dict(volume.labels) if volume.labels else None,
+        "Labels": volume.labels,
         "Mountpoint": volume.mountpoint,
         "Name": volume.name,
-        "Options": dict(volume.options) if volume.options else None,
+        "Options": volume.options,
         "Scope": "local",
     }
     if volume.size_bytes is not None:

@@ -95,10 +95,9 @@ class Volumes:
 
         An empty name has the engine choose one. Raises InvalidArgument, NotFound (no such driver).
         """
-        given = dict(labels or {})
         if not name:
             name = new_id()
-            given[ANONYMOUS_LABEL] = ""
+            labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
         else:
             check_name(name)
         check_driver(name, driver)
@@ -109,8 +108,8 @@ class Volumes:
             name=name,
             created_ns=now_ns(),
             driver=driver or LOCAL_DRIVER,
-            options=dict(options) if options else None,
-            labels=given or None,
+            options=None if options is None else dict(options),
+            labels=None if labels is None else dict(labels),
             mount=parse_local_options(name, options),
         )
         with self._database.transaction(durable=durable) as tx:
