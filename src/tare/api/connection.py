@@ -248,7 +248,11 @@ class Connection(asyncio.Protocol):
         """Sends an answer; whether the connection can be kept."""
         keep = not head.close and not self._half_closed and self._server.accepting
         if self._body is not None and not self._body.complete:
-            keep = keep and await self._drain_body()
+            if response.reads_body:
+                self._send_continue()
+                keep = False
+            else:
+                keep = keep and await self._drain_body()
         end_line = (
             () if keep and not head.http_1_0 else (b"Connection: keep-alive\r\n" if keep else b"Connection: close\r\n",)
         )

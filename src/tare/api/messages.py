@@ -36,11 +36,15 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """An answer: body is complete bytes, or a stream whose headers are sent before its first chunk exists."""
+    """An answer: body is complete bytes, or a stream whose headers are sent before its first chunk exists.
+
+    reads_body: that stream reads the request's body while it is sent.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = {}
     body: bytes | AsyncIterator[bytes] = b""
+    reads_body: bool = False
 
 
 Handler = Callable[[Request], Awaitable[Response | None]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 
@@ -26,7 +26,7 @@ from tare.oci.image_spec import (
 )
 from tare.storage.content import Content
 from tare.storage.database import Database, Transaction
-from tare.storage.layers import Layers
+from tare.storage.layers import Layer, Layers
 from tare.values.digest import digest_bytes
 from tare.values.reference import Reference, parse_reference
 from tare.values.timestamps import now_ns, parse_rfc3339
@@ -80,17 +80,30 @@ class Images:
 
     def record(self, spec: ImageSpec, *, parent_id: str | None = None, reference: Reference | None = None) -> Image:
         """Writes the documents and the row of an image whose layers a lease of the caller holds; names it."""
-        document = format_document(spec)
+        references = (reference,) if reference is not None else ()
+        return self.record_document(format_document(spec), parent_id=parent_id, references=references)
+
+    def record_document(
+        self,
+        document: bytes,
+        *,
+        manifest: bytes | None = None,
+        parent_id: str | None = None,
+        references: Sequence[Reference] = (),
+    ) -> Image:
+        """The same for a config that came from elsewhere, byte by byte; manifest: its own, if it has one.
+
+        An image that is there already keeps the manifest and the parent that it has.
+        """
+        spec = parse_image_spec(document)
         layers = [self.layers.get(diff_id) for diff_id in spec.rootfs.diff_ids]
         with self.lock, ExitStack() as undo:
+            present = self.find(digest_bytes(document))
             image_id = self._put(document, undo)
-            manifest = Manifest(
-                config=Descriptor(media_type=CONFIG_TYPE, digest=image_id, size=len(document)),
-                layers=[
-                    Descriptor(media_type=LAYER_TYPE, digest=layer.diff_id, size=layer.tar_bytes) for layer in layers
-                ],
-            )
-            manifest_digest = self._put(format_document(manifest), undo)
+            if present is None:
+                manifest_digest = self._put(manifest or format_document(plain_manifest(document, layers)), undo)
+            else:
+                manifest_digest = present.manifest_digest
             faults.point("images.record.content")
             with self.db.transaction() as tx:
                 self.layers.set_root(tx, f"image:{image_id}", spec.rootfs.diff_ids)
@@ -106,7 +119,7 @@ class Images:
                         parse_rfc3339(spec.created) if spec.created else 0,
                     ),
                 )
-                if reference is not None:
+                for reference in references:
                     set_reference(tx, reference, image_id)
             undo.pop_all()
             faults.point("images.record.done")
@@ -155,6 +168,14 @@ class Images:
             repo_digests=_sorted(reference for reference in references if not reference.tag),
             spec=self._spec(row["image_id"]),
         )
+
+
+def plain_manifest(document: bytes, layers: Sequence[Layer]) -> Manifest:
+    """The manifest of a config over uncompressed layers: the same for the same image."""
+    return Manifest(
+        config=Descriptor(media_type=CONFIG_TYPE, digest=digest_bytes(document), size=len(document)),
+        layers=[Descriptor(media_type=LAYER_TYPE, digest=layer.diff_id, size=layer.tar_bytes) for layer in layers],
+    )
 
 
 def name_of(reference: Reference) -> str:

@@ -133,12 +133,12 @@ class ImageSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def parse_image_spec(document: bytes) -> ImageSpec:
     """A configuration document as a record; null counts as absent. Raises InvalidArgument."""
-    return _parse(document, ImageSpec, "image configuration")
+    return parse_document(document, ImageSpec, "image configuration")
 
 
 def parse_manifest(document: bytes) -> Manifest:
     """A manifest as a record; one that could also be an index is refused (CVE-2021-41190)."""
-    manifest = _parse(document, Manifest, "image manifest")
+    manifest = parse_document(document, Manifest, "image manifest")
     if b'"manifests"' in document and "manifests" in msgspec.json.decode(document):
         raise InvalidArgument("image manifest: has the fields of an index too")
     return manifest
@@ -146,7 +146,7 @@ def parse_manifest(document: bytes) -> Manifest:
 
 def parse_index(document: bytes) -> Index:
     """An index as a record; one that could also be a manifest is refused (CVE-2021-41190)."""
-    index = _parse(document, Index, "image index")
+    index = parse_document(document, Index, "image index")
     found = msgspec.json.decode(document)
     for field in ("config", "layers", "fsLayers"):
         if field in found:
@@ -159,7 +159,8 @@ def format_document(record: ImageSpec | Manifest | Index) -> bytes:
     return msgspec.json.encode(record, order="sorted")
 
 
-def _parse(document: bytes, kind: type[_Document], what: str) -> _Document:
+def parse_document(document: bytes, kind: type[_Document], what: str) -> _Document:
+    """A foreign JSON document as a record; null counts as absent. Raises InvalidArgument."""
     if len(document) > MAX_DOCUMENT_BYTES:
         raise InvalidArgument(f"{what}: larger than {MAX_DOCUMENT_BYTES} bytes")
     try:

@@ -208,6 +208,10 @@ class Layers:
             with self._lock:
                 self._leases.discard(lease)
 
+    def hold(self, diff_id: str, lease: Lease) -> Layer | None:
+        """The layer, held by the lease from now on; None if it isn't there."""
+        return self._hold(diff_id, lease)
+
     def _hold(self, diff_id: str, lease: Lease | None) -> Layer | None:
         with self._lock:
             present = self._row(diff_id)

@@ -1,0 +1,93 @@
+"""save and load: images out of the engine as an archive, and into it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+import msgspec
+
+from tare.engine.engine import Engine, in_thread
+from tare.engine.thread_stream import BodyReader, written_in_thread
+from tare.images import archive_load, archive_save
+from tare.images.archive_load import Loaded
+from tare.images.records import Platform
+
+PROGRESS_INTERVAL_S = 0.1
+
+
+class LayerProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of an archive's member has been read."""
+
+    member: str
+    done_bytes: int
+    size_bytes: int
+
+
+async def save_images(
+    engine: Engine, names: Sequence[str], platforms: Sequence[Platform] = ()
+) -> AsyncGenerator[bytes, None]:
+    """The archive, chunk by chunk. Raises NotFound, InvalidArgument before the first chunk."""
+    chosen = await in_thread(archive_save.choose, engine.images, names, platforms)
+    for one in chosen:
+        engine.events.publish("image", "save", one.image.id, {"name": one.image.id})
+    return written_in_thread(lambda write: archive_save.save(engine.images, chosen, write))
+
+
+async def load_images(
+    engine: Engine, body: AsyncIterator[bytes], platforms: Sequence[Platform] = ()
+) -> AsyncGenerator[LayerProgress | Loaded, None]:
+    """Loads an archive: tells how it goes, and of each image once it is on the disk. Raises InvalidArgument.
+
+    A load whose archive has come to its end is finished though nobody listens any more.
+    """
+    told: asyncio.Queue[LayerProgress | Loaded | Exception | None] = asyncio.Queue()
+    engine.spawn(_load(engine, body, platforms, told), "load images")
+    while (item := await told.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+async def _load(
+    engine: Engine,
+    body: AsyncIterator[bytes],
+    platforms: Sequence[Platform],
+    told: asyncio.Queue[LayerProgress | Loaded | Exception | None],
+) -> None:
+    loop = asyncio.get_running_loop()
+    last = [0.0]
+
+    def progress(member: str, done_bytes: int, size_bytes: int) -> None:
+        now = time.monotonic()
+        if done_bytes == size_bytes or now - last[0] >= PROGRESS_INTERVAL_S:
+            last[0] = now
+            item = LayerProgress(member=member, done_bytes=done_bytes, size_bytes=size_bytes)
+            loop.call_soon_threadsafe(told.put_nowait, item)
+
+    def loaded(one: Loaded) -> None:
+        loop.call_soon_threadsafe(publish, one)
+
+    def publish(one: Loaded) -> None:
+        engine.events.publish("image", "load", one.image.id, {"name": one.image.id})
+        told.put_nowait(one)
+
+    try:
+        await in_thread(
+            archive_load.load,
+            engine.images,
+            BodyReader(body, loop),
+            platforms=platforms,
+            progress=progress,
+            loaded=loaded,
+        )
+    except Exception as error:
+        told.put_nowait(error)
+    else:
+        told.put_nowait(None)
+    finally:
+        engine.spawn(in_thread(engine.layers.empty_trash), "empty the trash of layers")
+
+
+__all__ = ["LayerProgress", "Loaded", "Platform", "load_images", "save_images"]
