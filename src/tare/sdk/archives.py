@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from tare.sdk.errors import UnsafeArchive
+
 SPOOL_BYTES = 8 << 20  # an archive larger than this goes through a temporary file
 
 
@@ -56,7 +58,10 @@ def unpack(spool: IO[bytes], directory: Path) -> list[Path]:
     with tarfile.open(fileobj=spool, mode="r|") as archive:
         for member in archive:
             tops[member.name.strip("/").partition("/")[0]] = None
-            archive.extract(member, directory, filter="data")
+            try:
+                archive.extract(member, directory, filter="data")
+            except tarfile.FilterError as error:
+                raise UnsafeArchive(f"refused to unpack what the container sent: {error}") from error
     return [directory / top for top in tops]
 
 

@@ -14,6 +14,7 @@ ClientError                 of tare.client.errors, as are the next three
 │   ├── Unsupported         501   the engine doesn't have it
 │   └── EngineFailed        5xx   something in the engine failed
 ├── CommandFailed           a command that should have succeeded (check=True) ended with another code: result
+├── UnsafeArchive           what a container sent would be unpacked outside the directory meant for it
 └── ContainerEnded          a container ended while something of it was waited for: exit_code
 
 What takes too long raises Python's own TimeoutError, wrong arguments ValueError.
@@ -44,6 +45,7 @@ __all__ = [
     "ProtocolError",
     "Unauthorized",
     "Unavailable",
+    "UnsafeArchive",
     "Unsupported",
     "error_of",
 ]
@@ -97,6 +99,10 @@ class ContainerEnded(ClientError):
     def __init__(self, message: str, exit_code: int | None = None) -> None:
         self.exit_code = exit_code
         super().__init__(message)
+
+
+class UnsafeArchive(ClientError):
+    """An archive with links, names or devices that may not be unpacked here."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
