@@ -1,4 +1,4 @@
-"""What this engine has none of yet (plugins, build caches, networks to prune): truthful empty answers.
+"""What this engine has none of yet (plugins, build caches): truthful empty answers.
 
 Clients ask for these on their way (`docker inspect NAME`, `docker system prune`), so that a 501 would break what works.
 Making any of them is refused as not implemented; nothing here pretends to have done something.
@@ -9,23 +9,9 @@ from __future__ import annotations
 from tare.api.call import Call, json_response
 from tare.api.messages import Response
 from tare.api.router import Route
-from tare.engine.networks import inspect_network
-from tare.errors import Forbidden, NotFound
-from tare.values.filters import check_filters
+from tare.errors import NotFound
 
 _PRUNE_FILTERS = ("label", "label!", "until", "all")
-
-
-async def prune_networks(call: Call) -> Response:
-    """POST /networks/prune: the predefined networks are never pruned."""
-    check_filters(call.filters(), _PRUNE_FILTERS)
-    return json_response({"NetworksDeleted": None})
-
-
-async def remove_network(call: Call) -> Response:
-    """DELETE /networks/{id}: all networks there are are predefined."""
-    network = await inspect_network(call.engine, call.path["id"])
-    raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
 
 
 async def prune_build_cache(call: Call) -> Response:
@@ -44,8 +30,6 @@ async def plugin(call: Call) -> Response:
 
 
 ROUTES = (
-    Route("POST", "/networks/prune", "NetworkPrune", prune_networks),
-    Route("DELETE", "/networks/{id}", "NetworkDelete", remove_network),
     Route("POST", "/build/prune", "BuildPrune", prune_build_cache),
     Route("GET", "/plugins", "PluginList", plugins),
     Route("GET", "/plugins/{name}/json", "PluginInspect", plugin),

@@ -11,15 +11,17 @@ from tare.values.ids import short_id
 from tare.values.timestamps import format_rfc3339
 
 
-def endpoint_json(
-    endpoint: EndpointState, options: EndpointOptions | None, container_id: str, version: tuple[int, int]
-) -> dict[str, Any]:
+def endpoint_json(endpoint: EndpointState, container: Container, version: tuple[int, int]) -> dict[str, Any]:
     """A container's place in a network, as inspect and list show it."""
-    asked = options or EndpointOptions()
+    asked = endpoint.wish or EndpointOptions()
+    builtin = endpoint.network in ("bridge", "host", "none")
+    aliases = list(endpoint.aliases)
+    if version < (1, 45) and not builtin and endpoint.network_id:
+        aliases.append(short_id(container.id))  # DNSNames has it since
     made: dict[str, Any] = {
         "IPAMConfig": wire.encode(asked.ipam_config) if asked.ipam_config else None,
         "Links": list(asked.links) if asked.links else None,
-        "Aliases": list(endpoint.aliases) or None,
+        "Aliases": aliases or None,
         "DriverOpts": dict(asked.driver_opts) if asked.driver_opts else None,
     }
     if version >= (1, 48):
@@ -36,17 +38,14 @@ def endpoint_json(
         "MacAddress": endpoint.mac_address,
     }
     if version >= (1, 44):
-        builtin = endpoint.network in ("bridge", "host", "none")
-        made["DNSNames"] = None if builtin else [*endpoint.aliases, short_id(container_id)]
+        names = (container.name, *endpoint.aliases, short_id(container.id), container.config.hostname)
+        made["DNSNames"] = None if builtin else list(dict.fromkeys(name for name in names if name))
     return made
 
 
 def networks_json(container: Container, version: tuple[int, int]) -> dict[str, Any]:
     """The networks of a container by name."""
-    endpoint = container.endpoint
-    if endpoint is None:
-        return {}
-    return {endpoint.network: endpoint_json(endpoint, None, container.id, version)}
+    return {endpoint.network: endpoint_json(endpoint, container, version) for endpoint in container.endpoints}
 
 
 def port_map(container: Container) -> dict[str, Any]:
@@ -86,12 +85,14 @@ def _port(name: str) -> str:
 
 
 def _published(container: Container) -> tuple[PublishedPort, ...]:
-    return container.endpoint.ports if container.endpoint is not None else ()
+    return tuple(port for endpoint in container.endpoints for port in endpoint.ports)
 
 
 def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bool = False) -> dict[str, Any]:
     """A network, as list (which leaves the containers out since 1.28) and inspect show it."""
-    config = [{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else []
+    config: list[dict[str, Any]] = [wire.encode(pool) for pool in network.pools]
+    if not config and network.subnet:
+        config = [{"Subnet": network.subnet, "Gateway": network.gateway}]
     containers = {
         container_id: {
             "Name": name,
@@ -109,9 +110,9 @@ def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bo
         "Scope": network.scope,
         "Driver": network.driver,
         "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": config},
+        "IPAM": {"Driver": "default", "Options": dict(network.address_options) or None, "Config": config},
         "Internal": network.internal,
-        "Attachable": False,
+        "Attachable": network.attachable,
         "Ingress": False,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,

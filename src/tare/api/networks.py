@@ -1,11 +1,14 @@
-"""Networks: list and inspect."""
+"""Networks: create, list, inspect, remove, prune, connect and disconnect."""
 
 from __future__ import annotations
 
-from tare.api.call import Call, json_response
+from tare.api.call import Call, empty_response, json_response
 from tare.api.messages import Response
 from tare.api.network_json import network_json
 from tare.api.router import Route
+from tare.engine.network_connect import connect_container, disconnect_container
+from tare.engine.network_create import create_network, prune_networks, remove_network
+from tare.engine.network_options import ConnectOptions, DisconnectOptions, NetworkOptions
 from tare.engine.networks import inspect_network, list_networks
 
 
@@ -20,7 +23,44 @@ async def inspect(call: Call) -> Response:
     return json_response(network_json(await inspect_network(call.engine, call.path["id"]), call.version))
 
 
+async def create(call: Call) -> Response:
+    """POST /networks/create."""
+    network_id = await create_network(call.engine, await call.record(NetworkOptions))
+    return json_response({"Id": network_id, "Warning": ""}, 201)
+
+
+async def remove(call: Call) -> Response:
+    """DELETE /networks/{id}."""
+    await remove_network(call.engine, call.path["id"])
+    return empty_response()
+
+
+async def prune(call: Call) -> Response:
+    """POST /networks/prune."""
+    removed = await prune_networks(call.engine, call.filters())
+    return json_response({"NetworksDeleted": list(removed) or None})
+
+
+async def connect(call: Call) -> Response:
+    """POST /networks/{id}/connect."""
+    options = await call.record(ConnectOptions)
+    await connect_container(call.engine, call.path["id"], options.container, options.endpoint_config)
+    return empty_response(200)
+
+
+async def disconnect(call: Call) -> Response:
+    """POST /networks/{id}/disconnect."""
+    options = await call.record(DisconnectOptions)
+    await disconnect_container(call.engine, call.path["id"], options.container, force=options.force)
+    return empty_response(200)
+
+
 ROUTES = (
     Route("GET", "/networks", "NetworkList", list_),
     Route("GET", "/networks/{id}", "NetworkInspect", inspect),
+    Route("POST", "/networks/create", "NetworkCreate", create, finishes=True),
+    Route("DELETE", "/networks/{id}", "NetworkDelete", remove, finishes=True),
+    Route("POST", "/networks/prune", "NetworkPrune", prune, finishes=True),
+    Route("POST", "/networks/{id}/connect", "NetworkConnect", connect, finishes=True),
+    Route("POST", "/networks/{id}/disconnect", "NetworkDisconnect", disconnect, finishes=True),
 )

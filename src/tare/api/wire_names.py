@@ -9,6 +9,10 @@ KEYS = {
     "device_ids": "DeviceIDs",
     "io_maximum_bandwidth": "IOMaximumBandwidth",
     "io_maximum_iops": "IOMaximumIOps",
+    "enable_ipv4": "EnableIPv4",
+    "enable_ipv6": "EnableIPv6",
+    "ip_range": "IPRange",
+    "ipam": "IPAM",
     "ipam_config": "IPAMConfig",
     "ipv4_address": "IPv4Address",
     "ipv6_address": "IPv6Address",
@@ -19,19 +23,25 @@ KEYS = {
 """field → JSON key."""
 
 GO_STRUCTS = {
+    "AddressPoolOptions": ("IPAMConfig", "network.IPAMConfig"),
     "BindOptions": ("BindOptions", "mount.BindOptions"),
     "CommitBody": ("ContainerConfigWrapper", "runconfig.ContainerConfigWrapper"),
     "CreateBody": ("ContainerConfigWrapper", "runconfig.ContainerConfigWrapper"),
+    "ConfigSource": ("ConfigReference", "network.ConfigReference"),
+    "ConnectOptions": ("NetworkConnect", "types.NetworkConnect"),
     "DeviceMapping": ("DeviceMapping", "container.DeviceMapping"),
     "DeviceRequest": ("DeviceRequest", "container.DeviceRequest"),
+    "DisconnectOptions": ("NetworkDisconnect", "types.NetworkDisconnect"),
     "EndpointIpam": ("EndpointIPAMConfig", "network.EndpointIPAMConfig"),
     "EndpointOptions": ("EndpointSettings", "network.EndpointSettings"),
     "ExecOptions": ("ExecConfig", "types.ExecConfig"),
     "ExecStartBody": ("ExecStartCheck", "types.ExecStartCheck"),
     "HealthcheckOptions": ("HealthConfig", "container.HealthConfig"),
     "HostOptions": ("HostConfig", "container.HostConfig"),
+    "IpamOptions": ("IPAM", "network.IPAM"),
     "LogOptions": ("LogConfig", "container.LogConfig"),
     "MountOptions": ("Mount", "mount.Mount"),
+    "NetworkOptions": ("NetworkCreateRequest", "types.NetworkCreateRequest"),
     "NetworkingOptions": ("NetworkingConfig", "network.NetworkingConfig"),
     "PortBinding": ("PortBinding", "nat.PortBinding"),
     "RestartPolicy": ("RestartPolicy", "container.RestartPolicy"),
@@ -89,6 +99,7 @@ STRING_OR_LIST = frozenset(("cmd", "entrypoint", "shell", "cap_add", "cap_drop")
 """Fields for which Go's StrSlice takes a bare string, too."""
 
 OMITTED_WHEN_EMPTY = {
+    "AddressPoolOptions": frozenset("subnet ip_range gateway auxiliary_addresses".split()),
     "BindOptions": frozenset(
         "propagation non_recursive create_mountpoint read_only_non_recursive read_only_force_recursive".split()
     ),

@@ -10,7 +10,7 @@ import re
 
 from tare.engine.log_options import check_log
 from tare.engine.oci_security import effective_capabilities, parse_security
-from tare.engine.options import ContainerConfig, HostOptions, NetworkingOptions, ResourceOptions, RestartPolicy
+from tare.engine.options import ContainerConfig, HostOptions, ResourceOptions, RestartPolicy
 from tare.errors import InvalidArgument, Unsupported
 from tare.values.signals import parse_signal
 
@@ -172,29 +172,15 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def check_networking(host: HostOptions, networking: NetworkingOptions) -> None:
-    """Raises for what only user-defined networks have."""
-    for name, endpoint in (networking.endpoints_config or {}).items():
-        if name not in ("bridge", "default", "host", "none", host.network_mode):
-            raise Unsupported(f"network {name}: user-defined networks are not supported by Tare yet")
-        if endpoint is None:
-            continue
-        wanted = endpoint.ipam_config
-        if wanted is not None and (wanted.ipv4_address or wanted.ipv6_address):
-            raise InvalidArgument("user specified IP address is supported on user defined networks only")
-        if endpoint.aliases or endpoint.links:
-            raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
-
-
 def network_kind(mode: str) -> str:
-    """bridge, host, none or container, for a network mode. Raises Unsupported for a network of the user's own."""
+    """bridge, host, none, container, or custom (a network of the user's own), for a network mode."""
     if mode in ("", "default", "bridge"):
         return "bridge"
     if mode in ("host", "none"):
         return mode
     if mode.startswith("container:"):
         return "container"
-    raise Unsupported(f"network {mode}: user-defined networks are not supported by Tare yet")
+    return "custom"
 
 
 def parse_port(text: str) -> tuple[int, str]:

@@ -9,13 +9,15 @@ import msgspec
 
 from tare import faults
 from tare.engine import check, container_volumes, depends, health_rules
+from tare.engine.container_networks import wanted_endpoints
 from tare.engine.engine import Engine
 from tare.engine.image_verbs import resolve_image
 from tare.engine.log_options import log_path
 from tare.engine.mount_specs import Wanted
+from tare.engine.network_link import with_states
 from tare.engine.oci_resources import resources
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
-from tare.engine.records import Container, ContainerState, Created, EndpointState
+from tare.engine.records import Container, ContainerState, Created
 from tare.errors import InvalidArgument, NotFound
 from tare.images.records import Image
 from tare.runtime.cgroups import check_resources
@@ -49,14 +51,14 @@ async def create_container(
     if host.health_on_failure not in health_rules.ON_FAILURE:
         raise InvalidArgument(f"invalid health-on-failure action: {host.health_on_failure}")
     check.check_host(host)
-    check.check_networking(host, networking)
+    endpoints = wanted_endpoints(engine, host, networking)
     depends.check_dependencies(engine, host.depends_on or (), name)
     _, warnings = check_resources(resources(host, None))
     warnings += _warnings(config, host, image)
     config = merge_image_config(config, image)
     host = _with_defaults(engine, host)
     wanted = container_volumes.wanted_mounts(engine, config, host)
-    container = _record(engine, name, config, host, image)
+    container = with_states(_record(engine, name, config, host, image), endpoints)
     container = await _store(engine, container, wanted)
     engine.events.container(container, "create")
     return Created(id=container.id, warnings=tuple(warnings))
@@ -65,7 +67,7 @@ async def create_container(
 def _record(engine: Engine, name: str | None, config: ContainerConfig, host: HostOptions, image: Image) -> Container:
     id_ = new_id()
     kind = check.network_kind(host.network_mode)
-    if not config.hostname and kind in ("bridge", "none") and host.uts_mode != "host":
+    if not config.hostname and kind in ("bridge", "custom", "none") and host.uts_mode != "host":
         config = msgspec.structs.replace(config, hostname=short_id(id_))
     command = (config.entrypoint or ()) + (config.cmd or ())
     if not command:
@@ -83,7 +85,6 @@ def _record(engine: Engine, name: str | None, config: ContainerConfig, host: Hos
         config=config,
         host=host,
         state=ContainerState(),
-        endpoint=EndpointState(network=_network_name(host.network_mode)),
         stop_signal=parse_signal(config.stop_signal) if config.stop_signal else 15,
         log_path=log_path(driver, str(directory), id_),
         directory=str(directory),
@@ -140,7 +141,7 @@ def merge_image_config(config: ContainerConfig, image: Image) -> ContainerConfig
 def _warnings(config: ContainerConfig, host: HostOptions, image: Image) -> list[str]:
     found = []
     kind = check.network_kind(host.network_mode)
-    if (host.publish_all_ports or host.port_bindings) and kind != "bridge":
+    if (host.publish_all_ports or host.port_bindings) and kind not in ("bridge", "custom"):
         found.append(f"Published ports are discarded when using {kind} network mode")
     return found
 
@@ -161,10 +162,6 @@ def _with_defaults(engine: Engine, host: HostOptions) -> HostOptions:
         masked_paths=host.masked_paths,
         memory_swap=host.memory_swap or (host.memory * 2 if host.memory > 0 else 0),
     )
-
-
-def _network_name(mode: str) -> str:
-    return "bridge" if mode in ("", "default", "bridge") else mode
 
 
 def _free_name(engine: Engine) -> str:

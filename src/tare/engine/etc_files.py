@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine
-from tare.engine.records import Container
-from tare.network.files import hostname_text, hosts_text, resolv_conf_text
-from tare.network.records import Endpoint
+from tare.engine.network_link import DEFAULT_NETWORKS
+from tare.engine.records import Container, EndpointState
+from tare.network.files import embedded_resolv_conf_text, hostname_text, hosts_text, own_line, resolv_conf_text
+from tare.network.name_server import RESOLVER_ADDRESS
+from tare.network.names import HOST_NAMES
+from tare.network.records import Endpoint, EndpointRecord
 
 HOST_RESOLV_CONF = "/etc/resolv.conf"
 
@@ -28,11 +32,21 @@ def write(engine: Engine, container: Container, endpoint: Endpoint | None) -> No
     if kind == "host" and not host.extra_hosts:
         hosts = _read("/etc/hosts")
     else:
-        addresses = [endpoint.ip] if endpoint is not None and endpoint.ip else []
+        records = endpoint.records if endpoint is not None else ()
+        addresses = [record.ip for record in records if record.ip]
+        gateway = next((record.gateway for record in records if record.gateway), "")
         hosts = hosts_text(
-            addresses, hostname, config.domainname, host.extra_hosts or (), host_gateway=engine.network.gateway()
+            addresses,
+            hostname,
+            config.domainname,
+            host.extra_hosts or (),
+            host_gateway=gateway or engine.network.gateway(),
+            host_names=HOST_NAMES if gateway and not _is_served(records) else (),
         )
     _write(container, "hosts", hosts)
+    if endpoint is not None and _is_served(endpoint.records):
+        _write_served_resolv_conf(engine, container)
+        return
     resolv = resolv_conf_text(
         _read(HOST_RESOLV_CONF),
         host.dns or settings.dns,
@@ -41,6 +55,42 @@ def write(engine: Engine, container: Container, endpoint: Endpoint | None) -> No
         shares_host_network=kind == "host",
     )
     _write(container, "resolv.conf", resolv)
+
+
+def _is_served(records: Iterable[EndpointRecord]) -> bool:
+    """Whether the engine serves names to a container: it does in networks of the user's own."""
+    return any(record.network not in DEFAULT_NETWORKS for record in records)
+
+
+def _write_served_resolv_conf(engine: Engine, container: Container) -> None:
+    host, settings = container.host, engine.settings
+    text = embedded_resolv_conf_text(
+        _read(HOST_RESOLV_CONF),
+        RESOLVER_ADDRESS,
+        host.dns_search or settings.dns_search,
+        host.dns_options or settings.dns_options,
+    )
+    _write(container, "resolv.conf", text)
+
+
+def join(engine: Engine, container: Container, record: EndpointRecord) -> None:
+    """A running container has joined a network: its own name, and who serves names to it."""
+    if record.ip:
+        hosts = _read(f"{container.directory}/hosts")
+        _write(container, "hosts", hosts + _own_line(container, record.ip))
+    served = f"nameserver {RESOLVER_ADDRESS}\n"
+    if _is_served([record]) and served not in _read(f"{container.directory}/resolv.conf"):
+        _write_served_resolv_conf(engine, container)
+
+
+def leave(container: Container, state: EndpointState) -> None:
+    """A running container has left a network."""
+    hosts = _read(f"{container.directory}/hosts")
+    _write(container, "hosts", hosts.replace(_own_line(container, state.ip_address), ""))
+
+
+def _own_line(container: Container, address: str) -> str:
+    return own_line(address, container.config.hostname or socket.gethostname(), container.config.domainname) + "\n"
 
 
 def _read(path: str) -> str:

@@ -52,7 +52,8 @@ async def launch(engine: Engine, container: Container) -> Container:
         faults.point("engine.start.directory")
         endpoint = None
         if network_kind(container.host.network_mode) != "container":
-            endpoint = await engine.network.attach(container.id, network_link.endpoint_request(container))
+            wanted = network_link.endpoint_requests(container, engine.settings.dns)
+            endpoint = await engine.network.attach(container.id, *wanted)
             undo.push_async_callback(engine.network.release, container.id)
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
@@ -92,7 +93,7 @@ async def launch(engine: Engine, container: Container) -> Container:
 
 
 def _with_endpoint(container: Container, endpoint: Endpoint) -> Container:
-    return msgspec.structs.replace(container, endpoint=network_link.endpoint_state(endpoint.record))
+    return network_link.with_records(container, endpoint.records)
 
 
 async def _wait_started(engine: Engine, container: Container, link: MonitorLink) -> messages.Started:

@@ -2,32 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tare.engine.check import check_host_port, network_kind, parse_port
 from tare.engine.events import Events
-from tare.engine.options import PortBinding
+from tare.engine.options import EndpointOptions, PortBinding
 from tare.engine.records import Container, EndpointState, PublishedPort
-from tare.network.records import EndpointRecord, EndpointRequest, PortRequest
+from tare.network.records import BRIDGE, HOST, NONE, EndpointRecord, EndpointRequest, PortRequest
+from tare.values.ids import short_id
+
+DEFAULT_NETWORKS = (BRIDGE, HOST, NONE)
 
 
-def endpoint_request(container: Container) -> EndpointRequest:
-    """What a container wants of the network. Raises InvalidArgument for a wrong port."""
-    kind = network_kind(container.host.network_mode)
+def endpoint_requests(container: Container, nameservers: Sequence[str] = ()) -> tuple[EndpointRequest, ...]:
+    """What a container wants of each of its networks. Raises InvalidArgument for a wrong port.
+
+    nameservers: whom to ask for names that no container has, unless the container says otherwise.
+    """
+    states = container.endpoints
+    if not states:  # it was disconnected from all of them
+        states = (EndpointState(network=first_network(container.host.network_mode)),)
+    return tuple(endpoint_request(container, state, nameservers, place == 0) for place, state in enumerate(states))
+
+
+def endpoint_request(
+    container: Container, state: EndpointState, nameservers: Sequence[str] = (), is_first: bool = True
+) -> EndpointRequest:
+    """What a container wants of one network; its published ports stand in the first one's."""
+    wish = state.wish or EndpointOptions()
+    mac = wish.mac_address or (container.config.mac_address if is_first else "")
     return EndpointRequest(
-        mode=kind,
+        mode=state.network,
         container_name=container.name,
-        ports=tuple(_port_requests(container)) if kind == "bridge" else (),
-        mac=container.config.mac_address or None,
+        ports=tuple(port_requests(container)) if is_first and state.network not in (HOST, NONE) else (),
+        mac=mac or None,
+        ip=wish.ipam_config.ipv4_address if wish.ipam_config else "",
+        names=names_in(container, state) if state.network not in DEFAULT_NETWORKS else (),
+        links=tuple(parse_link(link) for link in wish.links or ()),
+        nameservers=tuple(container.host.dns or nameservers),
+        priority=wish.gw_priority,
     )
 
 
-def _port_requests(container: Container) -> list[PortRequest]:
-    found: list[PortRequest] = []
+def with_ports(request: EndpointRequest, container: Container) -> EndpointRequest:
+    """The same request, and the container's published ports with it."""
+    return msgspec.structs.replace(request, ports=tuple(port_requests(container)))
+
+
+def names_in(container: Container, state: EndpointState) -> tuple[str, ...]:
+    """What others find a container by in a network of the user's own."""
+    names = (container.name, *state.aliases, short_id(container.id), container.config.hostname)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def parse_link(text: str) -> tuple[str, str]:
+    """`name:alias` or `name`, as (name, alias)."""
+    name, _, alias = text.partition(":")
+    name = name.removeprefix("/")
+    return name, alias or name
+
+
+def first_network(mode: str) -> str:
+    """The network that a network mode names; "" for one that has no network of its own."""
+    kind = network_kind(mode)
+    return {"bridge": BRIDGE, "container": ""}.get(kind, mode)
+
+
+def port_requests(container: Container) -> list[PortRequest]:
+    """The ports that a container wants published. Raises InvalidArgument."""
     bindings = container.host.port_bindings or {}
-    for text, wanted in bindings.items():
-        port, protocol = parse_port(text)
-        found.extend(_port_request(port, protocol, binding) for binding in wanted or (PortBinding(),))
+    found = parse_bindings(bindings)
     if container.host.publish_all_ports:
         for text in container.config.exposed_ports or {}:
             if text not in bindings:
@@ -36,12 +82,20 @@ def _port_requests(container: Container) -> list[PortRequest]:
     return found
 
 
-def _port_request(port: int, protocol: str, binding: PortBinding) -> PortRequest:
-    return PortRequest(port, protocol, binding.host_ip, *check_host_port(binding.host_port))
+def parse_bindings(bindings: dict[str, tuple[PortBinding, ...] | None]) -> list[PortRequest]:
+    """Port bindings by container port. Raises InvalidArgument."""
+    found: list[PortRequest] = []
+    for text, wanted in bindings.items():
+        port, protocol = parse_port(text)
+        found.extend(
+            PortRequest(port, protocol, binding.host_ip, *check_host_port(binding.host_port))
+            for binding in wanted or (PortBinding(),)
+        )
+    return found
 
 
-def endpoint_state(record: EndpointRecord) -> EndpointState:
-    """What inspect shows of an endpoint."""
+def endpoint_state(record: EndpointRecord, asked: EndpointState | None = None) -> EndpointState:
+    """What inspect shows of an endpoint. asked: the state of before, for what was asked."""
     return EndpointState(
         network=record.network,
         network_id=record.network_id,
@@ -50,6 +104,8 @@ def endpoint_state(record: EndpointRecord) -> EndpointState:
         prefix_length=record.prefix,
         gateway=record.gateway,
         mac_address=record.mac,
+        aliases=asked.aliases if asked is not None else (),
+        wish=asked.wish if asked is not None else None,
         ports=tuple(
             PublishedPort(
                 container_port=binding.container_port,
@@ -62,19 +118,39 @@ def endpoint_state(record: EndpointRecord) -> EndpointState:
     )
 
 
+def with_records(container: Container, records: Sequence[EndpointRecord]) -> Container:
+    """The container's record with its endpoints as the network room has them."""
+    asked = {name: state for state in container.endpoints for name in (state.network, state.network_id)}
+    states = [
+        endpoint_state(record, asked.get(record.network) or asked.get(record.network_id) or None) for record in records
+    ]
+    return with_states(container, states)
+
+
+def with_states(container: Container, states: Sequence[EndpointState]) -> Container:
+    """The container's record with other endpoints."""
+    return msgspec.structs.replace(container, endpoint=states[0] if states else None, more_endpoints=tuple(states[1:]))
+
+
 def disconnected(container: Container) -> Container:
-    """The container's record once it has left its network: the network's name stays, the addresses go."""
-    endpoint = container.endpoint
-    if endpoint is None:
-        return container
-    left = EndpointState(network=endpoint.network, network_id=endpoint.network_id, aliases=endpoint.aliases)
-    return msgspec.structs.replace(container, endpoint=left)
+    """The container's record once it has left its networks: their names stay, the addresses go."""
+    return with_states(container, [left(state) for state in container.endpoints])
+
+
+def left(state: EndpointState) -> EndpointState:
+    """An endpoint of a container that doesn't run."""
+    return EndpointState(network=state.network, network_id=state.network_id, aliases=state.aliases, wish=state.wish)
 
 
 def publish(events: Events, container: Container, action: str) -> None:
-    """Tells that a container joined or left its network."""
-    endpoint = container.endpoint
-    if endpoint is not None and endpoint.network_id:
-        kind = "bridge" if endpoint.network == "bridge" else {"none": "null"}.get(endpoint.network, endpoint.network)
-        attributes = {"container": container.id, "name": endpoint.network, "type": kind}
-        events.publish("network", action, endpoint.network_id, attributes)
+    """Tells that a container joined or left its networks."""
+    for state in container.endpoints:
+        if state.network_id:
+            publish_one(events, container.id, state, action)
+
+
+def publish_one(events: Events, container_id: str, state: EndpointState, action: str) -> None:
+    """Tells that a container joined or left one network."""
+    kind = {NONE: "null", HOST: "host"}.get(state.network, "bridge")
+    attributes = {"container": container_id, "name": state.network, "type": kind}
+    events.publish("network", action, state.network_id, attributes)

@@ -1,9 +1,10 @@
-"""The networks there are: Docker's three defaults."""
+"""The networks there are: list and inspect."""
 
 from __future__ import annotations
 
 from tare.engine.engine import Engine
 from tare.engine.network_link import endpoint_state
+from tare.engine.network_options import AddressPoolOptions
 from tare.engine.records import EndpointState, NetworkDetail
 from tare.errors import InvalidArgument, NotFound
 from tare.network.records import NetworkRecord
@@ -18,16 +19,17 @@ def _detail(engine: Engine, record: NetworkRecord) -> NetworkDetail:
         container = engine.containers.get(endpoint.container_id)
         if endpoint.network_id == record.network_id and container is not None:
             inside[container.id] = (container.name, endpoint_state(endpoint))
-    options = {}
-    if record.driver == "bridge":
-        options = {
-            "com.docker.network.bridge.default_bridge": "true",
-            "com.docker.network.bridge.enable_icc": str(record.icc).lower(),
-            "com.docker.network.bridge.enable_ip_masquerade": str(record.ip_masq).lower(),
-            "com.docker.network.bridge.host_binding_ipv4": record.default_bind_address,
-            "com.docker.network.bridge.name": record.bridge_name,
-            "com.docker.network.driver.mtu": str(record.mtu),
-        }
+    asked = record.asked
+    pools: tuple[AddressPoolOptions, ...] = ()
+    if asked is not None:
+        pools = (
+            AddressPoolOptions(
+                subnet=asked.subnet,
+                ip_range=asked.ip_range,
+                gateway=asked.gateway,
+                auxiliary_addresses=asked.aux or None,
+            ),
+        )
     return NetworkDetail(
         id=record.network_id,
         name=record.name,
@@ -35,9 +37,27 @@ def _detail(engine: Engine, record: NetworkRecord) -> NetworkDetail:
         created_ns=record.created_ns,
         subnet=record.subnet,
         gateway=record.gateway,
-        options=options,
+        internal=record.internal,
+        attachable=record.attachable,
+        pools=pools,
+        address_options=record.address_options,
+        options=_default_options(record) if record.is_default else record.options,
+        labels=record.labels,
         containers=inside,
     )
+
+
+def _default_options(record: NetworkRecord) -> dict[str, str]:
+    if record.driver != "bridge":
+        return {}
+    return {
+        "com.docker.network.bridge.default_bridge": "true",
+        "com.docker.network.bridge.enable_icc": str(record.icc).lower(),
+        "com.docker.network.bridge.enable_ip_masquerade": str(record.ip_masq).lower(),
+        "com.docker.network.bridge.host_binding_ipv4": record.default_bind_address,
+        "com.docker.network.bridge.name": record.bridge_name,
+        "com.docker.network.driver.mtu": str(record.mtu),
+    }
 
 
 async def list_networks(engine: Engine, filters: Filters) -> list[NetworkDetail]:
@@ -46,7 +66,8 @@ async def list_networks(engine: Engine, filters: Filters) -> list[NetworkDetail]
     for kind in filters.get("type", ()):
         if kind not in ("builtin", "custom"):
             raise InvalidArgument(f"invalid filter: 'type'='{kind}'")
-    dangling = flag(filters, "dangling", False)
+    dangling = flag(filters, "dangling", False) if "dangling" in filters else None
+    used = {endpoint.network_id for endpoint in engine.network.endpoints()}
     found = []
     for record in engine.network.networks():
         matches = (
@@ -54,9 +75,9 @@ async def list_networks(engine: Engine, filters: Filters) -> list[NetworkDetail]
             and ("id" not in filters or any(record.network_id.startswith(wanted) for wanted in filters["id"]))
             and ("name" not in filters or any(wanted in record.name for wanted in filters["name"]))
             and ("scope" not in filters or "local" in filters["scope"])
-            and ("type" not in filters or "builtin" in filters["type"])
-            and match_labels(filters, {})
-            and not dangling
+            and ("type" not in filters or ("builtin" if record.is_default else "custom") in filters["type"])
+            and match_labels(filters, record.labels)
+            and (dangling is None or dangling == (not record.is_default and record.network_id not in used))
         )
         if matches:
             found.append(_detail(engine, record))
@@ -65,9 +86,17 @@ async def list_networks(engine: Engine, filters: Filters) -> list[NetworkDetail]
 
 async def inspect_network(engine: Engine, ref: str) -> NetworkDetail:
     """A network by name, id or unique beginning of its id. Raises NotFound with Docker's text."""
+    return _detail(engine, find_network(engine, ref))
+
+
+def find_network(engine: Engine, ref: str) -> NetworkRecord:
+    """The network that a user means. Raises NotFound, or InvalidArgument if several are meant, with Docker's texts."""
     records = engine.network.networks()
-    matches = [record for record in records if ref in (record.name, record.network_id)]
+    matches = [record for record in records if record.network_id == ref]
+    matches = matches or [record for record in records if record.name == ref]
     matches = matches or [record for record in records if ref and record.network_id.startswith(ref)]
-    if len(matches) != 1:
+    if len(matches) > 1:
+        raise InvalidArgument(f"network {ref} is ambiguous ({len(matches)} matches found based on ID prefix)")
+    if not matches:
         raise NotFound(f"network {ref} not found")
-    return _detail(engine, matches[0])
+    return matches[0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from tare.engine.options import ContainerConfig, ExecOptions, HostOptions
+from tare.engine.network_options import AddressPoolOptions
+from tare.engine.options import ContainerConfig, EndpointOptions, ExecOptions, HostOptions
 from tare.volumes.records import LocalMount
 
 
@@ -108,7 +109,7 @@ class PublishedPort(Record, frozen=True, kw_only=True):
 
 
 class EndpointState(Record, frozen=True, kw_only=True):
-    """A container's place in one network; addresses are empty while it isn't connected."""
+    """A container's place in one network; addresses are empty while it isn't connected. wish: what was asked for."""
 
     network: str
     network_id: str = ""
@@ -119,6 +120,7 @@ class EndpointState(Record, frozen=True, kw_only=True):
     mac_address: str = ""
     aliases: tuple[str, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    wish: EndpointOptions | None = None
 
 
 class Container(Record, frozen=True, kw_only=True):
@@ -136,10 +138,16 @@ class Container(Record, frozen=True, kw_only=True):
     state: ContainerState
     mounts: tuple[MountPoint, ...] = ()
     endpoint: EndpointState | None = None
+    more_endpoints: tuple[EndpointState, ...] = ()
     platform: str = "linux"
     stop_signal: int = 15
     log_path: str = ""
     directory: str = ""
+
+    @property
+    def endpoints(self) -> tuple[EndpointState, ...]:
+        """Its places in all its networks, the first one's first."""
+        return (self.endpoint, *self.more_endpoints) if self.endpoint is not None else ()
 
     @property
     def image_reference(self) -> str:
@@ -233,7 +241,10 @@ class Event(Record, frozen=True, kw_only=True):
 
 
 class NetworkDetail(Record, frozen=True, kw_only=True):
-    """A network and who is connected to it (container id to endpoint)."""
+    """A network and who is connected to it (container id to endpoint).
+
+    pools: what was asked of its addresses, by Docker's names; if nothing was, subnet and gateway say it.
+    """
 
     id: str
     name: str
@@ -243,6 +254,9 @@ class NetworkDetail(Record, frozen=True, kw_only=True):
     subnet: str = ""
     gateway: str = ""
     internal: bool = False
+    attachable: bool = False
+    pools: tuple[AddressPoolOptions, ...] = ()
+    address_options: dict[str, str] = {}
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     containers: dict[str, tuple[str, EndpointState]] = {}

@@ -48,6 +48,8 @@ async def restore(engine: Engine) -> None:
         else:
             shutil.rmtree(engine.run_dir(container.id), ignore_errors=True)
     await engine.network.restore(set(engine.live))
+    for container_id, live in list(engine.live.items()):
+        await _resume_network(engine, container_id, live)
     faults.point("engine.restore.network")
     for container, exited in ended:
         clear_cgroup(engine, container.id)
@@ -57,6 +59,13 @@ async def restore(engine: Engine) -> None:
         if container.id not in engine.live:
             await _settle_stopped(engine, container)
     await trash.settle_all(engine)
+
+
+async def _resume_network(engine: Engine, container_id: str, live: Live) -> None:
+    try:
+        await engine.network.resume(container_id, live.pid)
+    except (OSError, TareError) as error:  # it ends just now, or another namespace than the engine's is its own
+        log.warning("container %s: its network is not in the engine's hands: %s", container_id[:12], error)
 
 
 async def _settle_stopped(engine: Engine, container: Container) -> None:

@@ -46,8 +46,12 @@ def hosts_text(
     domainname: str = "",
     extra_hosts: Sequence[str] = (),
     host_gateway: str = "",
+    host_names: Sequence[str] = (),
 ) -> str:
-    """/etc/hosts: localhost, what the user added, and the container's own names for each of its addresses."""
+    """/etc/hosts: localhost, what the user added, and the container's own names for each of its addresses.
+
+    host_names: what the host is called by its gateway's address, where the user didn't say it otherwise.
+    """
     lines = list(_LOCALHOST)
     for text in extra_hosts:
         name, address = parse_extra_host(text)
@@ -56,9 +60,18 @@ def hosts_text(
                 raise InvalidArgument("unable to derive the IP value for host-gateway")
             address = host_gateway
         lines.append(f"{address}\t{name}")
-    names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-    lines += [f"{ip}\t{names}" for ip in ips if ip]
+    lines += [own_line(ip, hostname, domainname) for ip in ips if ip]
+    given = {parse_extra_host(text)[0] for text in extra_hosts}
+    added = [name for name in host_names if name not in given]
+    if added and host_gateway:
+        lines.append(f"{host_gateway}\t{' '.join(added)}")
     return "\n".join(lines) + "\n"
+
+
+def own_line(address: str, hostname: str, domainname: str = "") -> str:
+    """The line of /etc/hosts with a container's own names."""
+    names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    return f"{address}\t{names}"
 
 
 def resolv_conf_text(

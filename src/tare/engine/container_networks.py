@@ -1,0 +1,82 @@
+"""Which networks a container is to be in, from create's options. What is wrong or not supported is refused here."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from tare.engine.check import network_kind
+from tare.engine.engine import Engine
+from tare.engine.network_link import DEFAULT_NETWORKS, first_network
+from tare.engine.options import EndpointOptions, HostOptions, NetworkingOptions
+from tare.engine.records import EndpointState
+from tare.errors import InvalidArgument, Unsupported
+from tare.network.records import HOST, NONE
+
+SHARED_TEXT = (
+    "container sharing network namespace with another container or host cannot be connected to any other network"
+)
+_PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+_HOST = "container cannot be disconnected from host network or connected to host network"
+
+
+def wanted_endpoints(engine: Engine, host: HostOptions, networking: NetworkingOptions) -> tuple[EndpointState, ...]:
+    """A new container's endpoints, the network mode's first. Raises InvalidArgument, Unsupported."""
+    given = {canonical(engine, name): options for name, options in (networking.endpoints_config or {}).items()}
+    if network_kind(host.network_mode) == "container":
+        if set(given) - {host.network_mode}:
+            raise InvalidArgument(SHARED_TEXT)
+        return ()
+    names = sorted(given)
+    if host.network_mode not in ("", "default") or not names:
+        first = canonical(engine, first_network(host.network_mode))
+        names = [first, *(name for name in names if name != first)]
+    if len(names) > 1 and HOST in names:
+        raise InvalidArgument(_HOST)
+    if len(names) > 1 and NONE in names:
+        raise InvalidArgument(_PRIVATE)
+    return tuple(wanted_endpoint(name, given.get(name)) for name in names)
+
+
+def wanted_endpoint(name: str, wish: EndpointOptions | None) -> EndpointState:
+    """One endpoint. Raises InvalidArgument, Unsupported with Docker's texts."""
+    wish = wish or EndpointOptions()
+    _check(name, wish)
+    return EndpointState(network=name, aliases=tuple(wish.aliases or ()), wish=wish)
+
+
+def canonical(engine: Engine, ref: str) -> str:
+    """The name of a network that may be given by its id; one that isn't there keeps what it was called."""
+    if ref in ("default", *DEFAULT_NETWORKS):
+        return "bridge" if ref == "default" else ref
+    records = engine.network.networks()
+    return next((record.name for record in records if ref in (record.name, record.network_id)), ref)
+
+
+def check_multiple(container_endpoints: tuple[EndpointState, ...], network: str) -> None:
+    """Raises if a container's networks don't allow one more."""
+    names = {state.network for state in container_endpoints}
+    if HOST in names or network == HOST:
+        raise InvalidArgument(_HOST)
+    if NONE in names or (network == NONE and names):
+        raise InvalidArgument(_PRIVATE)
+
+
+def _check(name: str, wish: EndpointOptions) -> None:
+    wanted = wish.ipam_config
+    own = name not in DEFAULT_NETWORKS
+    if wanted is not None:
+        if wanted.ipv6_address:
+            raise Unsupported(f"IPv6 addresses are not supported by Tare yet: {wanted.ipv6_address}")
+        if wanted.link_local_ips:
+            raise Unsupported(f"link-local addresses are not supported by Tare: {wanted.link_local_ips[0]}")
+        if wanted.ipv4_address:
+            if not own:
+                raise InvalidArgument("user specified IP address is supported on user defined networks only")
+            try:
+                ipaddress.IPv4Address(wanted.ipv4_address)
+            except ValueError as error:
+                raise InvalidArgument(f"invalid IPv4 address: {wanted.ipv4_address}") from error
+    if (wish.aliases or wish.links) and not own:
+        raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+    for option in wish.driver_opts or {}:
+        raise Unsupported(f"endpoint option {option} is not supported by Tare yet")
