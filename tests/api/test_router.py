@@ -20,6 +20,7 @@ from support.rawhttp import Answer, RawClient
 from tare import errors
 from tare.api.call import parse_filters, parse_query
 from tare.api.errors import STATUS, response_of, status_of
+from tare.api.messages import Response
 from tare.api.operations import operations
 from tare.api.router import Route, Router
 from tare.api.serve import build_api
@@ -122,8 +123,8 @@ def test_operations_that_are_not_there_say_so_by_name(api: RawClient) -> None:
     """501 names the operation; swarm's say what a node outside a swarm says."""
     answer = api.request("PUT", "/volumes/x", {})
     assert answer.status == 503 and answer.message.startswith("volume update only valid for cluster volumes")
-    answer = api.request("GET", "/images/some/name/get")
-    assert (answer.status, answer.message) == (501, "ImageGet is not implemented by Tare yet")
+    answer = api.request("POST", "/images/some/name/push")
+    assert (answer.status, answer.message) == (501, "ImagePush is not implemented by Tare yet")
     answer = api.request("GET", "/services")
     assert answer.status == 503 and answer.message.startswith(SWARM)
     assert api.request("POST", "/swarm/leave").message == "This node is not part of a swarm"
@@ -217,7 +218,7 @@ def test_every_error_class_has_a_status() -> None:
             assert any(kind is row for row, _ in STATUS) or status_of_class(kind) == 500
     assert status_of(errors.TooLarge("x")) == 413
     assert status_of(errors.KernelError(1, "mount")) == 500
-    assert response_of(errors.NotModified("x"), "test") == (304, {}, b"")
+    assert response_of(errors.NotModified("x"), "test") == Response(304)
 
 
 def status_of_class(kind: type[errors.TareError]) -> int:
