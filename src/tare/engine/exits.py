@@ -30,10 +30,25 @@ async def watch(engine: Engine, container_id: str, live: Live) -> None:
         exited = read_exit(str(engine.run_dir(container_id))) or await _end_orphan(engine, container_id, live)
     try:
         await handle_exit(engine, container_id, exited)
+    except Exception:
+        _record_end(engine, container_id, exited)
+        raise
     finally:
         live.link.close()
         live.link.close_pidfd()
         live.handled.set()
+
+
+def _record_end(engine: Engine, container_id: str, exited: Exited) -> None:
+    """Something about the end went wrong; that it ended is a fact all the same, on which every verb depends."""
+    engine.live.pop(container_id, None)
+    container = engine.containers.get(container_id)
+    if container is None or not container.state.running:
+        return
+    engine.containers.save_state(
+        container_id, status="exited", pid=0, exit_code=exited.exit_code, finished_ns=exited.finished_ns
+    )
+    wait.wake(engine, container_id, ("next-exit", "not-running"), WaitResult(exit_code=exited.exit_code))
 
 
 async def _end_orphan(engine: Engine, container_id: str, live: Live) -> Exited:
