@@ -10,6 +10,7 @@ import pytest
 from far_engines import TARE, call, over_ssh, write_program
 
 import tare
+from support.deadline import wait_until
 from support.engine import Engine, docker_clients
 from support.processes import marked
 from tare.client.errors import BadHost
@@ -65,7 +66,9 @@ def test_the_library_behind_ssh(engine: Engine, ssh: Path, monkeypatch: pytest.M
             assert (await client.run(engine.image, "cat", input="hello")).output == "hello"
 
     asyncio.run(story())
-    assert not [argv for argv in marked(str(ssh)).values() if "dial-stdio" in argv]
+    wait_until(
+        lambda: not [argv for argv in marked(str(ssh)).values() if "dial-stdio" in argv], "the other end is gone"
+    )
 
 
 def test_ssh_that_fails_says_why(ssh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def test_who_is_turned_away(
     options: list[str],
     reason: str,
 ) -> None:
-    """A client that the engine doesn't know doesn't get in; to an engine that it doesn't know, a client says nothing."""
+    """A client that the engine doesn't know stays outside, and a client says nothing to a strange engine."""
     issue(tmp_path / "other", "localhost")
     words = {"port": str(tls_engine.port), "other": str(tmp_path / "other")}
     changed = {name: value.format(**words) for name, value in changes.items()}
