@@ -141,8 +141,8 @@ def cgroups_of(daemon: Tared) -> set[str]:
 
 
 def names(path: Path) -> set[str]:
-    """Entries of a folder that may be absent."""
-    return set(os.listdir(path)) if path.is_dir() else set()
+    """Entries of a folder that may be absent, but for the one in which what was removed is being deleted."""
+    return set(os.listdir(path)) - {".trash"} if path.is_dir() else set()
 
 
 def disagreement(daemon: Tared) -> list[str]:
@@ -159,7 +159,8 @@ def disagreement(daemon: Tared) -> list[str]:
                 found.append(f"{container[:12]} is said to run, but its process is gone")
     found += [f"cgroup of {name[:12]}" for name in cgroups_of(daemon) - running]
     found += [f"run folder of {name[:12]}" for name in names(daemon.exec_root / "containers") - known]
-    found += [f"data folder of {name[:12]}" for name in names(daemon.data_root / "containers") - known]
+    waiting = {entry["Id"] for entry in daemon.engine.api.request("GET", "/tare/trash", check=False).json}
+    found += [f"data folder of {name[:12]}" for name in names(daemon.data_root / "containers") - known - waiting]
     ports = len(names(Path(f"/sys/class/net/{daemon.mark}/brif")))
     if ports != len(running):
         found.append(f"{ports} ports on the bridge for {len(running)} running containers")
@@ -218,6 +219,7 @@ def check_step(daemon: Tared, spec: str) -> None:
     assert not drive(daemon), f"a verb failed after the restart:\n{daemon.log_tail(20)}"
     daemon.engine.clean()
     wait_agreement(daemon)
+    daemon.engine.api.request("DELETE", "/tare/trash", check=False)
     wait_until(lambda: not snapshots_of(daemon), "no snapshot is left")
     images = daemon.engine.api.request("GET", "/images/json").json
     assert [image["RepoTags"] for image in images] == [[f"{daemon.engine.image}:latest"]]
