@@ -418,18 +418,6 @@ def test_options_that_the_kernel_refuses(engine: Engine, tmp_path: Path) -> None
     engine.docker("volume", "rm", name)
 
 
-def test_a_file_system_is_mounted_inside_only(tare: Engine, tmp_path: Path) -> None:
-    """A volume of another file system's type is mounted in the container's mount namespace, never on the host."""
-    name = tare.unique("v")
-    create(tare, Name=name, DriverOpts={"type": "proc", "o": "ro,nosuid,hidepid=2", "device": "vol"})
-    container = tare.start(flags=["-v", f"{name}:/x:nocopy"])
-    line = tare.docker("exec", container, "grep", " /x ", "/proc/mounts").out
-    assert line.startswith("vol /x proc ro,nosuid") and "hidepid=invisible" in line
-    assert name not in Path("/proc/self/mounts").read_text()
-    tare.clean()
-    tare.docker("volume", "rm", name)
-
-
 def test_subpath(tare: Engine) -> None:
     """volume-subpath shows a directory or file of the volume, links followed inside it only."""
     name = tare.unique("v")
@@ -444,3 +432,27 @@ def test_subpath(tare: Engine) -> None:
     assert "no such file" in show("out", "ls", "/s", check=False).err
     assert "subpath must be a relative path" in show("../x", "ls", "/s", check=False).err
     tare.docker("volume", "rm", name)
+
+
+def test_nested_volumes(engine: Engine) -> None:
+    """Parents are mounted before children, in whatever order they are given; what is inside stays seen."""
+    outer, inner = engine.unique("v"), engine.unique("v")
+    flags = ["-v", f"{inner}:/a/b", "-v", f"{outer}:/a", "--tmpfs", "/a/b/c", "--read-only"]
+    script = "echo o > /a/f; echo i > /a/b/f; echo t > /a/b/c/f; cat /a/f /a/b/f /a/b/c/f"
+    assert engine.run(*flags, "@", "sh", "-c", script).out == "o\ni\nt\n"
+    assert engine.run("-v", f"{inner}:/x", "@", "cat", "/x/f").out == "i\n"
+
+
+def test_back_from_the_trash(tare: Engine) -> None:
+    """A container that comes back has an empty volume where its own was removed with it, and it is anonymous again."""
+    container = tare.start("-v", "/anon", "--stop-timeout", "0")
+    name = mounts(tare, container)["/anon"]["Name"]
+    tare.docker("exec", container, "touch", "/anon/file")
+    tare.docker("rm", "-f", "-v", container)
+    assert name not in names(tare)
+    tare.api.request("POST", f"/tare/trash/{container}/restore", check=False)
+    tare.docker("start", container)
+    assert tare.docker("exec", container, "ls", "/anon").out == "" and name in names(tare)
+    tare.docker("rm", "-f", "-v", container)
+    assert name not in names(tare)
+    tare.api.request("DELETE", f"/tare/trash/{container}", check=False)

@@ -240,7 +240,7 @@ def unmounted(tmp_path: Path) -> Iterator[None]:
 def test_a_tmpfs_is_mounted_once_and_goes_with_the_volume(volumes: Volumes, tmp_path: Path, unmounted: None) -> None:
     """Its options reach the kernel; a second mount is the first one; wrong options are the user's error."""
     volume, _ = volumes.create("v1", options={"type": "tmpfs", "device": "tmpfs", "o": "size=64k,mode=700,noexec"})
-    assert volume.mount is not None and volume.mount.is_shared
+    assert volume.mount is not None and volume.mount.in_memory
     path = volumes.mountpoint("v1")
     assert shared.mount(path, volume.mount) and not shared.mount(path, volume.mount)
     status = os.statvfs(path)

@@ -6,7 +6,6 @@ What a container has is in its record; who uses a volume is asked of the records
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
@@ -17,11 +16,9 @@ from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_specs import Wanted
 from tare.engine.options import ContainerConfig, HostOptions
 from tare.engine.records import Container, MountPoint
-from tare.errors import InvalidArgument, NotFound, TareError, Unsupported
+from tare.errors import InvalidArgument, NotFound, TareError
 from tare.volumes import copy_up, shared
-from tare.volumes.records import LocalMount, Volume
-
-NETWORK_TYPES = frozenset(("cifs", "nfs", "nfs4", "smb3"))
+from tare.volumes.records import ANONYMOUS_LABEL, Volume
 
 
 def wanted_mounts(engine: Engine, config: ContainerConfig, host: HostOptions) -> tuple[Wanted, ...]:
@@ -111,15 +108,12 @@ def _volume_point(engine: Engine, container_id: str, wanted: Wanted, made: list[
     if is_new:
         made.append(volume)
         engine.events.publish("volume", "create", volume.name, {"driver": volume.driver})
-    local = volume.mount
-    if point.subpath and local is not None and not (local.is_bind or local.is_shared):
-        raise Unsupported(f"a subpath of a volume of type {local.type} is not supported by Tare: {volume.name}")
     return msgspec.structs.replace(
         point,
         name=volume.name,
         source=str(engine.volumes.mountpoint(volume.name)),
         driver=volume.driver,
-        local=local,
+        local=volume.mount,
     )
 
 
@@ -137,53 +131,38 @@ def _fill_now(engine: Engine, container_id: str, point: MountPoint, is_image_vol
 
 
 @contextlib.asynccontextmanager
-async def mounted(engine: Engine, container: Container) -> AsyncIterator[Container]:
-    """While a container starts: its volumes are there and mounted where they must be before. Yields the record from
-    which the spec is made. If the block raises, what was mounted for it goes again.
+async def mounted(engine: Engine, container: Container) -> AsyncIterator[None]:
+    """While a container starts: its volumes are there, and what they mount is mounted; not any more if that fails.
 
-    Raises NotFound (a volume is gone), InvalidArgument (it can't be mounted).
+    Raises InvalidArgument (a volume can't be mounted).
     """
     points = [point for point in container.mounts if point.type == "volume"]
-    if not points:
-        yield container
-        return
     try:
         with engine.volumes.held([point.name for point in points]):
-            ready = {point.destination: await _ready(engine, point) for point in points}
+            for point in points:
+                await _mount(engine, point)
             faults.point("engine.start.volumes")
-            places = tuple(ready.get(point.destination, point) for point in container.mounts)
-            yield msgspec.structs.replace(container, mounts=places)
+            yield
     except BaseException:
         _unmount_unused(engine, points)
         raise
 
 
-async def _ready(engine: Engine, point: MountPoint) -> MountPoint:
-    engine.volumes.find(point.name)
+async def _mount(engine: Engine, point: MountPoint) -> None:
+    if engine.volumes.get(point.name) is None:
+        _make_again(engine, point)
+    if point.local is not None and not point.local.is_bind:
+        async with engine.lock(f"volume {point.name}"):
+            await in_thread(shared.mount, engine.volumes.mountpoint(point.name), point.local)
+
+
+def _make_again(engine: Engine, point: MountPoint) -> None:
+    """The volume of a container that comes back from the trash: empty, with the options that it had."""
     local = point.local
-    if local is None:
-        return point
-    if local.is_shared:
-        await in_thread(shared.mount, engine.volumes.mountpoint(point.name), local)
-    elif local.type in NETWORK_TYPES:
-        return msgspec.structs.replace(point, local=await in_thread(_with_address, local))
-    return point
-
-
-def _with_address(local: LocalMount) -> LocalMount:
-    """The kernel wants an address where users write a host's name (nfs(5), `addr`)."""
-    options = []
-    for word in local.options:
-        key, _, value = word.partition("=")
-        if key == "addr" and value:
-            try:
-                word = f"addr={socket.getaddrinfo(value, None)[0][4][0]}"
-            except OSError as error:
-                raise InvalidArgument(
-                    f"failed to mount local volume: error resolving passed in network volume address: {error}"
-                ) from error
-        options.append(word)
-    return msgspec.structs.replace(local, options=tuple(options))
+    options = {"type": local.type, "device": local.device, "o": ",".join(local.options)} if local else None
+    labels = {ANONYMOUS_LABEL: ""} if point.anonymous else None
+    volume, _ = engine.volumes.create(point.name, driver=point.driver, options=options, labels=labels)
+    engine.events.publish("volume", "create", volume.name, {"driver": volume.driver})
 
 
 def publish_mounted(engine: Engine, container: Container) -> None:
@@ -214,7 +193,7 @@ def release(engine: Engine, container: Container) -> None:
 
 
 def _unmount_unused(engine: Engine, points: Iterable[MountPoint]) -> None:
-    names = [point.name for point in points if point.local is not None and point.local.is_shared]
+    names = [point.name for point in points if point.local is not None and not point.local.is_bind]
     if names:
         engine.volumes.unmount_unused(names, volumes_in_use(engine, running=True))
 

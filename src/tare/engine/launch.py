@@ -43,7 +43,7 @@ async def launch(engine: Engine, container: Container) -> Container:
     The caller holds the container's lock. Raises InvalidArgument with Docker's text when the command can't be run
     (the record then holds exit code 126 or 127), Conflict, ResourceExhausted, Unavailable, Internal.
     """
-    async with container_volumes.mounted(engine, container) as for_spec, contextlib.AsyncExitStack() as undo:
+    async with container_volumes.mounted(engine, container), contextlib.AsyncExitStack() as undo:
         run_dir = engine.run_dir(container.id)
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir(mode=0o700)
@@ -58,7 +58,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
         etc_files.write(engine, container, endpoint)
-        link = _launch_monitor(engine, for_spec, endpoint)
+        link = _launch_monitor(engine, container, endpoint)
         undo.callback(link.close)
         faults.point("engine.start.launched")
         started = await _wait_started(engine, container, link)

@@ -77,21 +77,13 @@ def _bind(point: MountPoint, source: str, *, recursive: bool, more: tuple[str, .
 
 
 def _volume(point: MountPoint) -> Mount:
-    """The volume's directory; or what its options name, mounted in the container's own mount namespace."""
+    """The volume's directory, at which its options may have mounted something; or the directory that they bind."""
     local = point.local
     subpath = (f"{SUBPATH_OPTION}{point.subpath}",) if point.subpath else ()
-    if local is None or local.is_shared:
+    if local is None or not local.is_bind:
         return _bind(point, point.source, recursive=True, more=subpath)
-    if local.is_bind:
-        more = (*_known_options(local), *subpath)
-        return _bind(point, local.device, recursive="rbind" in local.options, more=more)
-    access = () if point.rw else ("ro",)
-    return Mount(
-        destination=point.destination,
-        type=local.type,
-        source=local.device,
-        options=("rprivate", *local.options, *access),
-    )
+    more = (*_known_options(local), *subpath)
+    return _bind(point, local.device, recursive="rbind" in local.options, more=more)
 
 
 def _known_options(local: LocalMount) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ LOCAL_DRIVER = "local"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 """Docker's mark of a volume that the user gave no name; prune takes these unless it is told to take all."""
 
-SHARED_TYPES = frozenset(("hugetlbfs", "overlay", "ramfs", "tmpfs"))
-"""File systems that have their content in the one mount: two mounts of the same options don't show the same files."""
+MEMORY_TYPES = frozenset(("hugetlbfs", "ramfs", "tmpfs"))
+"""File systems that are empty again once they are unmounted."""
 
 
 class LocalMount(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,9 +25,9 @@ class LocalMount(msgspec.Struct, frozen=True, kw_only=True):
         return self.type == "bind" or "bind" in self.options or "rbind" in self.options
 
     @property
-    def is_shared(self) -> bool:
-        """Whether all containers must see one and the same mount."""
-        return not self.is_bind and self.type in SHARED_TYPES
+    def in_memory(self) -> bool:
+        """Whether its content goes when it is unmounted."""
+        return not self.is_bind and self.type in MEMORY_TYPES
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):

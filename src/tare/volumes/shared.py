@@ -1,20 +1,25 @@
-"""Mounts that several containers must see as one (tmpfs): made on the host at a volume's _data, undone after the last.
+"""What volumes' options mount (NFS, a device, tmpfs …): once for all containers, on the host at the volume's _data.
 
-All other volumes with options are mounted in each container's own mount namespace. What is mounted is asked of the
-kernel, so that a new engine knows what an old one left. Must never mount anything anywhere else.
+Mounted when the first container that has it starts, undone after the last. What is mounted is asked of the kernel, so
+that a new engine knows what an old one left. Must never mount anywhere else, nor touch what is mounted to find out: a
+network file system whose server is away would hang whoever looks.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
+
+import msgspec
 
 from tare import faults
 from tare.errors import InvalidArgument, KernelError
 from tare.kernel import mounts
 from tare.volumes.records import LocalMount
 
+NETWORK_TYPES = frozenset(("cifs", "nfs", "nfs4", "smb3"))
 _ATTRIBUTES = {
     "ro": mounts.MOUNT_ATTR_RDONLY,
     "nosuid": mounts.MOUNT_ATTR_NOSUID,
@@ -29,7 +34,11 @@ _DEFAULTS = frozenset(("rw", "suid", "dev", "exec", "atime", "relatime", "dirati
 
 def is_mounted(path: Path) -> bool:
     """Whether something is mounted at a volume's _data."""
-    return os.path.ismount(path)
+    place = os.path.join(os.path.realpath(path.parent), path.name)
+    escaped = os.fsencode(place).replace(b"\\", b"\\134").replace(b" ", b"\\040").replace(b"\t", b"\\011")
+    escaped = escaped.replace(b"\n", b"\\012")
+    with open("/proc/self/mountinfo", "rb") as lines:  # man 5 proc
+        return any(line.split(b" ", 5)[4] == escaped for line in lines)
 
 
 def mount(path: Path, wanted: LocalMount) -> bool:
@@ -51,6 +60,7 @@ def mount(path: Path, wanted: LocalMount) -> bool:
 
 def make(path: Path, wanted: LocalMount) -> int:
     """What a volume's options ask for as a detached mount, gone when its descriptor is closed. path: for messages."""
+    wanted = _with_address(wanted)
     attributes = 0
     for word in wanted.options:
         attributes |= _ATTRIBUTES.get(word, 0)
@@ -63,6 +73,24 @@ def make(path: Path, wanted: LocalMount) -> int:
             f"error while mounting volume '{path}': failed to mount local volume: mount {wanted.device}:{path}, "
             f"data: {','.join(data)}: {why}{os.strerror(error.errno).lower()}"
         ) from error
+
+
+def _with_address(wanted: LocalMount) -> LocalMount:
+    """The kernel wants an address where users write a host's name (nfs(5), `addr`)."""
+    if wanted.type not in NETWORK_TYPES:
+        return wanted
+    options = []
+    for word in wanted.options:
+        key, _, value = word.partition("=")
+        if key == "addr" and value:
+            try:
+                word = f"addr={socket.getaddrinfo(value, None)[0][4][0]}"
+            except OSError as error:
+                raise InvalidArgument(
+                    f"failed to mount local volume: error resolving passed in network volume address: {error}"
+                ) from error
+        options.append(word)
+    return msgspec.structs.replace(wanted, options=tuple(options))
 
 
 def unmount(path: Path) -> bool:

@@ -29,6 +29,7 @@ from tare.storage.database import Database
 from tare.storage.durable import sync_directory
 from tare.storage.merged import Stack
 from tare.storage.trash import Trash
+from tare.storage.tree_reader import open_directory
 from tare.storage.usage import usage
 from tare.values.ids import new_id
 from tare.values.timestamps import now_ns
@@ -170,7 +171,8 @@ class Volumes:
         volume = self.find(name)
         if users or self.is_held(name):
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        shared.unmount(self.mountpoint(name))
+        if volume.mount is not None:
+            shared.unmount(self.mountpoint(name))
         faults.point("volumes.remove.begin")
         self._forget(name, durable=durable)
         faults.point("volumes.remove.row")
@@ -192,7 +194,7 @@ class Volumes:
         if volume.mount is None:
             copy_up.resume(directory, self._trash)
             return copy_up.is_empty(directory / "_data") and copy_up.fill(stack, place, directory, self._trash)
-        if volume.mount.is_shared:
+        if volume.mount.in_memory:
             return False
         target_fd = _open_device(directory / "_data", volume.mount)
         try:
@@ -214,7 +216,7 @@ class Volumes:
         """Takes away what no running container has any more. mounted: the volumes that running ones have."""
         for name in names:
             volume = self._by_name.get(name)
-            if volume is None or volume.mount is None or not volume.mount.is_shared:
+            if volume is None or volume.mount is None or volume.mount.is_bind:
                 continue
             if name not in mounted and not self.is_held(name):
                 shared.unmount(self.mountpoint(name))
@@ -250,7 +252,9 @@ class Volumes:
 
 
 def _open_device(path: Path, wanted: LocalMount) -> int:
-    """The root directory of what a volume's options mount, for a moment and nowhere attached."""
+    """The root directory of what a volume's options mount; where it isn't, for a moment and nowhere attached."""
+    if not wanted.is_bind and shared.is_mounted(path):
+        return open_directory(path)
     if not wanted.is_bind:
         tree_fd = shared.make(path, wanted)
         try:
