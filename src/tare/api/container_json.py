@@ -109,8 +109,7 @@ def _network_settings(detail: ContainerDetail, version: Version) -> dict[str, An
     }
     if version >= (1, 52):
         return made
-    endpoint = container.endpoint
-    first = endpoint if endpoint is not None and endpoint.network == "bridge" else None
+    first = next((endpoint for endpoint in container.endpoints if endpoint.network == "bridge"), None)
     made |= {
         "Bridge": "",
         "HairpinMode": False,

@@ -110,9 +110,10 @@ class _Chooser:
         )
 
     def _in_network(self, container: Container) -> bool:
-        endpoint = container.endpoint
-        return endpoint is not None and any(
-            wanted in (endpoint.network, endpoint.network_id) for wanted in self._filters["network"]
+        return any(
+            wanted in (endpoint.network, endpoint.network_id)
+            for endpoint in container.endpoints
+            for wanted in self._filters["network"]
         )
 
     def _has_mount(self, container: Container) -> bool:

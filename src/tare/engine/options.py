@@ -267,9 +267,11 @@ class NetworkingOptions(Options, frozen=True, kw_only=True):
 
 
 class UpdateOptions(ResourceOptions, frozen=True, kw_only=True):
-    """What `update` may change on a live container."""
+    """What `update` may change on a live container. publish_add, publish_remove: Tare's own."""
 
     restart_policy: RestartPolicy | None = None
+    publish_add: dict[str, tuple[PortBinding, ...] | None] | None = None
+    publish_remove: dict[str, tuple[PortBinding, ...] | None] | None = None
 
 
 class ExecOptions(Options, frozen=True, kw_only=True):

@@ -25,4 +25,6 @@ async def rename_container(engine: Engine, ref: str, new_name: str) -> None:
         raise Conflict("container is marked for removal and cannot be renamed")
     old = container.name
     container = engine.containers.save(msgspec.structs.replace(container, name=name), durable=True)
+    if container.endpoint is not None and container.endpoint.endpoint_id:
+        engine.network.rename(container.id, old, name)
     engine.events.container(container, "rename", oldName=f"/{old}")

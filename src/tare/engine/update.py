@@ -1,4 +1,4 @@
-"""update: other limits and another restart policy for a container, running or not."""
+"""update: other limits, published ports and another restart policy for a container, running or not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tare.engine import check
 from tare.engine.engine import Engine, in_thread
 from tare.engine.oci_resources import resources
 from tare.engine.options import HostOptions, ResourceOptions, UpdateOptions
+from tare.engine.publish import change_ports
 from tare.errors import Conflict, InvalidArgument, Unsupported
 from tare.runtime.cgroups import check_resources, open_cgroup
 
@@ -15,6 +16,7 @@ CHANGEABLE = frozenset(
     "blkio_weight cpu_shares cpu_period cpu_quota nano_cpus cpuset_cpus cpuset_mems memory memory_reservation "
     "memory_swap pids_limit restart_policy".split()
 )
+_PORT_FIELDS = frozenset(("publish_add", "publish_remove"))
 _RESOURCE_FIELDS = frozenset(ResourceOptions.__struct_fields__)
 
 
@@ -28,7 +30,7 @@ async def update_container(engine: Engine, ref: str, options: UpdateOptions, giv
         container = engine.containers.find(container.id)
         if container.state.status in ("removing", "dead"):
             raise Conflict(f'container {container.id} is marked for removal and cannot be "update"')
-        changes = _changes(options, given)
+        changes = _changes(options, given - _PORT_FIELDS)
         host = _merged(container.host, changes)
         check.check_resources(host)
         check.check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
@@ -36,7 +38,11 @@ async def update_container(engine: Engine, ref: str, options: UpdateOptions, giv
         if engine.live.get(container.id) is not None and any(name != "restart_policy" for name in changes):
             cgroup = open_cgroup(engine.cgroup_path(container.id, host.cgroup_parent))
             await in_thread(cgroup.apply, limits)
-        container = engine.containers.save(msgspec.structs.replace(container, host=host), durable=True)
+            container = engine.containers.find(container.id)  # as it is now: it may have ended meanwhile
+        container = msgspec.structs.replace(container, host=host)
+        if options.publish_add or options.publish_remove:
+            container = change_ports(engine, container, options.publish_add or {}, options.publish_remove or {})
+        container = engine.containers.save(container, durable=True)
         engine.events.container(container, "update")
         return tuple(warnings)
 

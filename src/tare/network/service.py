@@ -291,8 +291,11 @@ class Network:
         """Takes back published ports; connections that are open go on. Returns how many it were."""
         return self._endpoints.unpublish(container_id, chosen)
 
-    def rename(self, container_id: str, name: str, names: tuple[str, ...]) -> None:
-        """A container has another name from now on."""
-        records = self._store.endpoints_of(container_id)
-        self._store.put_endpoint(*(msgspec.structs.replace(r, container_name=name, names=names) for r in records))
+    def rename(self, container_id: str, old: str, new: str) -> None:
+        """A live container has another name from now on; its other names stay."""
+        changed = []
+        for record in self._store.endpoints_of(container_id):
+            names = tuple(new if name == old else name for name in record.names)
+            changed.append(msgspec.structs.replace(record, container_name=new, names=names))
+        self._store.put_endpoint(*changed)
         self._names.forget()

@@ -1,8 +1,9 @@
-"""`tare update`: changes the limits of containers."""
+"""`tare update`: changes the limits and the published ports of containers."""
 
 from __future__ import annotations
 
 from tare.cli.command import CliError, Command, Flag, Values
+from tare.cli.create.ports import publish
 from tare.cli.create.settings import parse_restart
 from tare.cli.flagkinds import parse_swap_bytes
 from tare.cli.session import container_path, describe
@@ -41,6 +42,9 @@ def update_body(flags: Values) -> dict[str, Any]:
     body |= dict.fromkeys(UNSET)
     body |= {"CgroupParent": "", "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0}
     body["PidsLimit"] = flags["pids-limit"] if "pids-limit" in flags.given else None
+    for flag, key in (("publish-add", "PublishAdd"), ("publish-rm", "PublishRemove")):
+        if flag in flags.given:
+            body[key] = publish(flags.items(flag))[1]
     body["RestartPolicy"] = parse_restart(flags.text("restart"))
     return body
 
@@ -89,6 +93,8 @@ COMMAND = Command(
         Flag("memory-reservation", "", "bytes", "Soft memory limit"),
         Flag("memory-swap", "", "bytes", "Limit of memory plus swap; -1: no limit on swap", check=parse_swap_bytes),
         Flag("pids-limit", "", "int64", "How many processes it can have (-1: any number)"),
+        Flag("publish-add", "", "list", "Publish a port as with -p, of a running container, too (Tare only)"),
+        Flag("publish-rm", "", "list", "Take a published port back, [ADDRESS:][HOST:]CONTAINER (Tare only)"),
         Flag("restart", "", "string", "What to do when it exits: no, on-failure[:n], always, unless-stopped"),
     ),
     least=1,
