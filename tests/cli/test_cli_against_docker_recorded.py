@@ -105,12 +105,12 @@ def test_what_is_absent_says_so(bench: Bench, name: str) -> None:
 
 
 def test_tcp_speaks_too(tmp_path: Path) -> None:
-    """An engine on tcp:// is spoken to without TLS; ssh:// is refused by name."""
+    """An engine on tcp:// is spoken to without TLS; what can't be an engine's address is refused."""
     import subprocess
 
     for host, text in (
-        ("ssh://me@there", "tare doesn't speak ssh:// yet"),
-        ("npipe:////./pipe/x", "tare doesn't speak npipe:// yet"),
+        ("ssh://-me@there", "that is no machine's name"),
+        ("npipe:////./pipe/x", "tare doesn't speak npipe://"),
         ("foo", "unable to parse tare host `foo`"),
         ("tcp://localhost:x", "bad port 'x'"),
         ("tcp://127.0.0.1:1", "Cannot connect to the Tare daemon at tcp://127.0.0.1:1. Is tared running?"),

@@ -101,7 +101,7 @@ def test_commands_are_those_of_the_folder() -> None:
 
     folder = Path(tare.cli.commands.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert modules == {path.replace(" ", "_") for path in COMMANDS}
+    assert modules == {path.replace(" ", "_").replace("-", "_") for path in COMMANDS}
 
 
 @pytest.mark.parametrize(
