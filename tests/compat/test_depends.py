@@ -1,4 +1,4 @@
-"""Boot order (`--depends-on`) and `--health-on-failure`: what Docker's engine doesn't have, through Tare's own client."""
+"""Boot order (`--depends-on`) and `--health-on-failure`: what Docker's engine doesn't have."""
 
 from __future__ import annotations
 

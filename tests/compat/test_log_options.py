@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from support.deadline import wait_until
@@ -72,3 +74,20 @@ def test_clear(tare: Engine) -> None:
     tare.tare_cli("logs", "--clear", container)
     assert logs(tare, container) == ""
     tare.docker("rm", container)
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_compressed_rotation(engine: Engine, driver: str) -> None:
+    """compress=true packs what is rotated; `logs` and its --tail read through it."""
+    options = ("max-size=200k", "max-file=4", "compress=true")
+    flags = ("--log-driver", driver, *(part for option in options for part in ("--log-opt", option)))
+    container = engine.docker("run", "-d", *flags, engine.image, "sh", "-c", FIVE_MB).out.strip()
+    engine.docker("wait", container)
+    wait_until(lambda: logs(engine, container, "--tail", "1") == "end\n", "the end of the log")
+    numbers = [int(line.partition("-")[0]) for line in logs(engine, container, "--tail", "450").splitlines()[:-1]]
+    assert numbers == list(range(5000 - 449, 5000))
+    if engine.is_tare:
+        folder = Path(engine.inspect(container)["LogPath"]).parent
+        wait_until(lambda: len(list(folder.glob("*.log.[123].gz"))) == 3, "three packed files")
+        assert sum(path.stat().st_size for path in folder.glob("*.gz")) < 60_000
+    engine.docker("rm", container)

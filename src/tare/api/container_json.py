@@ -167,6 +167,14 @@ def inspect_json(detail: ContainerDetail, version: Version) -> dict[str, Any]:
         "Config": config_json(container.config, version),
         "NetworkSettings": _network_settings(detail, version),
     }
+    shipping = detail.log_shipping
+    if shipping is not None:  # Tare's own
+        made["LogShipping"] = {
+            "Driver": shipping.driver,
+            "Sent": shipping.sent,
+            "Dropped": shipping.dropped,
+            "Error": shipping.error,
+        }
     if detail.size_rw_bytes is not None:
         made["SizeRw"] = detail.size_rw_bytes
     if detail.size_root_bytes is not None:

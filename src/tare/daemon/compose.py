@@ -18,6 +18,8 @@ from tare.daemon.notify import notify
 from tare.daemon.settings import DaemonSettings, parse_ulimits, split_pairs
 from tare.engine import depends, exits, stop
 from tare.engine.engine import Engine, EngineSettings
+from tare.engine.log_options import check_log
+from tare.engine.options import LogOptions
 from tare.engine.restore import restore
 from tare.errors import KernelError
 from tare.images.images import Images
@@ -87,6 +89,8 @@ def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
 
 def _engine_settings(settings: DaemonSettings) -> EngineSettings:
     data_root = Path(settings.data_root)
+    log_options = split_pairs(settings.log_opts, "log option")
+    check_log(LogOptions(type=settings.log_driver, config=log_options))
     return EngineSettings(
         data_root=data_root,
         exec_root=Path(settings.exec_root),
@@ -99,7 +103,8 @@ def _engine_settings(settings: DaemonSettings) -> EngineSettings:
         default_shm_size_bytes=parse_bytes(settings.default_shm_size),
         default_ulimits=parse_ulimits(settings.default_ulimits),
         default_log_driver=settings.log_driver,
-        default_log_options=split_pairs(settings.log_opts, "log option"),
+        default_log_options=log_options,
+        journald_socket=settings.journald_socket,
         dns=tuple(settings.dns),
         dns_search=tuple(settings.dns_search),
         dns_options=tuple(settings.dns_opts),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.values.timestamps import parse_duration
 from tare.values.units import parse_bytes
 
@@ -49,6 +49,7 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     dns_opts: list[str] = []
     shutdown_timeout: int = 15
     live_restore: bool = True
+    journald_socket: str = "/run/systemd/journal/socket"
     trash_keep: str = "24h"
     trash_max: str = "5g"
     tls: bool = False
@@ -92,7 +93,8 @@ _HELP = {
     "init": "run an init in every container",
     "no_new_privileges": "set no-new-privileges for every container",
     "default_shm_size": "size of /dev/shm in containers",
-    "log_driver": "default log driver (json-file or none)",
+    "log_driver": "default log driver (json-file, local, none, syslog, journald, gelf or fluentd)",
+    "journald_socket": "where the log driver journald finds the journal",
     "shutdown_timeout": "seconds to wait for containers at shutdown (without live restore)",
     "live_restore": "let containers run on when tared stops",
     "trash_keep": "how long removed containers can be restored (0: not at all)",
@@ -159,8 +161,6 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
         raise InvalidArgument(f"invalid configuration: {error}") from error
     if settings.log_level not in LOG_LEVELS:
         raise InvalidArgument(f"invalid logging level: {settings.log_level}")
-    if settings.log_driver not in ("json-file", "local", "none"):
-        raise Unsupported(f"log driver {settings.log_driver!r} is not supported by Tare yet")
     settings.data_root = os.path.abspath(settings.data_root)
     settings.exec_root = os.path.abspath(settings.exec_root)
     settings.pidfile = settings.pidfile or f"{settings.exec_root}/tared.pid"

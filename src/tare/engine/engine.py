@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -28,6 +28,9 @@ from tare.storage.database import Database
 from tare.storage.layers import Layers
 from tare.storage.snapshots import Snapshots
 from tare.volumes.volumes import Volumes
+
+if TYPE_CHECKING:
+    from tare.engine.log_shipping import Shipper
 
 log = logging.getLogger("tare.engine")
 
@@ -55,6 +58,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     default_stop_timeout_s: int = 10
+    journald_socket: str = "/run/systemd/journal/socket"
     trash_keep_s: int = 24 * 3600
     trash_max_bytes: int = 5 * 10**9
 
@@ -110,6 +114,7 @@ class Engine:
         self.pending_streams: dict[str, list[tuple[StreamWish, socket.socket]]] = {}
         """Streams attached before the container runs; they go to its monitor with the start."""
         self.waits: dict[str, list[tuple[str, asyncio.Future[WaitResult]]]] = {}
+        self.log_shippers: dict[str, Shipper] = {}
         self.restart_tasks: dict[str, asyncio.Task[None]] = {}
         self.trash = TrashStore(database)
         self.trash_timer: asyncio.TimerHandle | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, in_thread
+from tare.engine.log_shipping import shipping_state
 from tare.engine.records import ContainerDetail
 
 
@@ -32,4 +33,5 @@ async def inspect_container(engine: Engine, ref: str, *, size: bool) -> Containe
         sandbox_id=container.endpoint.endpoint_id if container.endpoint else "",
         size_rw_bytes=size_rw,
         size_root_bytes=size_root,
+        log_shipping=shipping_state(engine, container),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.engine import container_volumes, etc_files, health_rules, mounts, network_link
+from tare.engine import container_volumes, etc_files, health_rules, log_shipping, mounts, network_link
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
 from tare.engine.log_options import log_settings
@@ -88,6 +88,7 @@ async def launch(engine: Engine, container: Container) -> Container:
     network_link.publish(engine.events, container, "connect")
     engine.live[container.id] = live = Live(link, started.pid)
     engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")
+    log_shipping.start_shipping(engine, container)
     engine.events.container(container, "start")
     return container
 
@@ -144,6 +145,8 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
         log_max_bytes=log.max_bytes,
         log_max_files=log.max_files,
         log_attributes=msgspec.json.encode(log.attributes) if log.attributes else b"",
+        log_compress=log.compress,
+        log_counted=log.shipped,
         has_netns=endpoint is not None and endpoint.namespace_fd is not None,
         attached=tuple(wish for wish, _ in streams),
     )

@@ -6,6 +6,8 @@ See `tare.runtime.jsonlog` for the format. A broken line (the machine lost power
 from __future__ import annotations
 
 import os
+import tempfile
+import zlib
 from collections.abc import Iterator
 
 import msgspec
@@ -52,7 +54,7 @@ class LogReader:
     def _rotated(self) -> list[str]:
         found: list[str] = []
         number = 1
-        while os.path.exists(f"{self._path}.{number}"):
+        while any(os.path.exists(f"{self._path}.{number}{suffix}") for suffix in ("", ".gz")):
             found.insert(0, f"{self._path}.{number}")
             number += 1
         return found
@@ -76,7 +78,7 @@ class LogReader:
     def _open(self, path: str, offset: int = 0) -> None:
         self.close()
         try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._file = open_log(path)
         except FileNotFoundError:
             return
         if offset:
@@ -120,10 +122,33 @@ class LogReader:
         return False
 
 
+def open_log(path: str) -> int:
+    """A descriptor of a log's file; of one that is compressed, of a nameless copy that isn't.
+
+    Raises FileNotFoundError.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        packed = os.open(f"{path}.gz", flags)
+    try:
+        with tempfile.TemporaryFile(dir=os.path.dirname(path), buffering=0) as file:
+            unpacker = zlib.decompressobj(wbits=31)
+            while data := os.read(packed, BLOCK_BYTES):
+                while data:
+                    file.write(unpacker.decompress(data, BATCH_BYTES))
+                    data = unpacker.unconsumed_tail
+            file.seek(0)
+            return os.dup(file.fileno())
+    finally:
+        os.close(packed)
+
+
 def _tail_offset(path: str, count: int) -> tuple[int, int]:
     """(where the last count lines begin, how many lines there are from there)."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_log(path)
     except FileNotFoundError:
         return 0, 0
     try:

@@ -1,7 +1,8 @@
 """Log drivers and their options: what is accepted, and what it means for a container's log. Pure.
 
-json-file writes Docker's format; local is the same with a place of its own; none keeps nothing. Logs are bounded unless
-somebody asks otherwise: five files of 20 MB, as Docker's local driver has it (moby#40207 asks for it since 2020).
+json-file writes Docker's format; local is the same with a place of its own; none keeps nothing; the others also ship
+what is in that file to a server (`log_shipping`). Logs are bounded unless somebody asks otherwise: five files of 20 MB,
+as Docker's local driver has it (moby#40207 asks for it since 2020).
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import re
 
 import msgspec
 
+from tare.engine.log_driver_options import CHECKS, SHIPPED, parse_flag
 from tare.engine.log_tag import expand_tag
 from tare.engine.options import LogOptions
 from tare.engine.records import Container
 from tare.errors import InvalidArgument, Unsupported
 from tare.values.units import parse_bytes
 
-DRIVERS = ("json-file", "local", "none")
-_DOCKERS_OTHERS = ("syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs", "logentries")
+DRIVERS = ("json-file", "local", "none", *SHIPPED)
+_DOCKERS_OTHERS = ("awslogs", "splunk", "gcplogs", "etwlogs", "logentries")
 DEFAULT_MAX_BYTES = 20 << 20
 DEFAULT_MAX_FILES = 5
 _OPTIONS = {
@@ -29,13 +31,12 @@ _OPTIONS = {
         "env",
         "env-regex",
         "tag",
-        "mode",
-        "max-buffer-size",
         "compress",
     ),
-    "local": ("max-size", "max-file", "mode", "max-buffer-size", "compress"),
+    "local": ("max-size", "max-file", "compress"),
     "none": (),
 }
+_EVERYWHERE = ("mode", "max-buffer-size")
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,8 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = DEFAULT_MAX_BYTES
     max_files: int = DEFAULT_MAX_FILES
     attributes: dict[str, str] = {}
+    compress: bool = False
+    shipped: bool = False
 
 
 def check_log(options: LogOptions | None) -> None:
@@ -57,16 +60,42 @@ def check_log(options: LogOptions | None) -> None:
     if driver not in DRIVERS:
         raise Unsupported(f"log driver {driver!r} is not supported by Tare yet")
     given = options.config or {}
-    for name in given:
-        if name not in _OPTIONS[driver]:
-            raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
-    if given.get("mode", "blocking") not in ("blocking", "non-blocking"):
-        raise InvalidArgument(f"logger: logging mode not supported: {given['mode']}")
-    if given.get("compress", "false") not in ("true", "false"):
-        raise InvalidArgument(f"invalid value for compress: {given['compress']}")
-    if given.get("compress") == "true" and driver == "json-file":
-        raise Unsupported("log option 'compress' is not supported by Tare yet")
-    _limits(given)
+    _check_everywhere(given)
+    if driver in SHIPPED:
+        CHECKS[driver](given)
+        _limits(_cache_limits(given))
+    else:
+        for name in given:
+            if name not in _OPTIONS[driver] and name not in _EVERYWHERE:
+                text = f"for log driver {driver}" if driver == "local" else f"for {driver} log driver"
+                raise InvalidArgument(f"unknown log opt '{name}' {text}")
+        max_bytes, max_files = _limits(given)
+        if parse_flag(given.get("compress", "false")) and (max_files < 2 or not max_bytes):
+            raise InvalidArgument("compress cannot be true when max-file is less than 2 or max-size is not set")
+    for name in ("labels-regex", "env-regex"):
+        _matches(given.get(name, ""), "")
+
+
+def _check_everywhere(given: dict[str, str]) -> None:
+    """What every driver has: the mode, and the bounds of the file from which `logs` reads."""
+    mode = given.get("mode", "blocking")
+    if mode not in ("blocking", "non-blocking"):
+        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
+    if "max-buffer-size" in given:
+        if mode != "non-blocking":
+            raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+        try:
+            parse_bytes(given["max-buffer-size"])
+        except InvalidArgument as error:
+            raise InvalidArgument(f"error parsing option max-buffer-size: {error}") from error
+
+
+def _cache_limits(given: dict[str, str]) -> dict[str, str]:
+    """Docker's options for the file beside a shipping driver, by the names that json-file has for them."""
+    found = {name.removeprefix("cache-"): value for name, value in given.items() if name.startswith("cache-max-")}
+    if "max-size" in found and "max-file" not in found:
+        found["max-file"] = str(DEFAULT_MAX_FILES)
+    return found
 
 
 def _limits(given: dict[str, str]) -> tuple[int, int]:
@@ -92,14 +121,30 @@ def log_settings(container: Container) -> LogSettings:
     """What the container's monitor has to do."""
     options = container.host.log_config or LogOptions()
     given = options.config or {}
-    max_bytes, max_files = _limits(given)
+    shipped = options.type in SHIPPED
+    max_bytes, max_files = _limits(_cache_limits(given) if shipped else given)
+    attributes = entry_attributes(container)
+    if given.get("tag"):
+        tag = expand_tag(given["tag"], container)
+        attributes |= {} if shipped else {"tag": tag}
     return LogSettings(
-        path=container.log_path, max_bytes=max_bytes, max_files=max_files, attributes=_attributes(container, given)
+        path=container.log_path,
+        max_bytes=max_bytes,
+        max_files=max_files,
+        attributes=attributes,
+        compress=max_files > 1 and parse_flag(given.get("cache-compress" if shipped else "compress", "false")),
+        shipped=shipped,
     )
 
 
-def _attributes(container: Container, given: dict[str, str]) -> dict[str, str]:
-    """The labels and variables that the options choose, and the tag."""
+def is_shipped(container: Container) -> bool:
+    """Whether the container's log also goes to a server."""
+    return container.host.log_config is not None and container.host.log_config.type in SHIPPED
+
+
+def entry_attributes(container: Container) -> dict[str, str]:
+    """The labels and variables that the options choose."""
+    given = (container.host.log_config or LogOptions()).config or {}
     labels = container.config.labels or {}
     env = dict(variable.partition("=")[::2] for variable in container.config.env or ())
     found: dict[str, str] = {}
@@ -108,8 +153,6 @@ def _attributes(container: Container, given: dict[str, str]) -> dict[str, str]:
         found |= {name: source[name] for name in wanted if name in source}
         if given.get(pattern):
             found |= {name: value for name, value in source.items() if _matches(given[pattern], name)}
-    if given.get("tag"):
-        found["tag"] = expand_tag(given["tag"], container)
     return found
 
 

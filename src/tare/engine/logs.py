@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from tare.engine.engine import Engine, in_thread
 from tare.engine.log_files import Entry, LogReader
+from tare.engine.log_options import is_shipped
 from tare.engine.options import LogsOptions
 from tare.engine.records import Container
 from tare.errors import InvalidArgument, Unsupported
@@ -100,7 +101,7 @@ async def clear_logs(engine: Engine, ref: str) -> None:
             return
         except OSError:
             pass  # its monitor has just gone
-    await in_thread(clear_files, container.log_path)
+    await in_thread(clear_files, container.log_path, counted=is_shipped(container))
 
 
 async def container_logs(engine: Engine, ref: str, options: LogsOptions) -> LogStream:

@@ -164,6 +164,15 @@ class ContainerSummary(Record, frozen=True, kw_only=True):
     size_root_bytes: int | None = None
 
 
+class LogShipping(Record, frozen=True, kw_only=True):
+    """How a log driver that ships gets on. dropped: entries rotated away before they were sent; error: why it waits."""
+
+    driver: str
+    sent: int = 0
+    dropped: int = 0
+    error: str = ""
+
+
 class ContainerDetail(Record, frozen=True, kw_only=True):
     """What inspect answers."""
 
@@ -178,6 +187,7 @@ class ContainerDetail(Record, frozen=True, kw_only=True):
     sandbox_id: str = ""
     size_rw_bytes: int | None = None
     size_root_bytes: int | None = None
+    log_shipping: LogShipping | None = None
 
 
 class ExecRecord(Record, frozen=True, kw_only=True):

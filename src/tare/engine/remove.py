@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, kill, restart_policy, trash, wait
+from tare.engine import container_volumes, kill, log_shipping, restart_policy, trash, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
@@ -85,6 +85,7 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
     faults.point("engine.remove.marked")
     await engine.network.release(container.id)
     engine.drop_pending_streams(container.id)
+    await log_shipping.stop_shipping(engine, container.id)
     clear_cgroup(engine, container.id)
     if not keep:
         engine.snapshots.remove(container.id)

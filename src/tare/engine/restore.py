@@ -13,7 +13,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, execs, exits, remove, restart_policy, trash
+from tare.engine import container_volumes, execs, exits, log_shipping, remove, restart_policy, trash
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
@@ -55,6 +55,8 @@ async def restore(engine: Engine) -> None:
         clear_cgroup(engine, container.id)
         await exits.handle_exit(engine, container.id, exited)
     container_volumes.unmount_forgotten(engine)
+    for container in engine.containers:
+        log_shipping.start_shipping(engine, container)
     for container in engine.containers:
         if container.id not in engine.live:
             await _settle_stopped(engine, container)

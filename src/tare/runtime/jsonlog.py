@@ -2,16 +2,25 @@
 
 One JSON object a line: `{"log":"hello\\n","stream":"stdout","time":"2026-11-24T05:35:02.123456789Z"}`. A line of output
 longer than 16 KiB is cut into several entries, of which only the last ends in a newline (as Docker's log copier does).
+
+    NAME            the current file                 NAME.1, NAME.2 …  older ones, NAME.1.gz … if they are compressed
+    NAME.dropped    how many entries were deleted by rotation or clearing; kept only for logs that are shipped elsewhere
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
 import msgspec
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAX_ENTRY_BYTES = 16 * 1024
+BLOCK_BYTES = 256 * 1024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -19,12 +28,25 @@ _encode = msgspec.json.Encoder().encode
 class JsonLog:
     """An open log. `written_bytes` counts everything written since it was opened, over all rotations."""
 
-    def __init__(self, path: str, max_bytes: int = 0, max_files: int = 1, attributes: bytes = b"") -> None:
+    def __init__(
+        self,
+        path: str,
+        max_bytes: int = 0,
+        max_files: int = 1,
+        attributes: bytes = b"",
+        *,
+        compress: bool = False,
+        counted: bool = False,
+    ) -> None:
         """Opens (appends to) path. max_bytes: rotate when the file would grow beyond it; 0: never.
 
         max_files: how many files there are at most, the current one included. attributes: a JSON object that every
-        entry gets as `attrs`; empty for none. Raises OSError as open(2).
+        entry gets as `attrs`; empty for none. compress: rotated files become `.gz`. counted: deleted entries are
+        counted. Raises OSError as open(2).
         """
+        self.compress = compress
+        self.counted = counted
+        self._compressor = 0
         self._end = b',"attrs":' + attributes + b"}\n" if attributes else b"}\n"
         self.path = path
         self.max_bytes = max_bytes
@@ -66,7 +88,8 @@ class JsonLog:
 
     def clear(self) -> None:
         """Empties the log: the current file, and all that were rotated away."""
-        clear_files(self.path)
+        self._wait_compressor()
+        clear_files(self.path, counted=self.counted)
         self._size = 0
 
     def _append(self, stream: str, lines: list[bytes]) -> None:
@@ -94,31 +117,164 @@ class JsonLog:
 
     def _rotate(self) -> None:
         os.close(self._fd)
+        self._wait_compressor()
+        oldest = f"{self.path}.{self.max_files - 1}" if self.max_files > 1 else self.path
+        dropped = count_entries(oldest) if self.counted else 0
         if self.max_files > 1:
+            _unlink(oldest)
             for number in range(self.max_files - 2, 0, -1):
-                try:
-                    os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
-                except FileNotFoundError:
-                    pass
+                for suffix in ("", ".gz"):
+                    try:
+                        os.rename(f"{self.path}.{number}{suffix}", f"{self.path}.{number + 1}{suffix}")
+                    except FileNotFoundError:
+                        pass
             os.rename(self.path, f"{self.path}.1")
         else:
             os.truncate(self.path, 0)
+        if dropped:
+            add_dropped(self.path, dropped)
+        if self.compress and self.max_files > 1:
+            self._compress(f"{self.path}.1")
         self._open()
 
+    def _compress(self, path: str) -> None:
+        """In a child, so that the container doesn't wait; it closes what the monitor holds, and exits by itself.
 
-def clear_files(path: str) -> None:
+        Until then it holds a lock on the file: a monitor that comes after this one must not rename it, either.
+        """
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fcntl.flock(source, fcntl.LOCK_EX)
+        pid = os.fork()
+        if pid:
+            self._compressor = pid
+            os.close(source)
+            return
+        try:
+            os.dup2(source, 3)
+            os.closerange(4, 1 << 16)
+            os.nice(10)
+            compress_file(3, path)
+        finally:
+            os._exit(0)
+
+    def _wait_compressor(self) -> None:
+        """Nothing is renamed while a file is being compressed, by this monitor's child or by an earlier one's."""
+        if self.compress:
+            try:
+                fd = os.open(f"{self.path}.1", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                pass
+            else:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                os.close(fd)
+        pid, self._compressor = self._compressor, 0
+        if pid:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass
+
+
+def compress_file(source: int, path: str) -> None:
+    """Makes path.gz of path, which source has open; whole or not at all."""
+    import zlib  # only here: a monitor whose log isn't compressed needs none
+
+    packer = zlib.compressobj(6, wbits=31)
+    aside = f"{path}.gz.new"
+    target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    while data := os.read(source, BLOCK_BYTES):
+        _write_all(target, packer.compress(data))
+    _write_all(target, packer.flush())
+    os.rename(aside, f"{path}.gz")
+    os.unlink(path)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def count_entries(path: str) -> int:
+    """How many entries a file has, compressed or not; 0 if it isn't there."""
+    for name in (path, f"{path}.gz"):
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            return sum(block.count(b"\n") for block in _blocks(fd, name.endswith(".gz")))
+        finally:
+            os.close(fd)
+    return 0
+
+
+def _blocks(fd: int, compressed: bool) -> Iterator[bytes]:
+    if not compressed:
+        while data := os.read(fd, BLOCK_BYTES):
+            yield data
+        return
+    import zlib
+
+    unpacker = zlib.decompressobj(wbits=31)
+    while data := os.read(fd, BLOCK_BYTES):
+        while data:
+            yield unpacker.decompress(data, BLOCK_BYTES)
+            data = unpacker.unconsumed_tail
+
+
+def read_dropped(path: str) -> int:
+    """How many entries of a log were deleted so far."""
+    try:
+        fd = os.open(f"{path}.dropped", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        text = os.read(fd, 32)
+    finally:
+        os.close(fd)
+    return int(text) if text.isdigit() else 0
+
+
+def add_dropped(path: str, count: int) -> None:
+    """Counts deleted entries; after the deletion, so that a crash in between repeats entries rather than skips them."""
+    total = read_dropped(path) + count
+    aside = f"{path}.dropped.new"
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        os.write(fd, b"%d" % total)
+    finally:
+        os.close(fd)
+    os.rename(aside, f"{path}.dropped")
+
+
+def clear_files(path: str, *, counted: bool = False) -> None:
     """Empties a log that may be open (it is appended to), and deletes its rotated files."""
+    dropped = count_entries(path) if counted else 0
     try:
         os.truncate(path, 0)
     except FileNotFoundError:
         pass
     number = 1
     while True:
-        try:
-            os.unlink(f"{path}.{number}")
-        except FileNotFoundError:
-            return
+        dropped += count_entries(f"{path}.{number}") if counted else 0
+        if not _unlink(f"{path}.{number}"):
+            break
         number += 1
+    if dropped:
+        add_dropped(path, dropped)
+
+
+def _unlink(path: str) -> bool:
+    """Deletes a rotated file in either form; whether there was one."""
+    found = False
+    for name in (path, f"{path}.gz"):
+        try:
+            os.unlink(name)
+            found = True
+        except FileNotFoundError:
+            pass
+    return found
 
 
 def _split_newlines(data: bytes) -> list[bytes]:

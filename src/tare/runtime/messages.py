@@ -43,7 +43,8 @@ class StartRequest(Message, frozen=True, array_like=True, tag="start"):
 
     plan: the encoded plan. directory: where the monitor keeps its socket and status. cgroup: path of the container's
     cgroup, "" for none. Descriptors: the report socket, the network namespace if has_netns, one stream for each of
-    attached. log_path "" means no log; log_max_bytes 0 means unbounded; log_attributes: JSON that every entry gets.
+    attached. log_path "" means no log; log_max_bytes 0 means unbounded; log_attributes: JSON that every entry gets;
+    log_compress, log_counted: see JsonLog.
     """
 
     name: str
@@ -60,6 +61,8 @@ class StartRequest(Message, frozen=True, array_like=True, tag="start"):
     log_attributes: bytes = b""
     has_netns: bool = False
     attached: tuple[StreamWish, ...] = ()
+    log_compress: bool = False
+    log_counted: bool = False
 
 
 class NamespaceRequest(Message, frozen=True, array_like=True, tag="netns"):

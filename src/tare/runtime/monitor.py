@@ -120,7 +120,8 @@ class Monitor:
         self.listener.setblocking(False)
         if request.log_path:
             limits = (request.log_max_bytes, request.log_max_files)
-            self.log = JsonLog(request.log_path, *limits, request.log_attributes)
+            options = {"compress": request.log_compress, "counted": request.log_counted}
+            self.log = JsonLog(request.log_path, *limits, request.log_attributes, **options)
 
     def _make_pipes(self) -> tuple[int, int, int]:
         if self.request.open_stdin:
