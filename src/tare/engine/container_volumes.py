@@ -103,7 +103,7 @@ def _volume_point(engine: Engine, container_id: str, wanted: Wanted, made: list[
         options=wanted.options,
         labels=wanted.labels,
         pending=container_id,
-        durable=False,
+        durable=not point.anonymous,  # an anonymous one's row is on the disk with the container's, if that is to be
     )
     if is_new:
         made.append(volume)
