@@ -5,7 +5,6 @@ The clients are installed unchanged by scripts/clients below build/clients; noth
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,10 +54,9 @@ def python() -> str:
 
 
 @pytest.fixture
-def node(scenario: Scenario) -> str:
-    """Node; the clients' packages are found from NODE_PATH."""
-    installed("node")
-    found = shutil.which("node")
-    if found is None:
+def node() -> dict[str, str]:
+    """The environment in which Node finds the clients' packages."""
+    where = installed("node")
+    if shutil.which("node") is None:
         pytest.skip("client not installed: node itself (Debian: nodejs)")
-    return os.path.realpath(found)
+    return {"NODE_PATH": str(where / "node_modules")}
