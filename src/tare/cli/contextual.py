@@ -10,7 +10,8 @@ import os
 from tare.cli.command import CliError, Flag
 from tare.client.contexts import TLS_NAMES, Context, ContextError, parse_document, read_context
 from tare.client.endpoint import DEFAULT_CONTEXT, context_name
-from tare.client.host import parse_host
+from tare.client.errors import BadHost
+from tare.client.host import TlsFiles, parse_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +93,19 @@ def set_endpoint(session: Session, context: Context, pairs: list[str]) -> None:
         ) from None
     context.skip_verify = _boolean(given.get("skip-tls-verify", "false"))
     context.tls = {f"{key}.pem": read_file(given[key]) for key in ("ca", "cert", "key") if given.get(key)}
+    if context.tls:
+        _check_files(given)
+
+
+def _check_files(given: dict[str, str]) -> None:
+    """What is no certificate, or no key of it, is found now rather than when it is used."""
+    from tare.client.tls import make_context
+
+    ca, cert, key = (os.path.expanduser(given.get(name, "")) for name in ("ca", "cert", "key"))
+    try:
+        make_context(TlsFiles(ca, cert, key, verify=bool(ca)))
+    except BadHost as error:
+        raise CliError(f"unable to create docker endpoint config: invalid docker endpoint options: {error}") from None
 
 
 def _boolean(text: str) -> bool:
@@ -154,6 +168,7 @@ def _untar(data: bytes) -> dict[str, bytes]:
     import tarfile
 
     found = {}
+    data += bytes(-len(data) % 512 + 1024)  # Docker's client leaves the archive's end out
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
