@@ -77,7 +77,7 @@ def tell(client: list[str], home: Path) -> list[tuple[str, Result]]:
     for line in STORY.strip().splitlines():
         words = line.split()
         environment = {"DOCKER_CONFIG": str(home), "TARE_AUTOSTART": "0"}
-        while words[0].partition("=")[0].isupper():
+        while "=" in words[0] and words[0].partition("=")[0].isupper():
             name, _, value = words.pop(0).partition("=")
             environment[name] = value
         script = f'cd {home}; exec "$@"'

@@ -22,9 +22,9 @@ def run(session: Session, _flags: Values, arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         raise CliError(f"can't store the choice: {error}") from None
     session.out(name)
-    if overriding() and name != "default":
-        session.err(OVERRIDES.format(overriding()))
     session.err(f'Current context is now "{name}"')
+    if overriding() and name != "default":
+        session.err(OVERRIDES.format(overriding(), name))
     return 0
 
 
