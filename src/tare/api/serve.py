@@ -16,6 +16,7 @@ from tare.api import (
     streams,
     system,
     trash,
+    versions,
     volumes,
 )
 from tare.api.router import Router
@@ -34,6 +35,7 @@ ROUTES = (
     *images.ROUTES,
     *image_transfer.ROUTES,
     *networks.ROUTES,
+    *versions.ROUTES,
     *volumes.ROUTES,
     *trash.ROUTES,
     *absent.ROUTES,

@@ -21,7 +21,7 @@ COMMANDS = {
     "container commit": "Make an image from what a container has changed",
     "container cp": "Copy files between a container and the local file system",
     "container create": "Make a new container without starting it",
-    "container diff": "Show which files a container has changed",
+    "container diff": "Show which files a container has changed, or what differs between two images or containers",
     "container exec": "Run a command in a running container",
     "container export": "Write a container's file system as a tar archive",
     "container inspect": "Show all that is known about containers",

@@ -198,6 +198,10 @@ class Snapshots:
         diff_ids, _ = self._row(snapshot_id)
         return Stack([self.upper(snapshot_id), *self._stacked(diff_ids).lower])
 
+    def stack_of(self, diff_ids: Sequence[str]) -> Stack:
+        """The same of layers alone, bottom first in diff_ids; a lease of the caller's holds them."""
+        return Stack(self._stacked(tuple(diff_ids)).lower)
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _directory(self, snapshot_id: str) -> Path:
