@@ -277,6 +277,22 @@ def test_created_container_takes_files_before_its_start(engine: Engine) -> None:
     assert engine.logs(created) == "before\n"
 
 
+def test_created_container_has_its_mounts(engine: Engine, tmp_path: Path) -> None:
+    """Before the first start, too: missing host directories of -v are made, volumes of any kind are reached."""
+    (tmp_path / "named").mkdir()
+    volume = engine.unique("volume")
+    options = {"type": "none", "o": "bind", "device": str(tmp_path / "named")}
+    body = {"Name": volume, "Driver": "local", "DriverOpts": options}
+    assert engine.api.request("POST", "/volumes/create", body).status == 201
+    binds = [f"{tmp_path}/missing:/missing", f"{volume}:/named"]
+    created = engine.create({"Cmd": ["true"], "HostConfig": {"Binds": binds}}).json["Id"]
+    for place in ("missing", "named"):
+        assert put(engine, created, f"/{place}", tar_of(("file", b"x\n", {}))).status == 200
+        assert (tmp_path / place / "file").read_text() == "x\n"
+    engine.docker("rm", created)
+    engine.docker("volume", "rm", volume)
+
+
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

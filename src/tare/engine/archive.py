@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from tare import faults
-from tare.engine import mounts
+from tare.engine import container_volumes, mounts
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
 from tare.engine.thread_stream import BodyReader, Write, written_in_thread
@@ -147,13 +147,22 @@ async def _root(engine: Engine, container: Container, held: contextlib.AsyncExit
         if found is None:  # it has just ended
             await live.handled.wait()
     if live is None or found is None:
+        found = await _stopped_root(engine, container, writable)
+    for descriptor in found:
+        held.callback(os.close, descriptor)
+    return found[0]
+
+
+async def _stopped_root(engine: Engine, container: Container, writable: bool) -> tuple[int, int]:
+    """(root, mount namespace) of a view made for this copy, with all that a start would mount of the host."""
+    async with container_volumes.mounted(engine, container):
+        mounts.prepare_sources(container.host)
         steps = plan_view(
             _overlay(engine, container, writable), _own_mounts(container), readonly=container.host.readonly_rootfs
         )
         found = await engine.launcher.make_view(steps)
-    for descriptor in found:
-        held.callback(os.close, descriptor)
-    return found[0]
+    container_volumes.let_go(engine, container)  # the view has its own mounts of them
+    return found
 
 
 def _running_root(live: Live) -> tuple[int, int] | None:

@@ -192,6 +192,11 @@ def release(engine: Engine, container: Container) -> None:
         engine.events.publish("volume", "unmount", point.name, attributes)
 
 
+def let_go(engine: Engine, container: Container) -> None:
+    """Unmounts what was mounted for a container that doesn't run, to look into it."""
+    _unmount_unused(engine, [point for point in container.mounts if point.type == "volume"])
+
+
 def _unmount_unused(engine: Engine, points: Iterable[MountPoint]) -> None:
     names = [point.name for point in points if point.local is not None and not point.local.is_bind]
     if names:
