@@ -124,7 +124,10 @@ class Engine:
         """What `kill -9` of the daemon leaves: its descriptors are closed, nothing else happens."""
         network = self.network
         for sandbox in network._endpoints.sandboxes.values():
-            sandbox.close()
+            os.close(sandbox.namespace_fd)
+            if sandbox.server is not None:
+                sandbox.server._udp.close()
+                sandbox.server._tcp.close()
         while network._pool._ready:
             network._pool._ready.pop().close()
         network._pool._closed = True

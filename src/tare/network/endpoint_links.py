@@ -72,7 +72,7 @@ def lead_out(namespace: Netns, gateway: str, gateways: Collection[str]) -> None:
     try:
         if gateway:
             inside.execute((route.replace_default_route(ipaddress.IPv4Address(gateway)),))
-        else:
+        elif gateways:
             inside.execute([route.delete_default_route(ipaddress.IPv4Address(text)) for text in gateways])
     finally:
         inside.detach()

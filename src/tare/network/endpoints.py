@@ -237,6 +237,11 @@ class Endpoints:
         """An address asked for may be on its way out: a container that is restarted had it a moment ago."""
         for network, request in zip(networks, requests, strict=True):
             if request.ip and network.driver == BRIDGE:
+                if network.asked is None:
+                    raise InvalidArgument(
+                        "user specified IP address is supported only when connecting to networks with user configured "
+                        "subnets"
+                    )
                 addresses = self._bridges.find(network).addresses
                 address = addresses.parse_static(request.ip)
                 await self._leaving.wait_free(lambda a=address, p=addresses: not p.is_leaving(a))  # type: ignore[misc]

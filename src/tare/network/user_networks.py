@@ -183,9 +183,7 @@ def _subnet(text: str) -> ipaddress.IPv4Network:
     if not isinstance(parsed, ipaddress.IPv4Network):
         raise Unsupported(f"networks with IPv6 addresses are not supported by Tare yet: {text}")
     if parsed.prefixlen > 30 or parsed.prefixlen < 8:
-        raise InvalidArgument(
-            f"Invalid subnet {text} : it needs room for a gateway and a container, and /8 at the most"
-        )
+        raise InvalidArgument(f"Invalid subnet {text} : its prefix must be between 8 and 30")
     return parsed
 
 
