@@ -42,7 +42,10 @@ def answer(message: bytes, names: ContainerNames, *, stream: bool) -> bytes | No
     reply = DNSRecord(header, q=question, rr=records)
     packed = bytes(reply.pack())
     limit = 65535 if stream else _udp_limit(query)
-    return packed if len(packed) <= limit else bytes(reply.truncate().pack())
+    if len(packed) <= limit:
+        return packed
+    header.tc = 1
+    return bytes(DNSRecord(header, q=question).pack())
 
 
 def refuse(message: bytes, code: int) -> bytes:
