@@ -121,6 +121,8 @@ class Engine:
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.shutting_down = False
+        self.trash_is_full = False
+        self.sweeping = False
         self.watch = watch
         """What is run beside each running container until it ends (`exits.watch`; named here it would be a circle)."""
 

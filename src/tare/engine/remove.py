@@ -9,7 +9,7 @@ from tare.engine import container_volumes, kill, log_shipping, restart_policy, t
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
-from tare.engine.sweep import discard_directory
+from tare.engine.sweep import discard_directory, empty_trash_soon
 from tare.errors import Conflict, NotFound, Unsupported
 
 
@@ -103,6 +103,7 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
     container_volumes.remove_left(engine, container.id, leaving)
     for exec_id in [exec_id for exec_id, live in engine.execs.items() if live.record.container_id == container.id]:
         del engine.execs[exec_id]
+    empty_trash_soon(engine)
     engine.events.container(container, "destroy")
     result = WaitResult(exit_code=container.state.exit_code)
     wait.wake(engine, container.id, ("removed", "next-exit", "not-running"), result)

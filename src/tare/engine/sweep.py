@@ -28,3 +28,22 @@ def discard_directory(engine: Engine, path: Path) -> None:
         trash.mkdir(mode=0o700, exist_ok=True)
         os.rename(path, aside)
     engine.spawn(in_thread(shutil.rmtree, aside, ignore_errors=True), f"delete {path.name[:12]}")
+
+
+def empty_trash_soon(engine: Engine) -> None:
+    """Deletes the trees of what was removed; one sweep at a time, however often it is asked for."""
+    engine.trash_is_full = True
+    if not engine.sweeping:
+        engine.sweeping = True
+        engine.spawn(_empty_trash(engine), "empty the trash")
+
+
+async def _empty_trash(engine: Engine) -> None:
+    try:
+        while engine.trash_is_full:
+            engine.trash_is_full = False
+            await in_thread(engine.snapshots.empty_trash)
+            await in_thread(engine.layers.empty_trash)
+            await in_thread(engine.volumes.empty_trash)
+    finally:
+        engine.sweeping = False
