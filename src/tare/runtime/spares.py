@@ -18,7 +18,7 @@ from tare.runtime import messages, monitor
 from tare.runtime.creator import Creator
 
 WANTED = 2
-IDLE_MS = 4
+IDLE_MS = 12
 """How long nothing may have been asked of the launcher before it forks a spare: a start in progress comes first."""
 
 
