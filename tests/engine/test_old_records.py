@@ -10,8 +10,8 @@ from tare.engine.records import Container
 OLD = """{"id": "%s", "name": "web", "created_ns": 1, "image_id": "sha256:0", "layers": [], "path": "sh", "args": [],
 "config": {"image": "box"}, "host": {"network_mode": "default"}, "state": {"status": "running", "pid": 7},
 "endpoint": {"network": "bridge", "network_id": "n1", "endpoint_id": "e1", "ip_address": "10.0.0.2",
-"prefix_length": 24, "gateway": "10.0.0.1", "mac_address": "02:42:0a:00:00:02", "aliases": [], "ports": [{"container_port": 80,
-"protocol": "tcp", "host_ip": "0.0.0.0", "host_port": 8080}]}}""" % ("a" * 64)
+"prefix_length": 24, "gateway": "10.0.0.1", "mac_address": "02:42:0a:00:00:02", "aliases": [],
+"ports": [{"container_port": 80, "protocol": "tcp", "host_ip": "0.0.0.0", "host_port": 8080}]}}""" % ("a" * 64)
 
 
 def test_container_with_its_single_endpoint() -> None:
