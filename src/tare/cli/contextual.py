@@ -29,8 +29,8 @@ MAX_ARCHIVE_BYTES = 10 << 20
 _TRUE = ("1", "t", "true")
 _FALSE = ("0", "f", "false")
 OVERRIDES = (
-    'Warning: {0} environment variable overrides the active context. To use "{1}", either set the global --context flag, '
-    "or unset {0} environment variable."
+    'Warning: {0} environment variable overrides the active context. To use "{1}", either set the global --context '
+    "flag, or unset {0} environment variable."
 )
 
 

@@ -62,6 +62,8 @@ def run(arguments: list[str]) -> int:
             raise_help_for(rest[1:])
         if not rest:
             return show_help("", sys.stderr)
+        if rest[0] == "__complete":
+            return print_completion(rest[1:])
         path, rest = split_path(rest)
         if path in GROUPS:
             return run_group(path, rest)
@@ -96,6 +98,15 @@ def make_session(values: Values) -> Session:
 
         tls = TlsWish(*(values[name] if name in values.given else None for name in TLS_FLAGS))
     return Session(values.items("host")[-1] if values.items("host") else None, values["context"] or None, tls)
+
+
+def print_completion(arguments: list[str]) -> int:
+    """For the scripts of `tare completion`: `--line LINE`, or `-- WORD…`."""
+    from tare.cli.completion import complete, split_line
+
+    words = split_line(arguments[1]) if arguments[:1] == ["--line"] and len(arguments) > 1 else arguments[1:]
+    sys.stdout.write(complete(words))
+    return 0
 
 
 def raise_help_for(words: list[str]) -> None:

@@ -17,6 +17,7 @@ GROUPS = {
 
 COMMANDS = {
     "cert": "Make certificates with which an engine can listen on TCP",
+    "completion": "Print a script that lets a shell complete tare's commands and names",
     "container attach": "Connect this terminal to a running container",
     "container commit": "Make an image from what a container has changed",
     "container cp": "Copy files between a container and the local file system",
@@ -64,6 +65,7 @@ COMMANDS = {
     "image save": "Write images to a tar archive",
     "image tag": "Give an image another name",
     "inspect": "Show all that is known about containers, images, networks and volumes",
+    "log": "Show images as versions: which was made from which, by whom and why",
     "network connect": "Connect a container to a network",
     "network create": "Make a network",
     "network disconnect": "Disconnect a container from a network",
@@ -71,6 +73,7 @@ COMMANDS = {
     "network ls": "List networks",
     "network prune": "Remove all unused networks",
     "network rm": "Remove networks",
+    "reflog": "Show where names of images were before",
     "system dial-stdio": "Connect standard input and output to the engine, as ssh:// addresses need it",
     "system df": "Show how much disk space is used",
     "system events": "Show what happens in the engine, live",
