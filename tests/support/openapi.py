@@ -39,6 +39,10 @@ EXTRA_STATUS = {
     ("DELETE", "/images/{name}"): {400},
     ("POST", "/commit"): {400, 409},
     ("GET", "/images/{name}/json"): {400},
+    ("POST", "/volumes/create"): {400, 404, 409},  # no such driver; the name is another driver's
+    ("GET", "/images/{name}/get"): {400, 404},  # no such image
+    ("GET", "/images/get"): {400, 404},
+    ("POST", "/images/load"): {400},  # no platform, no archive
 }
 # Pointers in Go, which a real dockerd prints as null where they aren't set, although the file doesn't say so.
 NULLABLE = {"ExitCode", "MemorySwappiness", "OomKillDisable"}
