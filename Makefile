@@ -5,7 +5,7 @@ export PYTHONUNBUFFERED := 1
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint format bench lock clean
+.PHONY: help setup setup-dev demo test lint format bench lock manpages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ bench: setup-dev ## side by side with a real dockerd (ARGS="--rounds 20 --json o
 
 lock: setup-dev ## pins the newest allowed versions again
 	@scripts/lock
+
+manpages: setup ## the manual pages, in build/man
+	@$(PYTHON) scripts/manpages
 
 clean: ## removes what the demo and the build made; .venv stays
 	@python3 scripts/demo.py --clean
