@@ -58,3 +58,93 @@ def test_diff_of_a_running_container(engine: Engine) -> None:
     engine.docker("exec", container, "sh", "-c", "echo x > /new; ln -s /new /link")
     assert engine.tare_cli("diff", engine.image, container).out == "A /link  (link to /new)\nA /new  (file, 0644, 2B)\n"
     assert engine.tare_cli("diff", container).out == "A /link\nA /new\n"
+
+
+def graph(engine: Engine, *arguments: str) -> list[str]:
+    """The log's lines without the moments at their ends."""
+    return [line.partition(" — ")[0].rstrip() for line in engine.tare_cli("log", *arguments).out.splitlines()]
+
+
+def test_log_shows_which_was_made_from_which(engine: Engine) -> None:
+    """Two branches from one commit, with messages, authors and tags; an image alone shows its own past."""
+    name, other = engine.unique("image"), engine.unique("image")
+    _, first = step(engine, engine.image, "echo 1 > /f", "-m", "first", name=name)
+    _, left = step(engine, name, "echo 2 > /f", "-m", "left\nwith details", "-a", "Ann", name=name)
+    _, right = step(engine, first, "echo 3 > /f", name=other)
+    base = json.loads(engine.docker("image", "inspect", engine.image).out)[0]["Id"]
+    wanted = [
+        f"* {right[7:19]} ({other}:latest) sh -c echo 3 > /f",
+        f"| * {left[7:19]} ({name}:latest) left",
+        "|/",
+        f"* {first[7:19]} first",
+        f"* {base[7:19]} ({engine.image}:latest) Imported from -",
+    ]
+    assert graph(engine, "--graph", name, other) == wanted
+    assert graph(engine, name) == [wanted[1][4:], *(line[2:] for line in wanted[3:])]
+    assert "left — Ann, " in engine.tare_cli("log", name).out
+    assert graph(engine, "-n", "1", other) == [wanted[0][2:]]
+    rows = [json.loads(line) for line in engine.tare_cli("log", "--format", "json", name).out.splitlines()]
+    assert [(row["Id"], row["Parent"]) for row in rows] == [(left, first), (first, base), (base, "")]
+    assert rows[0]["Message"] == "left\nwith details"
+
+
+def test_the_graph_survives_a_removed_parent_and_another_engine(engine: Engine) -> None:
+    """Without the parent the nearest ancestor takes its place; a loaded image is found to go on from what is here."""
+    name, middle = engine.unique("image"), engine.unique("image")
+    step(engine, engine.image, "echo 1 > /f", name=middle)
+    step(engine, middle, "echo 2 > /f", name=name)
+    saved = engine.api.request("GET", f"/images/{name}/get").body
+    engine.docker("rm", "-f", *engine.containers())
+    engine.docker("rmi", name)
+    engine.docker("rmi", middle)
+    engine.docker("load", input=saved)
+    rows = [json.loads(line) for line in engine.tare_cli("log", "--format", "json", name).out.splitlines()]
+    assert [row["Tags"] for row in rows] == [[f"{name}:latest"], [f"{engine.image}:latest"]]
+
+
+def test_a_moved_tag_comes_back(engine: Engine) -> None:
+    """The reflog tells where a name was; undo puts it back, undone again forth; a removed image is gone."""
+    name = engine.unique("image")
+    _, first = step(engine, engine.image, "echo 1 > /f", name=name)
+    _, second = step(engine, name, "echo 2 > /f", name=name)
+    engine.docker("tag", engine.image, name)
+    rows = [line.split() for line in engine.tare_cli("reflog", name).out.splitlines()]
+    assert rows[0] == ["NAME", "FROM", "TO", "BY", "WHEN"]
+    assert [(row[1], row[3]) for row in rows[1:]] == [
+        (second[7:19], "tag"),
+        (first[7:19], "commit"),
+        ("-", "commit"),
+    ]
+
+    def now() -> str:
+        return str(json.loads(engine.docker("image", "inspect", name).out)[0]["Id"])
+
+    base = now()
+    said = engine.tare_cli("tag", "--undo", name).out
+    assert said == f"{name}:latest is {second[7:19]} again (was {base[7:19]})\n"
+    assert now() == second
+    engine.tare_cli("tag", "--undo", name)
+    assert now() == base
+    engine.docker("rm", "-f", *engine.containers())
+    engine.docker("image", "prune", "-f", "--filter", "moved=1h")
+    assert engine.tare_cli("tag", "--undo", name).code == 0
+    assert now() == second
+    engine.docker("tag", engine.image, name)
+    engine.docker("image", "prune", "-f")
+    refused = engine.tare_cli("tag", "--undo", name, check=False)
+    assert (refused.code, refused.err.strip()) == (
+        1,
+        f"Error response from daemon: {name}:latest was {second[7:19]} before, but that image is gone: it was removed",
+    )
+    assert f"{second[7:19]} (gone)" in engine.tare_cli("reflog").out
+    assert "nothing to undo" in engine.tare_cli("tag", "--undo", "never", check=False).err
+
+
+def test_undo_of_a_new_name(engine: Engine) -> None:
+    """A name that the last move made goes; it can come back."""
+    name = engine.unique("image")
+    engine.docker("tag", engine.image, name)
+    assert " is gone again (was " in engine.tare_cli("tag", "--undo", name).out
+    assert engine.docker("image", "inspect", name, check=False).code == 1
+    assert engine.tare_cli("tag", "--undo", name).code == 0
+    assert engine.docker("image", "inspect", name).code == 0

@@ -1,4 +1,4 @@
-"""Images as versions, which Docker's API doesn't have: the difference of any two."""
+"""Images as versions, which Docker's API doesn't have: differences, the graph, where names were before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from tare.api.call import Call, json_response
 from tare.api.messages import Response
 from tare.api.router import Route
 from tare.engine.compare import Difference, Facts, View, compare_views
+from tare.engine.versions import Move, Version, log_versions, reflog, undo_move
 from tare.errors import InvalidArgument
+from tare.values.timestamps import format_rfc3339
 
 _KINDS = {"C": 0, "A": 1, "D": 2}
 
@@ -21,6 +23,48 @@ async def diff(call: Call) -> Response:
     found = await compare_views(call.engine, old, new, patches=call.flag("patch"))
     changes = [_difference(one) for one in found.differences]
     return json_response({"From": _view(found.old), "To": _view(found.new), "Changes": changes})
+
+
+async def log(call: Call) -> Response:
+    """GET /tare/log?image=…: every version before its parent, newer ones first."""
+    found = await log_versions(call.engine, [text for text in call.repeated.get("image", ()) if text])
+    return json_response([_version(one) for one in found])
+
+
+async def names_log(call: Call) -> Response:
+    """GET /tare/reflog?name=: newest first."""
+    found = await reflog(call.engine, call.text("name"))
+    return json_response([{**_move(move), "OldPresent": present} for move, present in found])
+
+
+async def undo(call: Call) -> Response:
+    """POST /tare/undo?name=: the name goes back to where it was before its last move."""
+    if not call.text("name"):
+        raise InvalidArgument("name must be given")
+    return json_response(_move(await undo_move(call.engine, call.text("name"))))
+
+
+def _version(one: Version) -> dict[str, Any]:
+    return {
+        "Id": one.image.id,
+        "Parent": one.parent_id,
+        "Tags": list(one.image.repo_tags),
+        "Author": one.author,
+        "Message": one.message,
+        "CreatedBy": one.created_by,
+        "Created": format_rfc3339(one.image.created_ns),
+        "OwnSize": one.own_bytes,
+    }
+
+
+def _move(move: Move) -> dict[str, Any]:
+    return {
+        "Name": move.reference.familiar,
+        "Old": move.old_id or "",
+        "New": move.new_id or "",
+        "Time": format_rfc3339(move.time_ns),
+        "Why": move.why,
+    }
 
 
 def _view(view: View) -> dict[str, str]:
@@ -62,4 +106,9 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-ROUTES = (Route("GET", "/tare/diff", "TareDiff", diff),)
+ROUTES = (
+    Route("GET", "/tare/diff", "TareDiff", diff),
+    Route("GET", "/tare/log", "TareLog", log),
+    Route("GET", "/tare/reflog", "TareReflog", names_log),
+    Route("POST", "/tare/undo", "TareUndo", undo, finishes=True),
+)

@@ -96,6 +96,7 @@ def _record(images: Images, one: ArchivedImage, loaded: Callable[[Loaded], None]
                 taken[reference.familiar] = owner
         image = images.record_document(
             one.config,
+            why="load",
             manifest=one.manifest,
             parent_id=parent.id if parent else None,
             references=one.references,

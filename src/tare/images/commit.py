@@ -77,4 +77,4 @@ def commit(images: Images, layer: Layer, below: Sequence[str], parent: Image | N
         container_config=options.origin,
     )
     reference = options.reference.with_default_tag() if options.reference else None
-    return images.record(spec, parent_id=parent.id if parent else None, reference=reference)
+    return images.record(spec, parent_id=parent.id if parent else None, reference=reference, why="commit")

@@ -14,6 +14,7 @@ from functools import lru_cache
 from tare import faults
 from tare.errors import NotFound
 from tare.images import schema
+from tare.images.moves import record_move
 from tare.images.records import Image
 from tare.oci.image_spec import (
     CONFIG_TYPE,
@@ -78,15 +79,21 @@ class Images:
         )
         return row["image_id"] if row else None
 
-    def record(self, spec: ImageSpec, *, parent_id: str | None = None, reference: Reference | None = None) -> Image:
-        """Writes the documents and the row of an image whose layers a lease of the caller holds; names it."""
+    def record(
+        self, spec: ImageSpec, *, why: str, parent_id: str | None = None, reference: Reference | None = None
+    ) -> Image:
+        """Writes the documents and the row of an image whose layers a lease of the caller holds; names it.
+
+        why: the verb, for the reflog.
+        """
         references = (reference,) if reference is not None else ()
-        return self.record_document(format_document(spec), parent_id=parent_id, references=references)
+        return self.record_document(format_document(spec), why=why, parent_id=parent_id, references=references)
 
     def record_document(
         self,
         document: bytes,
         *,
+        why: str,
         manifest: bytes | None = None,
         parent_id: str | None = None,
         references: Sequence[Reference] = (),
@@ -120,7 +127,7 @@ class Images:
                     ),
                 )
                 for reference in references:
-                    set_reference(tx, reference, image_id)
+                    set_reference(tx, reference, image_id, why=why)
             undo.pop_all()
             faults.point("images.record.done")
         return self.get(image_id)
@@ -189,8 +196,9 @@ def suffix_of(reference: Reference) -> str:
     return f":{reference.with_default_tag().tag}"
 
 
-def set_reference(tx: Transaction, reference: Reference, image_id: str) -> None:
-    """Within a transaction: the name belongs to this image from now on, whoever had it."""
+def set_reference(tx: Transaction, reference: Reference, image_id: str, *, why: str) -> None:
+    """Within a transaction: the name belongs to this image from now on, whoever had it. why: the verb."""
+    record_move(tx, name_of(reference), suffix_of(reference), image_id, why)
     tx.run(
         "INSERT OR REPLACE INTO image_references (name, suffix, image_id) VALUES (?, ?, ?)",
         (name_of(reference), suffix_of(reference), image_id),
@@ -198,7 +206,8 @@ def set_reference(tx: Transaction, reference: Reference, image_id: str) -> None:
     tx.run("UPDATE images SET last_tagged_ns = ? WHERE image_id = ?", (now_ns(), image_id))
 
 
-def drop_reference(tx: Transaction, reference: Reference) -> int:
+def drop_reference(tx: Transaction, reference: Reference, *, why: str) -> int:
+    record_move(tx, name_of(reference), suffix_of(reference), None, why)
     return tx.run(
         "DELETE FROM image_references WHERE name = ? AND suffix = ?", (name_of(reference), suffix_of(reference))
     )

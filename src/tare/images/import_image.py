@@ -79,4 +79,4 @@ def import_image(
             rootfs=RootFS(diff_ids=[layer.diff_id]),
             history=[History(created=created, comment=message or "Imported from -")],
         )
-        return images.record(spec, reference=reference.with_default_tag() if reference else None)
+        return images.record(spec, why="import", reference=reference.with_default_tag() if reference else None)

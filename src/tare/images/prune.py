@@ -6,21 +6,29 @@ from tare.errors import Conflict, NotFound
 from tare.images.images import Images
 from tare.images.listing import list_images
 from tare.images.records import Image, Pruned, Removed, Uses
+from tare.images.reflog import moved_from
 from tare.images.remove import no_uses, remove
 from tare.values.filters import Filters, check_filters, flag
+from tare.values.timestamps import now_ns, parse_duration
 
 
 def prune(images: Images, filters: Filters | None = None, *, in_use: Uses = no_uses) -> Pruned:
-    """filters: dangling (true: only unnamed images, the default), until, label, label!."""
+    """filters: dangling (true: only unnamed images, the default), until, label, label!.
+
+    moved=DURATION, which Docker doesn't have, spares what a name was moved away from within that time.
+    """
     filters = dict(filters or {})
-    check_filters(filters, ("dangling", "label", "label!", "until"))
+    check_filters(filters, ("dangling", "label", "label!", "moved", "until"))
     only_dangling = flag(filters, "dangling", True)
     filters.pop("dangling", None)
+    spared: set[str] = set()
+    for text in filters.pop("moved", ()):
+        spared |= moved_from(images, now_ns() - parse_duration(text))
     before = {layer.diff_id: layer.size_bytes for layer in images.layers.all()}
     used = {use.image_id for use in in_use()}
     removed: list[Removed] = []
     for image in list_images(images, filters, all_images=not only_dangling):
-        if image.id in used or (only_dangling and not image.dangling):
+        if image.id in used or image.id in spared or (only_dangling and not image.dangling):
             continue
         removed.extend(_remove_all(images, image, in_use))
     after = {layer.diff_id for layer in images.layers.all()}

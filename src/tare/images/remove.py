@@ -71,7 +71,7 @@ def _single(references: list[Reference]) -> bool:
 
 def _untag(images: Images, reference: Reference, image_id: str) -> Removed:
     with images.db.transaction() as tx:
-        drop_reference(tx, reference)
+        drop_reference(tx, reference, why="remove")
         faults.point("images.remove.untag")
     return Removed(kind="untagged", value=reference.familiar, image_id=image_id)
 

@@ -14,6 +14,13 @@ image_references                names of images
   suffix          TEXT               ":latest" or "@sha256:…"
   image_id        TEXT               → images
   PRIMARY KEY (name, suffix)
+
+tag_moves                       the reflog: where names were before; holds nothing alive
+  number          INTEGER PRIMARY KEY
+  name, suffix    TEXT               as above
+  old_id, new_id  TEXT or NULL       NULL: the name was new; it was taken away
+  time_ns         INTEGER
+  why             TEXT               the verb: tag, commit, load …
 """
 
 from __future__ import annotations
@@ -37,5 +44,17 @@ STEPS = (
         PRIMARY KEY (name, suffix)
     ) WITHOUT ROWID;
     CREATE INDEX image_references_by_image ON image_references (image_id);
+    """,
+    """
+    CREATE TABLE tag_moves (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        suffix TEXT NOT NULL,
+        old_id TEXT,
+        new_id TEXT,
+        time_ns INTEGER NOT NULL,
+        why TEXT NOT NULL
+    );
+    CREATE INDEX tag_moves_by_name ON tag_moves (name, suffix);
     """,
 )

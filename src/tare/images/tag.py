@@ -16,6 +16,6 @@ def tag(images: Images, image: Image, reference: Reference) -> Image:
     with images.lock:
         images.get(image.id)  # it may have been removed since it was resolved
         with images.db.transaction() as tx:
-            set_reference(tx, reference.with_default_tag(), image.id)
+            set_reference(tx, reference.with_default_tag(), image.id, why="tag")
             faults.point("images.tag")
     return images.get(image.id)

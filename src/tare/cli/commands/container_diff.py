@@ -57,7 +57,7 @@ def describe(change: dict[str, Any]) -> str:
     """What changed, in words: (file, 0644, 12B), (content: 12B → 15B; mode: 0644 → 0755)."""
     old, new = change.get("Old"), change.get("New")
     if not (old and new):
-        return whole(new or old)
+        return whole(new or old or {})
     return "; ".join(one_change(what, old, new) for what in change.get("What") or [])
 
 
@@ -106,7 +106,7 @@ def show_patches(session: Session, changes: list[dict[str, Any]]) -> None:
                 if what != "content":
                     session.out(one_change(what, old, new))
         else:
-            session.out(f"{'deleted' if old else 'new'}: {whole(old or new)}")
+            session.out(f"{'deleted' if old else 'new'}: {whole(old or new or {})}")
         if change.get("Binary"):
             session.out(f"Binary files a/{path} and b/{path} differ")
         elif change.get("Patch"):

@@ -1,8 +1,9 @@
-"""`tare tag`: gives an image another name."""
+"""`tare tag`: gives an image another name, or puts a name back to where it was."""
 
 from __future__ import annotations
 
-from tare.cli.command import CliError, Command, Values
+from tare.cli.command import CliError, Command, Flag, Values
+from tare.cli.flags import check_count
 from tare.cli.names import parse_reference
 from tare.cli.session import image_path
 
@@ -11,7 +12,10 @@ if TYPE_CHECKING:
     from tare.cli.session import Session
 
 
-def run(session: Session, _flags: Values, arguments: list[str]) -> int:
+def run(session: Session, flags: Values, arguments: list[str]) -> int:
+    if flags.on("undo"):
+        return undo(session, arguments)
+    check_count(session.path, COMMAND.usage, 2, 2, arguments)
     source, target = arguments
     try:
         reference = parse_reference(target)
@@ -24,4 +28,21 @@ def run(session: Session, _flags: Values, arguments: list[str]) -> int:
     return 0
 
 
-COMMAND = Command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", run, least=2, most=2)
+def undo(session: Session, arguments: list[str]) -> int:
+    from tare.cli.versions import ask, short
+
+    check_count(session.path, COMMAND.usage, 1, 1, arguments)
+    move = ask(session, "POST", "/tare/undo", {"name": arguments[0]})
+    if move["New"]:
+        was = f" (was {short(move['Old'])})" if move["Old"] else ""
+        session.out(f"{move['Name']} is {short(move['New'])} again{was}")
+    else:
+        session.out(f"{move['Name']} is gone again (was {short(move['Old'])})")
+    return 0
+
+
+COMMAND = Command(
+    "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG] | --undo NAME[:TAG]",
+    run,
+    (Flag("undo", "", "bool", "Put a name back to where it was before it last moved; once more: forth again"),),
+)
