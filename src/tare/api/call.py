@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from tare.engine.engine import Engine
 
 MAX_JSON_BYTES = 8 << 20
+UNREAD = object()
+"""In place of a body that nobody has read yet."""
 JSON_TYPE = {"Content-Type": "application/json"}
 _FALSE = ("", "0", "no", "false", "none")
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Call(NamedTuple):
-    """A request that found its operation. path: the variables of the path; query: the last value of each argument."""
+    """A request that found its operation. path: the variables of the path; query: the last value of each argument.
+
+    document: the body, where a check has parsed it before the operation.
+    """
 
     engine: Engine
     request: Request
@@ -32,6 +37,7 @@ class Call(NamedTuple):
     path: Mapping[str, str]
     query: Mapping[str, str]
     repeated: Mapping[str, list[str]]
+    document: Any = UNREAD
 
     def text(self, name: str, default: str = "") -> str:
         """A query argument."""
@@ -69,6 +75,8 @@ class Call(NamedTuple):
 
     async def json(self) -> Any:
         """The body as JSON; None where there is none. Raises InvalidArgument, TooLarge."""
+        if self.document is not UNREAD:
+            return self.document
         data = await self.request.body.read_whole(MAX_JSON_BYTES)
         kind = self.request.headers.get("content-type", "")
         # Required, as in Docker: a page in a browser can't send this type to a foreign server without being asked.

@@ -18,6 +18,7 @@ from tare.api.operations import NOT_A_MANAGER, NOT_IN_SWARM, operations
 from tare.errors import InvalidArgument, Unavailable, Unsupported
 
 if TYPE_CHECKING:
+    from tare.api.scope import Scope
     from tare.engine.engine import Engine
 
 MAX_VERSION = (1, 55)
@@ -42,8 +43,9 @@ class Route(NamedTuple):
 class Router:
     """Finds and runs operations. It is the Handler of the HTTP server."""
 
-    def __init__(self, engine: Engine, routes: Iterable[Route]) -> None:
+    def __init__(self, engine: Engine, routes: Iterable[Route], scope: Scope | None = None) -> None:
         self._engine = engine
+        self._scope = scope
         self._literal: dict[tuple[str, str], Route] = {}
         self._patterns: dict[str, list[tuple[re.Pattern[str], Route]]] = {}
         self._running: set[asyncio.Future[Response | None]] = set()
@@ -96,8 +98,14 @@ class Router:
             version = check_version(prefix[1])
         first, every = parse_query(request.query)
         call = Call(self._engine, request, version, names, first, every)
+        scope = self._scope
+        if scope is not None:
+            call = await scope.admit(route.name, call)
         if not route.finishes:
-            return await route.run(call)
+            response = await route.run(call)
+            if scope is not None and response is not None:
+                response = scope.shape(route.name, self._engine, response)
+            return response
         # The client may vanish; a change that was begun is finished all the same, and its failure logged.
         task = asyncio.ensure_future(_run_to_end(route, call))
         self._running.add(task)

@@ -20,6 +20,7 @@ from tare.api import (
     volumes,
 )
 from tare.api.router import Router
+from tare.api.scope import Scope
 from tare.api.server import Server, serve
 from tare.engine.engine import Engine
 
@@ -42,9 +43,9 @@ ROUTES = (
 )
 
 
-def build_api(engine: Engine) -> Router:
-    """The handler of Docker's Engine API on an engine."""
-    return Router(engine, ROUTES)
+def build_api(engine: Engine, scope: Scope | None = None) -> Router:
+    """The handler of Docker's Engine API on an engine. scope: what it allows, if that isn't everything."""
+    return Router(engine, ROUTES, scope)
 
 
-__all__ = ["Server", "build_api", "serve"]
+__all__ = ["Scope", "Server", "build_api", "serve"]

@@ -12,9 +12,10 @@ import signal
 import socket
 from pathlib import Path
 
-from tare.api.serve import build_api, serve
-from tare.daemon.listeners import open_listeners
+from tare.api.serve import Scope, build_api, serve
+from tare.daemon.listeners import open_listeners, open_scoped
 from tare.daemon.notify import notify
+from tare.daemon.scoped_sockets import parse_socket
 from tare.daemon.settings import DaemonSettings, parse_ulimits, split_pairs
 from tare.engine import depends, exits, stop
 from tare.engine.engine import Engine, EngineSettings
@@ -55,6 +56,8 @@ async def run_engine(settings: DaemonSettings, launcher_pid: int, connection: so
     listeners = open_listeners(settings)
     handler = build_api(engine)
     servers = [await serve(handler, [sock], context) for sock, context in listeners]
+    for sock, scoped in open_scoped(settings):
+        servers.append(await serve(build_api(engine, Scope(scoped.role, scoped.labels)), [sock]))
     _write_pidfile(settings.pidfile)
     notify("READY=1")
     log.info("listening on %s", ", ".join(settings.hosts))
@@ -171,7 +174,12 @@ async def _shut_down(engine: Engine, settings: DaemonSettings, launcher: Launche
         except (OSError, KernelError):
             pass
         shutil.rmtree(engine.settings.exec_root / "containers", ignore_errors=True)
-    for path in [settings.pidfile, *(host.removeprefix("unix://") for host in settings.hosts if "unix://" in host)]:
+    scoped = (parse_socket(text).path for text in settings.sockets)
+    for path in [
+        settings.pidfile,
+        *scoped,
+        *(host.removeprefix("unix://") for host in settings.hosts if "unix://" in host),
+    ]:
         try:
             os.unlink(path)
         except FileNotFoundError:

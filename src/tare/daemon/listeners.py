@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 
+from tare.daemon.scoped_sockets import ScopedSocket, parse_socket
 from tare.daemon.settings import DaemonSettings
 from tare.errors import InvalidArgument
 
@@ -35,6 +36,25 @@ def open_listeners(settings: DaemonSettings) -> list[tuple[socket.socket, ssl.SS
                 opened.extend((sock, None) for sock in _passed())
             else:
                 raise InvalidArgument(f"invalid listening address {host!r}: use unix://, tcp:// or fd://")
+    except BaseException:
+        for sock, _ in opened:
+            sock.close()
+        raise
+    return opened
+
+
+def open_scoped(settings: DaemonSettings) -> list[tuple[socket.socket, ScopedSocket]]:
+    """The sockets of `--socket`. Raises InvalidArgument."""
+    opened: list[tuple[socket.socket, ScopedSocket]] = []
+    try:
+        for text in settings.sockets:
+            scoped = parse_socket(text)
+            if scoped.group:
+                try:
+                    grp.getgrnam(scoped.group)
+                except KeyError as error:
+                    raise InvalidArgument(f"invalid socket {text!r}: no such group: {scoped.group}") from error
+            opened.append((_unix(scoped.path, scoped.group), scoped))
     except BaseException:
         for sock, _ in opened:
             sock.close()

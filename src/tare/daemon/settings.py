@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from tare.daemon.scoped_sockets import parse_socket
 from tare.errors import InvalidArgument
 from tare.values.timestamps import parse_duration
 from tare.values.units import parse_bytes
@@ -24,6 +25,7 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     data_root: str = "/var/lib/tare"
     exec_root: str = "/run/tare"
     hosts: list[str] = []
+    sockets: list[str] = []
     pidfile: str = ""
     log_level: str = "info"
     debug: bool = False
@@ -66,6 +68,11 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
 
 _LISTS = {
     "hosts": ("--host", "-H", "socket to listen on (unix://PATH, tcp://ADDRESS:PORT, fd://); may be repeated"),
+    "sockets": (
+        "--socket",
+        None,
+        "unix socket that allows less (path=PATH,role=viewer|operator|admin[,label=K=V][,project=NAME][,group=G])",
+    ),
     "default_ulimits": ("--default-ulimit", None, "default ulimit of containers (name=soft[:hard])"),
     "log_opts": ("--log-opt", None, "default log driver option (key=value)"),
     "labels": ("--label", None, "label of this engine (key=value)"),
@@ -166,6 +173,8 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
     settings.pidfile = settings.pidfile or f"{settings.exec_root}/tared.pid"
     settings.hosts = settings.hosts or [f"unix://{settings.socket_path}"]
     parse_bytes(settings.default_shm_size)
+    for text in settings.sockets:
+        parse_socket(text)
     parse_bytes(settings.trash_max)
     parse_duration(settings.trash_keep)
     return settings
