@@ -32,6 +32,9 @@ async def create(call: Call) -> Response:
     if document is None and call.request.headers.get("content-length", "0") == "0":
         raise InvalidArgument("EOF")
     config, host, networking = parse_create(document)
+    names = sorted(networking.endpoints_config or {})
+    if call.version < (1, 44) and len(names) > 1:
+        raise InvalidArgument(f"Container cannot be connected to network endpoints: {', '.join(names)}")
     created = await create_container(
         call.engine, call.text("name") or None, config, host, networking, call.text("platform") or None
     )

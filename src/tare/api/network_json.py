@@ -110,7 +110,7 @@ def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bo
         "Scope": network.scope,
         "Driver": network.driver,
         "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": dict(network.address_options) or None, "Config": config},
+        "IPAM": {"Driver": "default", "Options": network.address_options, "Config": config},
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,

@@ -39,7 +39,7 @@ def _request(options: NetworkOptions) -> NetworkRequest:
             for pool in (ipam and ipam.config) or ()
         ),
         address_driver=(ipam and ipam.driver) or "default",
-        address_options=(ipam and ipam.options) or {},
+        address_options=ipam.options if ipam else None,
         internal=options.internal,
         attachable=options.attachable,
         ipv6=bool(options.enable_ipv6),

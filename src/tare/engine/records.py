@@ -266,7 +266,7 @@ class NetworkDetail(Record, frozen=True, kw_only=True):
     internal: bool = False
     attachable: bool = False
     pools: tuple[AddressPoolOptions, ...] = ()
-    address_options: dict[str, str] = {}
+    address_options: dict[str, str] | None = None
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     containers: dict[str, tuple[str, EndpointState]] = {}

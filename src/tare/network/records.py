@@ -144,7 +144,7 @@ class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
     driver: str = "bridge"
     addresses: tuple[AddressOptions, ...] = ()
     address_driver: str = "default"
-    address_options: dict[str, str] = {}
+    address_options: dict[str, str] | None = None
     internal: bool = False
     attachable: bool = False
     ipv6: bool = False
@@ -176,7 +176,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     attachable: bool = False
     inside_prefix: str = "eth"
     asked: AddressOptions | None = None
-    address_options: dict[str, str] = {}
+    address_options: dict[str, str] | None = None
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     unsettled: bool = False
