@@ -16,6 +16,14 @@ from support.engine import Engine
 _logs: list[own.Tared | real_docker.Dockerd] = []
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Records what tests exercise if TARE_RECORD names a file for it."""
+    if os.environ.get("TARE_RECORD"):
+        from support import recording
+
+        config.pluginmanager.register(recording)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_at_the_end() -> Iterator[None]:
     """After the whole suite no mount, cgroup, link, rule, process or file of an engine is left."""

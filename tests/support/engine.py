@@ -8,16 +8,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from support.busybox import Extra, busybox_tar
-from support.rawhttp import Answer, RawClient
+from support.rawhttp import Answer, RawClient, tell
 from support.terminal import Terminal
 
 IMAGE = "box"
+observers: list[Callable[[Sequence[str], int | None, str], None]] = []
+"""Who is told of every command: its line, exit code if it has ended, stderr (see support.recording)."""
 _numbers = itertools.count(1)
 
 
@@ -74,7 +76,13 @@ class Engine:
         """docker-py's client."""
         import docker
 
-        return docker.DockerClient(base_url=f"unix://{self.socket}", version="auto", timeout=30)
+        client = docker.DockerClient(base_url=f"unix://{self.socket}", version="auto", timeout=30)
+        client.api.hooks["response"].append(self._tell_answer)
+        return client
+
+    def _tell_answer(self, answer: Any, **_: Any) -> None:
+        path = answer.request.path_url
+        tell(str(self.socket), answer.request.method, path, answer.status_code)
 
     def unique(self, stem: str = "c") -> str:
         """A container or image name that nobody else uses."""
@@ -104,11 +112,13 @@ class Engine:
 
     def popen(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
         """Starts the official client with pipes; the caller ends it."""
+        tell_command(self.argv(*args), None, "")
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return subprocess.Popen(self.argv(*args), env=clean_environment(), **options)
 
     def terminal(self, *args: str, rows: int = 24, cols: int = 80) -> Terminal:
         """Starts the official client on a pty."""
+        tell_command(self.argv(*args), None, "")
         return Terminal(self.argv(*args), rows=rows, cols=cols, env=clean_environment())
 
     def run(self, *args: str, **options: Any) -> Result:
@@ -193,6 +203,12 @@ class Engine:
                 self.api.request("DELETE", f"/images/{reference}", query={"force": "1"}, check=False)
 
 
+def tell_command(argv: Sequence[str], code: int | None, error: str) -> None:
+    """Tells the observers of a command."""
+    for observer in observers:
+        observer(argv, code, error)
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -207,6 +223,7 @@ def run(
     options: dict[str, Any] = {"env": clean_environment(env), "timeout": timeout, **stdin}
     done = subprocess.run(argv, capture_output=True, **options)
     result = Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    tell_command(argv, result.code, result.err)
     assert not check or result.code == 0, (
         f"{' '.join(argv)}\nexited {result.code}\n{result.out[-2000:]}{result.err[-2000:]}"
     )

@@ -5,13 +5,22 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from support.openapi import check_response
+
+observers: list[Callable[[str, str, str, int, bytes], None]] = []
+"""Who is told of every answer: socket, method, path, status, body (see support.recording)."""
+
+
+def tell(socket: str, method: str, path: str, status: int, body: bytes = b"") -> None:
+    """Tells the observers of an answer."""
+    for observer in observers:
+        observer(socket, method, path, status, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,7 @@ class RawClient:
             got = Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
         finally:
             connection.close()
+        tell(self.path, method, path, got.status, got.body)
         if self.check if check is None else check:
             check_response(method, path, got.status, got.body, got.headers.get("content-type", ""))
         return got
@@ -91,7 +101,9 @@ class RawClient:
         connection = UnixConnection(self.path, timeout)
         try:
             self._send(connection, method, self._target(path, query), None, None)
-            yield connection.getresponse()
+            answer = connection.getresponse()
+            tell(self.path, method, path, answer.status)
+            yield answer
         finally:
             connection.close()
 
@@ -125,6 +137,7 @@ class RawClient:
         head, _, rest = received.partition(b"\r\n\r\n")
         first, *fields = head.decode("latin-1").split("\r\n")
         headers = {k.strip().lower(): v.strip() for k, _, v in (field.partition(":") for field in fields)}
+        tell(self.path, "POST", path, int(first.split()[1]))
         return int(first.split()[1]), headers, sock, rest
 
     def _target(self, path: str, query: Mapping[str, Any] | None) -> str:
