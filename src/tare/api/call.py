@@ -122,9 +122,9 @@ def parse_filters(text: str) -> Filters:
     return made
 
 
-def json_response(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] = {}) -> Response:
     """An answer in JSON."""
-    return Response(status, JSON_TYPE, msgspec.json.encode(value) + b"\n")
+    return Response(status, {**JSON_TYPE, **headers}, msgspec.json.encode(value) + b"\n")
 
 
 def empty_response(status: int = 204) -> Response:

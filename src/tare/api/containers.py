@@ -7,6 +7,7 @@ from tare.api.call import Call, empty_response, json_response
 from tare.api.container_bodies import parse_commit, parse_create
 from tare.api.container_json import inspect_json, summary_json
 from tare.api.messages import Response
+from tare.api.pages import Page
 from tare.api.router import Route
 from tare.engine.changes import container_changes
 from tare.engine.commit import commit_container
@@ -43,16 +44,18 @@ async def create(call: Call) -> Response:
 
 async def list_(call: Call) -> Response:
     """GET /containers/json."""
-    limit = call.number("limit")
+    page = Page(call)
+    limit = None if page.wanted else call.number("limit")
     found = await list_containers(
         call.engine,
         all=call.flag("all"),
         limit=limit if limit is not None and limit > 0 else None,
         size=call.flag("size"),
         filters=call.filters(),
+        cut=lambda containers: page.cut(containers, lambda one: (-one.created_ns, one.id)),
     )
     now = now_ns()
-    return json_response([summary_json(summary, call.version, now) for summary in found])
+    return json_response([summary_json(summary, call.version, now) for summary in found], headers=page.headers)
 
 
 async def inspect(call: Call) -> Response:

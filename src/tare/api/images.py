@@ -7,6 +7,7 @@ import msgspec
 from tare.api.call import JSON_TYPE, Call, empty_response, json_response
 from tare.api.image_json import history_json, inspect_json, removed_json, summary_json
 from tare.api.messages import Response
+from tare.api.pages import Page
 from tare.api.router import Route
 from tare.engine import image_verbs
 from tare.errors import Unsupported
@@ -32,6 +33,7 @@ async def create(call: Call) -> Response:
 
 async def list_(call: Call) -> Response:
     """GET /images/json."""
+    page = Page(call)
     filters = dict(call.filters())
     if call.text("filter"):  # until 1.40 a reference pattern of its own
         filters["reference"] = (call.text("filter"),)
@@ -42,7 +44,8 @@ async def list_(call: Call) -> Response:
         shared_size=call.flag("shared-size"),
         digests=call.flag("digests"),
     )
-    return json_response([summary_json(summary, call.version) for summary in found])
+    found = page.cut(found, lambda summary: (-summary.image.created_ns, summary.image.id))
+    return json_response([summary_json(summary, call.version) for summary in found], headers=page.headers)
 
 
 async def inspect(call: Call) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tare.api.call import Call, empty_response, json_response
 from tare.api.messages import Response
 from tare.api.network_json import network_json
+from tare.api.pages import Page
 from tare.api.router import Route
 from tare.engine.network_connect import connect_container, disconnect_container
 from tare.engine.network_create import create_network, prune_networks, remove_network
@@ -14,8 +15,9 @@ from tare.engine.networks import inspect_network, list_networks
 
 async def list_(call: Call) -> Response:
     """GET /networks."""
-    found = await list_networks(call.engine, call.filters())
-    return json_response([network_json(network, call.version, listed=True) for network in found])
+    page = Page(call)
+    found = page.cut(await list_networks(call.engine, call.filters()), lambda network: (network.created_ns, network.id))
+    return json_response([network_json(network, call.version, listed=True) for network in found], headers=page.headers)
 
 
 async def inspect(call: Call) -> Response:

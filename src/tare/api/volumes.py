@@ -9,6 +9,7 @@ import msgspec
 from tare.api import wire
 from tare.api.call import Call, empty_response, json_response
 from tare.api.messages import Response
+from tare.api.pages import Page
 from tare.api.router import Route
 from tare.engine import volumes as verbs
 from tare.engine.records import VolumeDetail
@@ -60,8 +61,9 @@ async def create(call: Call) -> Response:
 
 async def list_(call: Call) -> Response:
     """GET /volumes."""
-    found = await verbs.list_volumes(call.engine, call.filters())
-    return json_response({"Volumes": [volume_json(volume) for volume in found], "Warnings": None})
+    page = Page(call)
+    found = page.cut(await verbs.list_volumes(call.engine, call.filters()), lambda volume: (0, volume.name))
+    return json_response({"Volumes": [volume_json(volume) for volume in found], "Warnings": None}, headers=page.headers)
 
 
 async def inspect(call: Call) -> Response:

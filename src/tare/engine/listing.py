@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tare.engine.check import parse_port
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import resolve_image
@@ -16,9 +18,17 @@ STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", 
 
 
 async def list_containers(
-    engine: Engine, *, all: bool, limit: int | None, size: bool, filters: Filters
+    engine: Engine,
+    *,
+    all: bool,
+    limit: int | None,
+    size: bool,
+    filters: Filters,
+    cut: Callable[[list[Container]], list[Container]] = list,
 ) -> list[ContainerSummary]:
     """Containers, newest first. all: also those that don't run; limit: at most so many (which implies all).
+
+    cut: takes a page of them out, before their sizes are asked for.
 
     Raises InvalidArgument for a wrong filter, with Docker's texts.
     """
@@ -34,7 +44,7 @@ async def list_containers(
             found.append(container)
             if limit and len(found) >= limit:
                 break
-    return [await _summary(engine, container, size) for container in found]
+    return [await _summary(engine, container, size) for container in cut(found)]
 
 
 async def _summary(engine: Engine, container: Container, size: bool) -> ContainerSummary:
