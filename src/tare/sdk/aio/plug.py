@@ -6,6 +6,7 @@ Raw protocol rather than asyncio's streams: those have no half-close under TLS. 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -145,7 +146,11 @@ class AsyncPlug(asyncio.Protocol):
 
     def is_stale(self) -> bool:
         """Whether an idle connection can't be used: the peer ended it, or said something unasked."""
-        return self._ended or bool(self._waiting)
+        if self._ended or self._waiting or self._transport is None:
+            return True
+        poller = select.poll()  # the loop may not have been told yet
+        poller.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poller.poll(0))
 
     def close(self) -> None:
         if self._transport is not None:
