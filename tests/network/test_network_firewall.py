@@ -165,7 +165,7 @@ def test_forgetting_early_datagrams_spares_the_flows_that_are_right(engine: Engi
                     client.connect((HOST_WAN, 5353))
                     client.send(b"ping")
                     _, seen = server.recvfrom(16)
-                    engine.network._forget_flows_nowait(box.record)
+                    engine.network._publishing.forget_misled_nowait(box.record)
                     await engine.network._publishing.wait_forgotten()
                     server.sendto(b"pong", seen)
                     assert client.recv(16) == b"pong"

@@ -83,7 +83,11 @@ class Publishing:
             return
         part = msgspec.structs.replace(record, ports=bindings)
         self._table.publish(part)
-        ports = [port for port in published(part) if port.protocol == "udp"]
+        self.forget_misled_nowait(part)
+
+    def forget_misled_nowait(self, record: EndpointRecord) -> None:
+        """Sees to it that no datagram flow of before goes on missing the endpoint's ports."""
+        ports = [port for port in published(record) if port.protocol == "udp"]
         if ports:
             future = asyncio.get_running_loop().run_in_executor(None, flows.forget_misled_datagrams, ports)
             self._forgetting.add(future)
