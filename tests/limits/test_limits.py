@@ -145,3 +145,17 @@ def test_limits_hold_for_exec(engine: Engine) -> None:
 def test_bad_limits(engine: Engine, value: str) -> None:
     """A memory limit that can't be is refused, by the client or the engine."""
     assert engine.docker("run", "--rm", "--memory", value, engine.image, "true", check=False).code == 125
+
+
+def test_real_time_share(engine: Engine) -> None:
+    """--cpu-rt-period and --cpu-rt-runtime are kept where the kernel has real-time groups, and refused where not."""
+    body = {"HostConfig": {"CpuRealtimePeriod": 1000, "CpuRealtimeRuntime": 500}}
+    made = engine.create(body)
+    if not Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists():
+        assert made.status == 400 and "CPU real-time" in made.message
+        return
+    host = engine.inspect(made.json["Id"])["HostConfig"]
+    assert (host["CpuRealtimePeriod"], host["CpuRealtimeRuntime"]) == (1000, 500)
+    wrong = engine.create({"HostConfig": {"CpuRealtimePeriod": 500, "CpuRealtimeRuntime": 1000}})
+    assert wrong.status in (400, 500)  # a real dockerd before 23 takes it for its own error
+    assert wrong.message.endswith("cpu real-time runtime cannot be higher than cpu real-time period")

@@ -69,8 +69,6 @@ def _refuse_missing(host: HostOptions) -> None:
         "Links": host.links,
         "DeviceRequests": host.device_requests,
         "StorageOpt": host.storage_opt,
-        "CpuRealtimePeriod": host.cpu_realtime_period,
-        "CpuRealtimeRuntime": host.cpu_realtime_runtime,
         "CpuCount": host.cpu_count,
         "CpuPercent": host.cpu_percent,
         "IOMaximumIOps": host.io_maximum_iops,
@@ -166,6 +164,9 @@ def _check_cpu(resources: ResourceOptions) -> None:
         raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if resources.cpu_quota and 0 < resources.cpu_quota < 1000:
         raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    period, runtime = resources.cpu_realtime_period, resources.cpu_realtime_runtime
+    if period and runtime > period:
+        raise InvalidArgument("cpu real-time runtime cannot be higher than cpu real-time period")
 
 
 def _cpus() -> int:

@@ -48,6 +48,8 @@ def _cpu(options: ResourceOptions) -> LinuxCPU | None:
         shares=options.cpu_shares or None,
         period=period,
         quota=quota,
+        realtime_period=options.cpu_realtime_period or None,
+        realtime_runtime=options.cpu_realtime_runtime or None,
         cpus=options.cpuset_cpus,
         mems=options.cpuset_mems,
     )
