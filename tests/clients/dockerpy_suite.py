@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from support.busybox import busybox_tar
+from support.busybox import GROUP, PASSWD, busybox_tar
 from support.dockerd import Dockerd
 from support.engine import clean_environment
 from support.tared import Tared
@@ -33,8 +33,12 @@ CACHE = ROOT / "build" / "clients"
 VERSION = "7.0.0"
 SOURCE = CACHE / f"docker-{VERSION}"
 PYTHON = CACHE / "dockerpy" / "bin" / "python"
-# requests 2.32 refuses the URL scheme that docker-py before 7.1 uses.
-PACKAGES = (f"docker=={VERSION}", "requests<2.32", "paramiko", "pytest<8", "pytest-timeout", "setuptools")
+# What the suite expects of the images that it names, beside busybox.
+CONTENT = {
+    "etc/passwd": PASSWD + "postgres:x:70:70::/var/lib/postgresql:/bin/sh\n",
+    "etc/group": GROUP + "postgres:x:70:\n",
+    "var/opt/.keep": "/dev/null",
+}
 IMAGES = ("alpine:3.10", "alpine:latest", "busybox:latest", "hello-world:latest")
 # The oldest version that both engines speak and the suite's tests of the newest features of dockerd 20.10 need.
 API_VERSION = "1.41"
@@ -63,7 +67,16 @@ NOT_RUN = {
     "plugins": ("api_plugin",),
 }
 # What dockerd passes and Tare does not, with the reason.
-EXPECTED: dict[str, str] = {}
+EXPECTED: dict[str, str] = {
+    "api_container_test.ContainerCPUTest.test_create_with_runtime": (
+        "the suite's request leaves HostConfig.Runtime unset; the default runtime is called runc there, tare here"
+    ),
+    "models_containers_test.ContainerTest.test_exec_run_failed": (
+        "a command that isn't found exits 127, as in Docker since 28; dockerd 20.10 says 126"
+    ),
+}
+# Groups that no engine is expected to pass yet, with the reason.
+NOT_YET = {"build": "no builder yet"}
 
 
 def fetch() -> None:
@@ -75,9 +88,7 @@ def fetch() -> None:
         subprocess.run([*pip, "--dest", str(CACHE), f"docker=={VERSION}"], check=True)
         with tarfile.open(archive) as tar:
             tar.extractall(CACHE, filter="data")
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(CACHE / "dockerpy")], check=True)
-        subprocess.run([str(PYTHON), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+    subprocess.run([str(ROOT / "scripts" / "clients"), "dockerpy"], check=True)
 
 
 def run_suite(daemon: Tared | Dockerd, extra: list[str]) -> dict[str, dict[str, Any]]:
@@ -85,8 +96,9 @@ def run_suite(daemon: Tared | Dockerd, extra: list[str]) -> dict[str, dict[str, 
     engine = daemon.engine
     home = CACHE / f"home-{engine.name}"
     home.mkdir(exist_ok=True)
+    content = {name: text.encode() if name.startswith("etc/") else text for name, text in CONTENT.items()}
     for image in IMAGES:
-        engine.import_image(image, busybox_tar())
+        engine.import_image(image, busybox_tar(content))
     report = CACHE / f"dockerpy-{engine.name}.xml"
     files = [f"tests/integration/{name}.py" for names in GROUPS.values() for name in names]
     argv = [*engine.enter, str(PYTHON), "-m", "pytest", "-q", "--timeout=90", "-p", "no:cacheprovider"]
@@ -139,7 +151,7 @@ def compare(tare: dict[str, dict[str, Any]], docker: dict[str, dict[str, Any]]) 
     for test, real in docker.items():
         own = tare.get(test, {"outcome": "missing", "why": ""})
         if real["outcome"] == "passed" and own["outcome"] != "passed":
-            reason = EXPECTED.get(test, "")
+            reason = EXPECTED.get(test) or NOT_YET.get(group_of(test), "")
             unexplained += not reason
             print(f"\n{group_of(test)}: {test} {own['outcome']}\n    {reason or own['why']}")
     print(f"\n{unexplained} tests pass on dockerd only, without an expected reason")
