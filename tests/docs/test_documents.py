@@ -49,3 +49,15 @@ def test_every_make_target_says_what_it_is() -> None:
     assert phony is not None
     documented = set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
     assert set(phony[1].split()) == documented
+
+
+def test_every_granted_wish_is_shown() -> None:
+    """Each test that docs/wishes.md names is one, and each row names one."""
+    text = (ROOT / "docs" / "wishes.md").read_text()
+    file = ""
+    for name in re.findall(r"`([\w/.]*::\w+)`", text):
+        path, _, function = name.partition("::")
+        file = path or file
+        assert re.search(rf"^def {function}\(", (ROOT / file).read_text(), re.MULTILINE), name
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| the wish")]
+    assert rows and all("::test_" in row for row in rows)
