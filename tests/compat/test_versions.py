@@ -148,3 +148,115 @@ def test_undo_of_a_new_name(engine: Engine) -> None:
     assert engine.docker("image", "inspect", name, check=False).code == 1
     assert engine.tare_cli("tag", "--undo", name).code == 0
     assert engine.docker("image", "inspect", name).code == 0
+
+
+def image_of(engine: Engine, container: str) -> str:
+    return str(engine.inspect(container)["Image"])
+
+
+def test_checkout_takes_a_container_back_and_forth(engine: Engine) -> None:
+    """Its files become the version's, its settings stay, and what it had changed is kept as a commit."""
+    name = engine.unique("image")
+    _, first = step(engine, engine.image, "echo 1 > /f", name=name)
+    _, second = step(engine, name, "echo 2 > /f; rm /etc/passwd", name=name)
+    container = engine.unique()
+    engine.docker("run", "--name", container, "-e", "A=b", name, "sh", "-c", "cat /f; echo changed > /mine; rm -f /f")
+    assert engine.logs(container) == "2\n"
+    done = engine.tare_cli("checkout", container, first[7:19])
+    assert done.out == f"{container} is at {first[7:19]}\n"
+    assert done.err.startswith(f"What it had changed is kept as tare-checkout/{container}:")
+    saved = done.err.split()[7]
+    assert engine.docker("diff", container).out == ""
+    assert image_of(engine, container) == first
+    assert engine.inspect(container)["Config"]["Env"] == ["A=b"]
+    assert engine.docker("start", "-a", container).out == "1\n"
+    lines = engine.tare_cli("diff", second, saved).out.splitlines()
+    assert lines == ["D /f  (file, 0644, 2B)", "A /mine  (file, 0644, 8B)"]
+    engine.tare_cli("checkout", container, saved)
+    assert engine.tare_cli("diff", container, saved).out == ""
+    assert engine.docker("start", "-a", container, check=False).out == ""
+    engine.docker("rm", container)
+    for tag in engine.docker(
+        "images", "--format", "{{.Repository}}:{{.Tag}}", f"tare-checkout/{container}"
+    ).out.split():
+        engine.docker("rmi", tag)
+
+
+def test_checkout_of_a_running_container(engine: Engine) -> None:
+    """Refused; by force it is stopped, and runs again at the version. One that changed nothing leaves no commit."""
+    name = engine.unique("image")
+    _, first = step(engine, engine.image, "echo 1 > /f", name=name)
+    container = engine.start()
+    refused = engine.tare_cli("checkout", container, name, check=False)
+    assert refused.code == 1 and "is running: stop it before checkout" in refused.err
+    assert image_of(engine, container) != first
+    done = engine.tare_cli("checkout", "--force", container, name)
+    assert done.out.endswith(f" is at {first[7:19]}, started again\n")
+    assert done.err == ""
+    assert engine.docker("exec", container, "cat", "/f").out == "1\n"
+    assert "No such image" in engine.tare_cli("checkout", "-f", container, "nope", check=False).err
+
+
+def test_a_fork_has_the_settings_and_a_version(engine: Engine) -> None:
+    """From a version, and from what the container is now; the old container stays as it is."""
+    name = engine.unique("image")
+    step(engine, engine.image, "echo 1 > /f", name=name)
+    container, one, two = engine.unique(), engine.unique(), engine.unique()
+    engine.docker("run", "-d", "--name", container, "-m", "64m", "-e", "A=b", name, "sh", "-c", "cat /f; sleep 1000")
+    engine.docker("exec", container, "sh", "-c", "echo now > /f")
+    engine.tare_cli("checkout", "-b", one, container, name)
+    done = engine.tare_cli("checkout", "-b", two, container)
+    assert "What it is now is kept as tare-checkout/" in done.err
+    for fork, text in ((one, "1"), (two, "now")):
+        facts = engine.inspect(fork)
+        assert (facts["HostConfig"]["Memory"], facts["Config"]["Env"]) == (64 << 20, ["A=b"])
+        assert facts["Config"]["Hostname"] == facts["Id"][:12]
+        engine.docker("start", fork)
+        assert engine.docker("exec", fork, "cat", "/f").out == f"{text}\n"
+    assert engine.inspect(container)["State"]["Running"]
+    assert "already in use" in engine.tare_cli("checkout", "-b", one, container, name, check=False).err
+    engine.clean()
+    engine.docker("rmi", done.err.split()[7])
+
+
+def test_branch(engine: Engine) -> None:
+    """Names are made at a version or where a container stands, never moved without -f, shown, and removed."""
+    name, branch = engine.unique("image"), engine.unique("image")
+    _, first = step(engine, engine.image, "echo 1 > /f", "-m", "the first", name=name)
+    container = engine.unique()
+    engine.docker("create", "--name", container, name)
+    engine.tare_cli("branch", f"{branch}:dev", container)
+    rows = [line.split(None, 3) for line in engine.tare_cli("branch").out.splitlines()]
+    assert rows[0] == ["NAME", "VERSION", "CONTAINERS", "MESSAGE"]
+    assert [f"{branch}:dev", first[7:19], container, "the first"] in rows
+    refused = engine.tare_cli("branch", f"{branch}:dev", engine.image, check=False)
+    assert refused.code == 1 and f"is there already, at {first[7:19]}" in refused.err
+    engine.tare_cli("branch", "-f", f"{branch}:dev", engine.image)
+    engine.tare_cli("branch", "-d", f"{branch}:dev")
+    assert branch not in engine.tare_cli("branch").out
+
+
+def test_squash_makes_one_version_of_several(engine: Engine) -> None:
+    """The same files over the same base in one layer: replaced, deleted and recreated directories included."""
+    name, squashed = engine.unique("image"), engine.unique("image")
+    _, first = step(engine, engine.image, "mkdir /d && echo 1 > /d/a && echo 1 > /d/b && mkdir /e && echo 1 > /e/a")
+    _, second = step(engine, first, "rm -r /d && echo 2 > /e/b && ln /e/b /e/c && rm /etc/passwd", "-m", "two")
+    _, third = step(engine, second, "mkdir -m 700 /d && echo 3 > /d/a && rm -r /e && echo e > /e", "-m", "three")
+    _, fourth = step(engine, third, "chmod 755 /d; touch -d 2001-01-01 /d/a; rm /bin/vi", "-c", "ENV N=4", name=name)
+    made = engine.tare_cli("squash", f"{first}..{name}", "-t", squashed).out.strip()
+    image = json.loads(engine.docker("image", "inspect", squashed).out)[0]
+    base = json.loads(engine.docker("image", "inspect", first).out)[0]
+    assert image["Id"] == made
+    assert image["RootFS"]["Layers"][:-1] == base["RootFS"]["Layers"]
+    assert image["Config"]["Env"] == ["N=4"]
+    assert (image["Parent"], image["Comment"]) == (first, "two\nthree")
+    assert engine.tare_cli("diff", made, fourth).out == ""
+    script = "ls -ln --full-time /d /e /etc /bin | grep -v ' /etc\\|hostname\\|hosts\\|resolv'"
+    listings = [engine.docker("run", "--rm", which, "sh", "-c", script).out for which in (made, fourth)]
+    assert listings[0] == listings[1]
+    whole = engine.tare_cli("squash", name, "-m", "all", "-a", "Ann").out.strip()
+    image = json.loads(engine.docker("image", "inspect", whole).out)[0]
+    assert len(image["RootFS"]["Layers"]) == 1 and image["Author"] == "Ann"
+    assert engine.tare_cli("diff", whole, fourth).out == ""
+    assert "was not made from" in engine.tare_cli("squash", f"{name}..{made}", check=False).err
+    assert "nothing to squash" in engine.tare_cli("squash", f"{name}..{name}", check=False).err

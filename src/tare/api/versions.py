@@ -7,8 +7,9 @@ from typing import Any
 from tare.api.call import Call, json_response
 from tare.api.messages import Response
 from tare.api.router import Route
+from tare.engine.checkout import checkout, fork
 from tare.engine.compare import Difference, Facts, View, compare_views
-from tare.engine.versions import Move, Version, log_versions, reflog, undo_move
+from tare.engine.versions import Move, Version, log_versions, reflog, squash_versions, undo_move
 from tare.errors import InvalidArgument
 from tare.values.timestamps import format_rfc3339
 
@@ -42,6 +43,42 @@ async def undo(call: Call) -> Response:
     if not call.text("name"):
         raise InvalidArgument("name must be given")
     return json_response(_move(await undo_move(call.engine, call.text("name"))))
+
+
+async def checkout_(call: Call) -> Response:
+    """POST /containers/{id}/checkout?image=&force=, or with name= a fork."""
+    name, version = call.text("name"), call.text("image")
+    if name:
+        done = await fork(call.engine, call.path["id"], version, name)
+    elif version:
+        done = await checkout(call.engine, call.path["id"], version, force=call.flag("force"))
+    else:
+        raise InvalidArgument("image must be given")
+    return json_response(
+        {
+            "Id": done.container_id,
+            "Name": done.container_name,
+            "Image": done.image_id,
+            "Saved": done.saved_id,
+            "SavedName": done.saved_name,
+            "Restarted": done.restarted,
+        }
+    )
+
+
+async def squash(call: Call) -> Response:
+    """POST /tare/squash?from=&to=&tag=&message=&author=: from may be left out."""
+    if not call.text("to"):
+        raise InvalidArgument("to must be given")
+    image_id = await squash_versions(
+        call.engine,
+        call.text("from"),
+        call.text("to"),
+        call.text("tag"),
+        message=call.text("message"),
+        author=call.text("author"),
+    )
+    return json_response({"Id": image_id}, 201)
 
 
 def _version(one: Version) -> dict[str, Any]:
@@ -110,5 +147,7 @@ ROUTES = (
     Route("GET", "/tare/diff", "TareDiff", diff),
     Route("GET", "/tare/log", "TareLog", log),
     Route("GET", "/tare/reflog", "TareReflog", names_log),
+    Route("POST", "/containers/{id}/checkout", "TareContainerCheckout", checkout_, finishes=True),
+    Route("POST", "/tare/squash", "TareSquash", squash, finishes=True),
     Route("POST", "/tare/undo", "TareUndo", undo, finishes=True),
 )

@@ -16,7 +16,9 @@ GROUPS = {
 }
 
 COMMANDS = {
+    "branch": "List names of versions and the containers on them; make and remove names",
     "cert": "Make certificates with which an engine can listen on TCP",
+    "checkout": "Take a container back to a version, or fork a new one from it",
     "completion": "Print a script that lets a shell complete tare's commands and names",
     "container attach": "Connect this terminal to a running container",
     "container commit": "Make an image from what a container has changed",
@@ -74,6 +76,7 @@ COMMANDS = {
     "network prune": "Remove all unused networks",
     "network rm": "Remove networks",
     "reflog": "Show where names of images were before",
+    "squash": "Make one version of several that follow each other",
     "system dial-stdio": "Connect standard input and output to the engine, as ssh:// addresses need it",
     "system df": "Show how much disk space is used",
     "system events": "Show what happens in the engine, live",

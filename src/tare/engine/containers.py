@@ -88,13 +88,15 @@ class Containers:
         self._by_id[container.id] = container
         self._ids_by_name[container.name] = container.id
 
-    def save(self, container: Container, *, durable: bool = False) -> Container:
-        """Stores a changed container (perhaps under a new name)."""
+    def save(self, container: Container, *, durable: bool = False, along: Along | None = None) -> Container:
+        """Stores a changed container (perhaps under a new name). along: what else its transaction does."""
         with self._database.transaction(durable=durable) as tx:
             tx.run(
                 "UPDATE containers SET name = ?, record = ? WHERE id = ?",
                 (container.name, _encode(container), container.id),
             )
+            if along is not None:
+                along(tx)
         old = self._by_id[container.id]
         if old.name != container.name:
             del self._ids_by_name[old.name]

@@ -116,6 +116,7 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
     security = parse_security(container.host, no_new_privileges=engine.settings.no_new_privileges)
     cgroup = engine.cgroup_path(container.id, container.host.cgroup_parent)
     spec = build_spec(engine.settings, container, surroundings(engine, container, cgroup), security)
+    engine.snapshots.settle(container.id)
     root = engine.snapshots.root_filesystem(container.id)
     if container.host.auto_remove and isinstance(root, OverlayRoot):
         root = OverlayRoot(root.lower, root.upper, root.work, volatile=True)

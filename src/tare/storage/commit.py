@@ -35,11 +35,26 @@ def commit_tree(upper: Path, staging: Path, recipe_fd: int, *, root_entry: bool)
         fds = [open_directory(staging / "tree"), open_directory(staging / "shadow")]
         committing = _Committing(stack, fds[0], fds[1], recipe_fd)
         try:
-            return committing.run(root_entry)
+            return committing.run(0 if root_entry else None)
         finally:
             committing.close()
             for descriptor in fds:
                 os.close(descriptor)
+
+
+def squash_trees(stack: Stack, staging: Path, recipe_fd: int, *, root_layer: int | None) -> Extracted:
+    """The same of several layers that lie on each other, as the one layer that does to those below what they did.
+
+    root_layer: the topmost that has an entry for the root directory.
+    """
+    fds = [open_directory(staging / "tree"), open_directory(staging / "shadow")]
+    committing = _Squashing(stack, fds[0], fds[1], recipe_fd)
+    try:
+        return committing.run(root_layer)
+    finally:
+        committing.close()
+        for descriptor in fds:
+            os.close(descriptor)
 
 
 class _Committing:
@@ -57,9 +72,9 @@ class _Committing:
         self._recipe.close()
         self._tree.close()
 
-    def run(self, root_entry: bool) -> Extracted:
-        root_fd = self._stack.root_fds[0]
-        if root_entry:
+    def run(self, root_layer: int | None) -> Extracted:
+        if root_layer is not None:
+            root_fd = self._stack.root_fds[root_layer]
             self._header(b"./", os.fstat(root_fd), without_engine_xattrs(read_xattrs(root_fd, b".")), b"")
         for found in self._stack.walk(whiteouts=True):
             try:
@@ -75,7 +90,7 @@ class _Committing:
             size_bytes=self._size_bytes,
             tar_bytes=self._digest.total,
             entries=self._entries,
-            root_entry=root_entry,
+            root_entry=root_layer is not None,
             opaque_root=False,
         )
 
@@ -90,7 +105,7 @@ class _Committing:
         if any(name in xattrs for name in _REDIRECTS):
             # Its content is elsewhere in the layers; the engine mounts with both features off.
             raise errors.Unsupported(f"commit of a snapshot mounted with redirect_dir or metacopy: {found.path!r}")
-        opaque = xattrs.get(OPAQUE_XATTR) == b"y"
+        opaque = stat.S_ISDIR(status.st_mode) and self._is_opaque(found, xattrs)
         xattrs = without_engine_xattrs(xattrs)
         if found.name.startswith(WHITEOUT):
             raise errors.InvalidArgument(f"{found.path!r}: names that begin with .wh. can't be kept in a layer")
@@ -105,9 +120,13 @@ class _Committing:
             return
         target = os.readlink(found.name, dir_fd=found.directory_fd) if stat.S_ISLNK(status.st_mode) else b""
         self._header(found.path, status, xattrs, target)
-        if stat.S_ISDIR(status.st_mode) and opaque:
+        if opaque:
             self._raw(format_entry(_mark(found.path + b"/" + OPAQUE)))
             self._tree.opaque(found.path)
+
+    def _is_opaque(self, found: Found, xattrs: dict[bytes, bytes]) -> bool:
+        """Whether a directory hides what layers below have in it."""
+        return xattrs.get(OPAQUE_XATTR) == b"y"
 
     def _header(self, path: bytes, status: os.stat_result, xattrs: dict[bytes, bytes], target: bytes) -> None:
         """An entry without payload, into the stream and the tree."""
@@ -173,6 +192,16 @@ class _Committing:
     def _raw(self, data: bytes) -> None:
         self._digest.update(data)
         self._recipe.raw(data)
+
+
+class _Squashing(_Committing):
+    """Several layers at once. A directory hides what is below them if one of them cuts it off: by its mark, or since
+
+    something else, a file or a whiteout, stands at its path there.
+    """
+
+    def _is_opaque(self, found: Found, xattrs: dict[bytes, bytes]) -> bool:
+        return self._stack.is_cut_off(found.path, self._stack.everything[found.layer :])
 
 
 def _metadata(status: os.stat_result, xattrs: dict[bytes, bytes]) -> Metadata:

@@ -72,6 +72,13 @@ class Stack:
 
     def merged_from(self, path: bytes, layers: Sequence[int]) -> tuple[int, ...]:
         """Of `layers`, those whose directory `path` shows: down to the first that is opaque or isn't a directory."""
+        return self._merged(path, layers)[0]
+
+    def is_cut_off(self, path: bytes, layers: Sequence[int]) -> bool:
+        """Whether one of `layers` keeps the directory `path` from showing what further layers below would have."""
+        return self._merged(path, layers)[1]
+
+    def _merged(self, path: bytes, layers: Sequence[int]) -> tuple[tuple[int, ...], bool]:
         shown = []
         for layer in layers:
             try:
@@ -79,14 +86,14 @@ class Stack:
             except FileNotFoundError:
                 continue
             except NotADirectoryError:
-                break
+                return tuple(shown), True
             try:
                 shown.append(layer)
                 if is_opaque(descriptor):
-                    break
+                    return tuple(shown), True
             finally:
                 os.close(descriptor)
-        return tuple(shown)
+        return tuple(shown), False
 
     @contextmanager
     def opened(self, path: bytes, layers: Sequence[int]) -> Iterator[list[tuple[int, int]]]:

@@ -16,6 +16,7 @@
       snapshot_id  TEXT PRIMARY KEY
       diff_ids     TEXT               as above
       volatile     INTEGER            1: thrown away at exit, never synced
+      fresh        INTEGER            1: goes over to other layers; its directories are to be replaced by empty ones
 
 Directories, all 0700 (CVE-2021-41091):
 
@@ -50,4 +51,5 @@ STEPS = (
         volatile INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    "ALTER TABLE snapshots ADD COLUMN fresh INTEGER NOT NULL DEFAULT 0",
 )

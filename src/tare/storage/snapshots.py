@@ -20,7 +20,7 @@ import msgspec
 
 from tare import errors, faults
 from tare.storage.changes import Change, changes
-from tare.storage.commit import commit_tree
+from tare.storage.commit import commit_tree, squash_trees
 from tare.storage.database import Database, Transaction
 from tare.storage.durable import make_private_directory, sync_directory
 from tare.storage.export import Write, export_stack
@@ -58,6 +58,7 @@ class Snapshots:
         self.skeleton = self.root / ".skeleton"
         self._make_skeleton()
         self._stacked = lru_cache(256)(self._stack)
+        self._unfinished: set[str] = set()
         self._spares = Spares(self.root / ".spare", self.trash)
         self.repair()
         self._spares.refill()
@@ -113,6 +114,35 @@ class Snapshots:
             self.trash.throw(directory / "work" / "work" / "incompat")
         return self._overlay(directory, self._stacked(diff_ids), volatile)
 
+    def begin_reset(self, tx: Transaction, snapshot_id: str, diff_ids: Sequence[str]) -> None:
+        """Within a transaction: the snapshot goes over to other layers and loses its own changes; then `finish_reset`.
+
+        A crash between the two is made good by `repair`. Raises NotFound if a layer is gone.
+        """
+        self._unfinished.add(snapshot_id)
+        _check_present(tx, diff_ids)
+        tx.run("UPDATE snapshots SET diff_ids = ?, fresh = 1 WHERE snapshot_id = ?", (" ".join(diff_ids), snapshot_id))
+
+    def finish_reset(self, snapshot_id: str) -> None:
+        """Replaces the directories of a snapshot that isn't mounted by empty ones. Safe to repeat."""
+        diff_ids, _ = self._row(snapshot_id)
+        directory = self._directory(snapshot_id)
+        faults.point("storage.snapshot.reset")
+        self.trash.throw(directory)
+        self._make(directory, self._stacked(diff_ids))
+        sync_directory(self.root)
+        with self.db.transaction() as tx:
+            tx.run("UPDATE snapshots SET fresh = 0 WHERE snapshot_id = ?", (snapshot_id,))
+        self._unfinished.discard(snapshot_id)
+
+    def settle(self, snapshot_id: str) -> None:
+        """Before a snapshot is mounted: finishes a reset that failed half-way."""
+        if snapshot_id in self._unfinished:
+            row = self.db.one("SELECT fresh FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
+            if row is not None and row["fresh"]:
+                self.finish_reset(snapshot_id)
+            self._unfinished.discard(snapshot_id)
+
     def remove(self, snapshot_id: str) -> None:
         """Forgets a snapshot and renames it away, if it is there. `empty_trash` gives the space back."""
         directory = self._directory(snapshot_id)
@@ -137,6 +167,10 @@ class Snapshots:
             changed.append(f"removed unrecorded snapshot {name}")
         for name, row in sorted(known.items()):
             directory = self._directory(name)
+            if row["fresh"]:
+                self.finish_reset(name)
+                changed.append(f"emptied snapshot {name} on its new layers")
+                continue
             if (directory / "upper").is_dir() and (directory / "work").is_dir():
                 continue
             # Recorded, then cut off (or lost with the power) before its directories were on the disk.
@@ -176,6 +210,17 @@ class Snapshots:
         )
         with self.layers.staged() as staging:
             extracted = commit_tree(upper, staging, self.layers.new_recipe(staging), root_entry=changed)
+            return self.layers.publish(staging, extracted, lease=lease)
+
+    def squash(self, diff_ids: Sequence[str], *, lease: Lease) -> Layer:
+        """Layers that lie on each other, bottom first, as one new layer; the lease holds them."""
+        layers = [self.layers.get(diff_id) for diff_id in reversed(diff_ids)]
+        if any(layer.opaque_root for layer in layers):
+            raise errors.Unsupported("a layer that hides all below it can't be squashed by Tare")
+        root = next((number for number, layer in enumerate(layers) if layer.root_entry), None)
+        with self.layers.staged() as staging, Stack([self.layers.path(layer.diff_id) for layer in layers]) as stack:
+            recipe_fd = self.layers.new_recipe(staging)
+            extracted = squash_trees(stack, staging, recipe_fd, root_layer=root)
             return self.layers.publish(staging, extracted, lease=lease)
 
     def export(self, snapshot_id: str, write: Write) -> None:

@@ -42,7 +42,7 @@ def undo(session: Session, arguments: list[str]) -> int:
 
 
 COMMAND = Command(
-    "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG] | --undo NAME[:TAG]",
+    "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
     run,
-    (Flag("undo", "", "bool", "Put a name back to where it was before it last moved; once more: forth again"),),
+    (Flag("undo", "", "bool", "With one name: put it back to where it was before it last moved (again: forth again)"),),
 )
