@@ -5,7 +5,7 @@ export PYTHONUNBUFFERED := 1
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint format bench lock manpages clean
+.PHONY: help setup setup-dev demo test compat lint format bench lock manpages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,13 @@ demo: setup ## a guided tour: from a directory to an image to a container, and o
 
 test: setup-dev lint ## linters and the whole test suite, as in CI (ARGS="-k name" to choose)
 	@$(PYTHON) -m pytest $(ARGS)
+
+compat: setup-dev ## real clients, docker-py's own tests, 20,000 made-up requests; writes docs/compatibility.md
+	@scripts/clients
+	@$(PYTHON) tests/clients/dockerpy_suite.py
+	@TARE_FUZZ_REQUESTS=20000 $(PYTHON) -m pytest -q tests/clients/test_schema_fuzz.py
+	@TARE_RECORD=build/compatibility.json $(PYTHON) -m pytest -q
+	@$(PYTHON) scripts/compatibility.py
 
 lint: setup-dev ## ruff and mypy --strict
 	@$(PYTHON) -m ruff check .

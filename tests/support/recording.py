@@ -22,7 +22,7 @@ from support import engine, rawhttp
 from support.openapi import find_operation, specification
 
 REFERENCE = Path(__file__).parent.parent / "data" / "cli-reference.tsv"
-REFUSAL = re.compile(r"[^\n\"]*(?:not (?:supported|implemented) by Tare|unknown (?:shorthand )?flag)[^\n\"]*")
+REFUSAL = re.compile(r"[^\n\"]*(?:not (?:supported|implemented) (?:by Tare|yet)|unknown (?:shorthand )?flag)[^\n\"]*")
 # What a short command of the official client stands for.
 SHORT = {
     "ps": "container ls", "images": "image ls", "rmi": "image rm", "events": "system events", "info": "system info",
