@@ -178,6 +178,22 @@ def test_names_that_machines_cannot_have(host: str, tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+def test_only_cert_needs_the_library() -> None:
+    """No command but `tare cert` names the room of certificates, and no other room imports `cryptography`."""
+    source = Path(tare.__file__).parent
+    users = {path.relative_to(source).as_posix() for path in source.rglob("*.py") if "certificates" in imports(path)}
+    assert users == {"cli/commands/cert.py"}
+    foreign = {path.relative_to(source).as_posix() for path in source.rglob("*.py") if "cryptography" in imports(path)}
+    assert foreign == {"certificates/issue.py"}
+
+
+def imports(path: Path) -> set[str]:
+    """Top names of what a module imports, of ours the room."""
+    lines = [line.split() for line in path.read_text().splitlines() if line.strip().startswith(("from ", "import "))]
+    names = [words[1].removeprefix("tare.").partition(".")[0] for words in lines if len(words) > 1]
+    return set(names)
+
+
 def test_the_files_are_named_once() -> None:
     """What tared is started with in these tests is what tare cert writes."""
     from tare.certificates.issue import FILES as WRITTEN

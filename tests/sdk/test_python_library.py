@@ -121,6 +121,21 @@ def test_logs_and_waiting_for_a_line(client: Any, box: str) -> None:
             c.wait_log("never", timeout_s=20)
 
 
+def test_a_container_with_a_terminal(client: Any, box: str) -> None:
+    """With tty=True everything is one stream, in run, logs, attach and waiting; its size can be set."""
+    assert client.run(box, "sh -c 'echo out; echo err >&2'", tty=True).output == "out\r\nerr\r\n"
+    with client.container(box, ["sh", "-c", "echo up; read x; stty size; exit 2"], tty=True, stdin_open=True) as c:
+        assert c.wait_log("up", timeout_s=20) == "up"
+        with c.attach() as talk:
+            talk.resize(33, 77)
+            talk.send("\n")
+            assert "33 77" in "".join(chunk.text for chunk in talk)
+            assert talk.exit_code() == 2
+        assert c.logs().endswith("33 77\r\n")
+        with c.stream_logs() as chunks:
+            assert {chunk.stream for chunk in chunks} == {"stdout"}
+
+
 def test_events_are_seen_from_the_moment_of_entering(client: Any, box: str, engine: Engine) -> None:
     """What happens after `with engine.events()` began is among the events."""
     name = engine.unique()

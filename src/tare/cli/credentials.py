@@ -5,30 +5,9 @@ Reads only; logging in and credential helpers come with registries.
 
 from __future__ import annotations
 
-import os
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from tare.client.config_file import read_config
 
 HUB_KEY = "https://index.docker.io/v1/"
-
-
-def config_directory() -> str:
-    found = os.environ.get("TARE_CONFIG") or os.environ.get("DOCKER_CONFIG")
-    return found or os.path.expanduser("~/.docker")
-
-
-def read_config() -> dict[str, Any]:
-    from tare.client.jsontext import parse_json
-
-    path = os.path.join(config_directory(), "config.json")
-    try:
-        with open(path, "rb") as file:
-            parsed = parse_json(file.read())
-    except (OSError, ValueError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def registry_auth(full_name: str) -> dict[str, str]:

@@ -14,7 +14,8 @@ from tare.client.engine import quote
 from tare.sdk import documents
 from tare.sdk.aio.calls import FOREVER_S, AsyncCalls
 from tare.sdk.aio.files import AsyncFiles
-from tare.sdk.aio.streams import AsyncSession, AsyncStream, read_documents, read_framed_chunks, read_raw_chunks
+from tare.sdk.aio.streams import AsyncSession, AsyncStream, read_chunks, read_documents
+from tare.sdk.aio.wire import AsyncExchange
 from tare.sdk.errors import ContainerEnded
 from tare.sdk.options import Command, Limits, environment_list, port_name, update_body, words
 from tare.sdk.records import Change, Chunk, ContainerDetails, PublishedPort, Result, Stats
@@ -197,6 +198,12 @@ class AsyncContainer:
             "timestamps": timestamps,
         }
 
+    async def _open_logs(self, query: dict[str, Any]) -> AsyncExchange:
+        tty = (await self.inspect()).tty
+        exchange = await self._calls.open("GET", self._path("logs"), query)
+        exchange.framed = not tty
+        return exchange
+
     async def logs(
         self,
         stdout: bool = True,
@@ -209,8 +216,7 @@ class AsyncContainer:
         """What it has printed."""
         query = {**self._log_query(since, until, tail, timestamps), "stdout": stdout, "stderr": stderr}
         found = []
-        reader = read_raw_chunks if (await self.inspect()).tty else read_framed_chunks
-        async for chunk in reader(await self._calls.open("GET", self._path("logs"), query)):
+        async for chunk in read_chunks(await self._open_logs(query)):
             found.append(chunk.data)
         return b"".join(found).decode("utf-8", "replace")
 
@@ -221,12 +227,10 @@ class AsyncContainer:
         since: Moment = None,
         tail: int | None = None,
         timestamps: bool = False,
-        tty: bool = False,
     ) -> AsyncStream[Chunk]:
-        """What it has printed and will print, until it ends. tty: it was made with a terminal."""
+        """What it has printed and will print, until it ends."""
         query = {**self._log_query(since, None, tail, timestamps), "stdout": stdout, "stderr": stderr, "follow": True}
-        reader = read_raw_chunks if tty else read_framed_chunks
-        return AsyncStream(lambda: self._calls.open("GET", self._path("logs"), query), reader, chunk_itself)
+        return AsyncStream(lambda: self._open_logs(query), read_chunks, chunk_itself)
 
     async def attach(self, stdin: bool = True, logs: bool = False, tty: bool | None = None) -> AsyncSession:
         """Its first process' input and output from now on. logs: what it printed before comes first."""
@@ -234,7 +238,8 @@ class AsyncContainer:
             tty = (await self.inspect()).tty
         query = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True, "logs": logs}
         exchange = await self._calls.hijack(self._path("attach"), query)
-        return AsyncSession(self._calls, exchange, self._path(), tty, f"container {self.id[:12]}")
+        exchange.framed = not tty
+        return AsyncSession(self._calls, exchange, self._path(), f"container {self.id[:12]}")
 
     async def open_exec(
         self,
@@ -255,7 +260,8 @@ class AsyncContainer:
         made = await self._calls.json("POST", self._path("exec"), None, body)
         owner = f"/exec/{made['Id']}"
         exchange = await self._calls.hijack(f"{owner}/start", None, {"Detach": False, "Tty": tty})
-        return AsyncSession(self._calls, exchange, owner, tty, " ".join(argv or ()))
+        exchange.framed = not tty
+        return AsyncSession(self._calls, exchange, owner, " ".join(argv or ()))
 
     async def exec(
         self,

@@ -26,15 +26,13 @@ async def read_bytes(exchange: AsyncExchange) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-async def read_raw_chunks(exchange: AsyncExchange) -> AsyncGenerator[Chunk, None]:
-    """A terminal's stream: everything is stdout."""
-    async for piece in exchange.pieces():
-        yield Chunk("stdout", piece)
-
-
-async def read_framed_chunks(exchange: AsyncExchange) -> AsyncGenerator[Chunk, None]:
-    """Docker's frames: stdout and stderr apart."""
+async def read_chunks(exchange: AsyncExchange) -> AsyncGenerator[Chunk, None]:
+    """stdout and stderr apart; of a terminal's stream everything is stdout."""
     found: list[Chunk] = []
+    if not exchange.framed:
+        async for piece in exchange.pieces():
+            yield Chunk("stdout", piece)
+        return
     frames = Demultiplexer(
         lambda data: found.append(Chunk("stdout", bytes(data))), lambda data: found.append(Chunk("stderr", bytes(data)))
     )
@@ -125,12 +123,12 @@ class AsyncStream(Generic[T]):
 class AsyncSession:
     """A process' input and output: of `attach`, or of an exec. Iterating gives chunks until it closes its output."""
 
-    def __init__(self, calls: AsyncCalls, exchange: AsyncExchange, owner: str, tty: bool, command: str) -> None:
+    def __init__(self, calls: AsyncCalls, exchange: AsyncExchange, owner: str, command: str) -> None:
         self._calls = calls
         self._exchange = exchange
         self._owner = owner
         self._command = command
-        self._chunks = read_raw_chunks(exchange) if tty else read_framed_chunks(exchange)
+        self._chunks = read_chunks(exchange)
 
     async def __aenter__(self) -> Self:
         return self

@@ -97,6 +97,7 @@ class AsyncExchange:
         self.headers = headers
         self.idle: list[AsyncWire] | None = None
         self.done = False
+        self.framed = True  # a raw stream is Docker's frames, unless a terminal made it
         self._keep = keep
         self._bodiless = method == "HEAD" or status in (204, 304)
 

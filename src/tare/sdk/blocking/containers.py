@@ -15,7 +15,8 @@ from tare.client.engine import quote
 from tare.sdk import documents
 from tare.sdk.blocking.calls import FOREVER_S, Calls
 from tare.sdk.blocking.files import Files
-from tare.sdk.blocking.streams import Session, Stream, read_documents, read_framed_chunks, read_raw_chunks
+from tare.sdk.blocking.streams import Session, Stream, read_chunks, read_documents
+from tare.sdk.blocking.wire import Exchange
 from tare.sdk.errors import ContainerEnded
 from tare.sdk.options import Command, Limits, environment_list, port_name, update_body, words
 from tare.sdk.records import Change, Chunk, ContainerDetails, PublishedPort, Result, Stats
@@ -198,6 +199,12 @@ class Container:
             "timestamps": timestamps,
         }
 
+    def _open_logs(self, query: dict[str, Any]) -> Exchange:
+        tty = (self.inspect()).tty
+        exchange = self._calls.open("GET", self._path("logs"), query)
+        exchange.framed = not tty
+        return exchange
+
     def logs(
         self,
         stdout: bool = True,
@@ -210,8 +217,7 @@ class Container:
         """What it has printed."""
         query = {**self._log_query(since, until, tail, timestamps), "stdout": stdout, "stderr": stderr}
         found = []
-        reader = read_raw_chunks if (self.inspect()).tty else read_framed_chunks
-        for chunk in reader(self._calls.open("GET", self._path("logs"), query)):
+        for chunk in read_chunks(self._open_logs(query)):
             found.append(chunk.data)
         return b"".join(found).decode("utf-8", "replace")
 
@@ -222,12 +228,10 @@ class Container:
         since: Moment = None,
         tail: int | None = None,
         timestamps: bool = False,
-        tty: bool = False,
     ) -> Stream[Chunk]:
-        """What it has printed and will print, until it ends. tty: it was made with a terminal."""
+        """What it has printed and will print, until it ends."""
         query = {**self._log_query(since, None, tail, timestamps), "stdout": stdout, "stderr": stderr, "follow": True}
-        reader = read_raw_chunks if tty else read_framed_chunks
-        return Stream(lambda: self._calls.open("GET", self._path("logs"), query), reader, chunk_itself)
+        return Stream(lambda: self._open_logs(query), read_chunks, chunk_itself)
 
     def attach(self, stdin: bool = True, logs: bool = False, tty: bool | None = None) -> Session:
         """Its first process' input and output from now on. logs: what it printed before comes first."""
@@ -235,7 +239,8 @@ class Container:
             tty = (self.inspect()).tty
         query = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True, "logs": logs}
         exchange = self._calls.hijack(self._path("attach"), query)
-        return Session(self._calls, exchange, self._path(), tty, f"container {self.id[:12]}")
+        exchange.framed = not tty
+        return Session(self._calls, exchange, self._path(), f"container {self.id[:12]}")
 
     def open_exec(
         self,
@@ -256,7 +261,8 @@ class Container:
         made = self._calls.json("POST", self._path("exec"), None, body)
         owner = f"/exec/{made['Id']}"
         exchange = self._calls.hijack(f"{owner}/start", None, {"Detach": False, "Tty": tty})
-        return Session(self._calls, exchange, owner, tty, " ".join(argv or ()))
+        exchange.framed = not tty
+        return Session(self._calls, exchange, owner, " ".join(argv or ()))
 
     def exec(
         self,

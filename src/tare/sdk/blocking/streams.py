@@ -26,15 +26,13 @@ def read_bytes(exchange: Exchange) -> Generator[bytes, None, None]:
     yield from exchange.pieces()
 
 
-def read_raw_chunks(exchange: Exchange) -> Generator[Chunk, None, None]:
-    """A terminal's stream: everything is stdout."""
-    for piece in exchange.pieces():
-        yield Chunk("stdout", piece)
-
-
-def read_framed_chunks(exchange: Exchange) -> Generator[Chunk, None, None]:
-    """Docker's frames: stdout and stderr apart."""
+def read_chunks(exchange: Exchange) -> Generator[Chunk, None, None]:
+    """stdout and stderr apart; of a terminal's stream everything is stdout."""
     found: list[Chunk] = []
+    if not exchange.framed:
+        for piece in exchange.pieces():
+            yield Chunk("stdout", piece)
+        return
     frames = Demultiplexer(
         lambda data: found.append(Chunk("stdout", bytes(data))), lambda data: found.append(Chunk("stderr", bytes(data)))
     )
@@ -124,12 +122,12 @@ class Stream(Generic[T]):
 class Session:
     """A process' input and output: of `attach`, or of an exec. Iterating gives chunks until it closes its output."""
 
-    def __init__(self, calls: Calls, exchange: Exchange, owner: str, tty: bool, command: str) -> None:
+    def __init__(self, calls: Calls, exchange: Exchange, owner: str, command: str) -> None:
         self._calls = calls
         self._exchange = exchange
         self._owner = owner
         self._command = command
-        self._chunks = read_raw_chunks(exchange) if tty else read_framed_chunks(exchange)
+        self._chunks = read_chunks(exchange)
 
     def __enter__(self) -> Self:
         return self

@@ -98,6 +98,7 @@ class Exchange:
         self.headers = headers
         self.idle: list[Wire] | None = None
         self.done = False
+        self.framed = True  # a raw stream is Docker's frames, unless a terminal made it
         self._keep = keep
         self._bodiless = method == "HEAD" or status in (204, 304)
 
