@@ -101,3 +101,31 @@ def test_foreign_bytes_and_broken_lines_do_no_harm(tmp_path: Path) -> None:
     log.write("stderr", b"after\n")
     log.close()
     assert read_all(LogReader(str(path))) == ["\ufffd\ufffd\r\n", "after\n"]
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("count", [0, 1, 7, 20, 33, 34, 35, 99, 100, 500])
+def test_headers_are_no_entries(tmp_path: Path, count: int, compress: bool) -> None:
+    """The first line of a shipped log's files is neither shown nor counted by a tail, over rotated files too."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path, 2500, 10, compress=compress, counted=True)
+    write_lines(log, 1, 100)
+    log.close()
+    assert (tmp_path / "log.2").exists() or (tmp_path / "log.2.gz").exists()
+    reader = LogReader(path)
+    reader.seek_tail(count)
+    assert read_all(reader) == ([f"line {number}\n" for number in range(max(1, 101 - count), 101)] if count else [])
+    reader.close()
+
+
+def test_a_missing_number_hides_nothing(tmp_path: Path) -> None:
+    """A monitor that died while it renamed leaves a gap in the numbers: the older files are read all the same."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path, 1500, 10)
+    write_lines(log, 1, 100)
+    log.close()
+    (tmp_path / "log.2").unlink()
+    reader = LogReader(path)
+    found = read_all(reader)
+    assert found[0] == "line 1\n" and found[-1] == "line 100\n" and 60 < len(found) < 100
+    reader.close()

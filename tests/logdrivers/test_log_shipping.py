@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,4 +147,50 @@ def test_reader_accounts_for_every_entry(tmp_path: Path, files: int, compress: b
     assert got == sorted(set(got))
     assert len(got) + reader.position.lost == reader.position.index == written
     clear_files(path, counted=True)
-    assert sorted(os.listdir(tmp_path)) == ["log", "log.dropped", "shipped.json"]
+    assert sorted(os.listdir(tmp_path)) == ["log", "shipped.json"]
+
+
+POINTS = [
+    "monitor.log.rotate.unlinked",
+    "monitor.log.rotate.shifted",
+    "monitor.log.rotate.shifted@2",
+    "monitor.log.rotate.moved",
+    "monitor.log.rotate.emptied",
+    "monitor.log.compress.written",
+    "monitor.log.compress.renamed",
+    "monitor.log.clear.emptied",
+]
+WRITER = """
+import sys
+from tare.runtime.jsonlog import JsonLog
+path, files, first, clear = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "clear"
+log = JsonLog(path, 3000, files, compress=files > 2, counted=True)
+for number in range(first, first + 150):
+    log.write("stdout", b"line %d\\n" % number)
+if clear:
+    log.clear()
+log.close()
+log._wait_compressor()
+"""
+
+
+@pytest.mark.parametrize("files", [1, 2, 5])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_monitor_that_dies_in_rotation(tmp_path: Path, point: str, files: int) -> None:
+    """Killed at any step of a rotation or clearing: the next monitor goes on, and the account is right."""
+    path = str(tmp_path / "log")
+    reader = PositionedReader(path, Position())
+    got: list[int] = []
+    clear = "clear" if "clear" in point else ""
+    for first, fault in ((0, ""), (1000, f"{point}:kill"), (2000, ""), (3000, "")):
+        environment = {**os.environ, "TARE_FAULT": fault}
+        subprocess.run([sys.executable, "-c", WRITER, path, str(files), str(first), clear], env=environment, timeout=20)
+        if first != 2000:  # the reader is late once
+            while entries := reader.read():
+                got += [int(entry.log[5:]) for entry in entries]
+    reader.close()
+    assert got == sorted(set(got))
+    assert len(got) + reader.position.lost == reader.position.index
+    if not clear:
+        assert got[-1] == 3149
+    assert not any(number > files for number in map(int, re.findall(r"log\\.(\\d+)", " ".join(os.listdir(tmp_path)))))

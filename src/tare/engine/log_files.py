@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tare.runtime.jsonlog import parse_header, rotated_files
+
 BLOCK_BYTES = 64 * 1024
 BATCH_BYTES = 256 * 1024
 
@@ -43,21 +45,13 @@ class LogReader:
         self._path = path
         self._rest = b""
         self._file = -1
-        self._older = self._rotated()
+        self._older = rotated_files(path)
 
     def close(self) -> None:
         """Closes what is open."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-    def _rotated(self) -> list[str]:
-        found: list[str] = []
-        number = 1
-        while any(os.path.exists(f"{self._path}.{number}{suffix}") for suffix in ("", ".gz")):
-            found.insert(0, f"{self._path}.{number}")
-            number += 1
-        return found
 
     def seek_tail(self, count: int) -> None:
         """Moves to the last count entries (over rotated files only as far as whole files are needed)."""
@@ -164,7 +158,7 @@ def _tail_offset(path: str, count: int) -> tuple[int, int]:
                 lines += 1
                 if lines == count:
                     return start + at + 1, lines
-        return 0, lines + (1 if end else 0)
+        return 0, lines + (1 if end else 0) - (parse_header(os.pread(fd, 64, 0)) is not None)
     finally:
         os.close(fd)
 

@@ -1,8 +1,8 @@
 """Reads a log that is shipped elsewhere from where it was left, over rotation, compression and restarts. Blocks.
 
-The position is how many entries the log ever had up to there, and is found again by counting: files are renamed, packed
-and emptied, and inode numbers come back. Entries that were deleted before they were read are counted: the monitor keeps
-how many it has deleted (`NAME.dropped`).
+The position is how many entries the log ever had up to there. Each file says how many were before it (see
+`tare.runtime.jsonlog`), so that the place is found again whatever was renamed, packed or emptied, and what was deleted
+before it was read can be counted.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import msgspec
 
 from tare.engine.log_files import BATCH_BYTES, Entry, open_log, parse
-from tare.runtime.jsonlog import BLOCK_BYTES, count_entries, read_dropped
+from tare.runtime.jsonlog import BLOCK_BYTES, first_index, parse_header, rotated_files
 
 POSITION_NAME = "shipped.json"
 BATCH_ENTRIES = 256
+PATIENCE = 20
+"""How often a place is looked for anew when files move at the same time."""
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +50,7 @@ class PositionedReader:
     def __init__(self, path: str, position: Position) -> None:
         self._path = path
         self._file = -1
-        self._dropped = -1
+        self._first = -1
         self._pending = b""
         self.position = position
 
@@ -60,58 +62,49 @@ class PositionedReader:
 
     def read(self) -> list[Entry]:
         """The next entries; an empty list when there are no more just now. Moves `position` behind them."""
-        self._follow()
-        while self._file >= 0:
+        if self._file < 0 and not self._seek():
+            return []
+        while True:
             entries = self._read_here()
+            if entries or self._is_current():
+                return entries
+            entries = self._read_here()  # written between the end that was seen and the rotation
             if entries:
                 return entries
-            if not self._next_file():
+            here = self._first
+            if not self._seek() or self._first == here:
                 return []
-        return []
 
-    def _follow(self) -> None:
-        """Finds the place in the files as they are now."""
-        dropped = read_dropped(self._path)
-        if self._file >= 0 and dropped == self._dropped:
-            return
-        self._dropped = dropped
-        self._seek(dropped)
+    def _seek(self) -> bool:
+        """Opens the file that has the next entry, or the oldest if that is gone; False if there is none."""
+        for _ in range(PATIENCE):
+            index = self.position.index
+            files = [*rotated_files(self._path), self._path]
+            firsts = [(first, path) for path in files if (first := first_index(path)) is not None]
+            if not firsts:
+                return False
+            first, path = max((pair for pair in firsts if pair[0] <= index), default=min(firsts))
+            try:
+                fd = open_log(path)
+            except FileNotFoundError:
+                continue
+            if parse_header(os.pread(fd, 64, 0)) == first:
+                self._take(fd, first)
+                return True
+            os.close(fd)  # it was rotated in this moment
+        return False
 
-    def _files(self) -> list[str]:
-        """The log's files, the oldest first, without `.gz`."""
-        found = [self._path]
-        number = 1
-        while any(os.path.exists(f"{self._path}.{number}{suffix}") for suffix in ("", ".gz")):
-            found.insert(0, f"{self._path}.{number}")
-            number += 1
-        return found
-
-    def _seek(self, dropped: int) -> None:
-        """Finds the place by counting, from the oldest entry that is left."""
-        here = self.position
-        missed = max(0, dropped - here.index)
-        index = max(here.index, dropped)
-        skip = index - dropped
-        files = self._files()
-        for path in files:
-            count = count_entries(path) if skip or path != files[-1] else 0
-            if skip < count or path == files[-1]:
-                try:
-                    fd = open_log(path)
-                except FileNotFoundError:
-                    break  # rotated away in this moment: the next read looks again
-                _skip_entries(fd, min(skip, count))
-                self._take(fd)
-                self.position = Position(index=index, lost=here.lost + missed)
-                return
-            skip -= count
+    def _take(self, fd: int, first: int) -> None:
+        """Goes on in a file, behind what was read of it."""
         self.close()
-        self._dropped = -1
-
-    def _take(self, fd: int) -> None:
-        self.close()
-        self._file = fd
-        self._pending = b""
+        self._file, self._first, self._pending = fd, first, b""
+        index, lost = self.position.index, self.position.lost
+        if index < first:
+            self.position = Position(index=first, lost=lost + first - index)
+            index = first
+        skipped = _skip_lines(fd, index - first + 1) - 1
+        if skipped < index - first:  # a power cut took what was not yet on the disk
+            self.position = Position(index=first + skipped, lost=lost)
 
     def _read_here(self) -> list[Entry]:
         """Entries of the open file; an empty list at its end."""
@@ -129,29 +122,14 @@ class PositionedReader:
                 return []
             self._pending += data
 
-    def _next_file(self) -> bool:
-        """Goes on to the next file if this one was rotated away; resynchronises if it was emptied."""
+    def _is_current(self) -> bool:
+        """Whether the open file is the one that is being written."""
         here = os.fstat(self._file)
         try:
             current = os.stat(self._path)
         except FileNotFoundError:
-            return False
-        if (here.st_dev, here.st_ino) == (current.st_dev, current.st_ino):
-            if os.lseek(self._file, 0, os.SEEK_CUR) > current.st_size:
-                self._seek(read_dropped(self._path))
-                return True
-            return False
-        if data := os.read(self._file, BATCH_BYTES):  # written between the end that was seen and the rotation
-            self._pending += data
-            return True
-        files = self._files()
-        for index, path in enumerate(files[:-1]):
-            if os.path.exists(path) and os.stat(path).st_ino == here.st_ino:
-                self._take(open_log(files[index + 1]))
-                return True
-        self._dropped = read_dropped(self._path)
-        self._seek(self._dropped)
-        return True
+            return True  # another takes its place in this moment
+        return (here.st_dev, here.st_ino) == (current.st_dev, current.st_ino)
 
 
 def _split(data: bytes) -> tuple[list[bytes], bytes]:
@@ -162,21 +140,22 @@ def _split(data: bytes) -> tuple[list[bytes], bytes]:
     return lines, rest
 
 
-def _skip_entries(fd: int, count: int) -> None:
-    """Moves behind count lines."""
-    offset = 0
-    while count:
+def _skip_lines(fd: int, count: int) -> int:
+    """Moves behind count lines, or to the end; returns how many there were."""
+    left, offset = count, 0
+    while left:
         block = os.read(fd, BLOCK_BYTES)
         if not block:
             break
         lines = block.count(b"\n")
-        if lines < count:
-            count -= lines
+        if lines < left:
+            left -= lines
             offset += len(block)
             continue
         at = 0
-        for _ in range(count):
+        for _ in range(left):
             at = block.index(b"\n", at) + 1
         offset += at
-        count = 0
+        left = 0
     os.lseek(fd, offset, os.SEEK_SET)
+    return count - left

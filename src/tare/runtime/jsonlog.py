@@ -3,8 +3,10 @@
 One JSON object a line: `{"log":"hello\\n","stream":"stdout","time":"2026-11-24T05:35:02.123456789Z"}`. A line of output
 longer than 16 KiB is cut into several entries, of which only the last ends in a newline (as Docker's log copier does).
 
-    NAME            the current file                 NAME.1, NAME.2 …  older ones, NAME.1.gz … if they are compressed
-    NAME.dropped    how many entries were deleted by rotation or clearing; kept only for logs that are shipped elsewhere
+    NAME    the current file            NAME.1, NAME.2 …    older ones; NAME.1.gz … if they are compressed
+
+Each file of a log that is shipped elsewhere begins with a line `{"first":N}`: how many entries the log had before it.
+So a file says for itself what it holds, whatever is renamed, packed or deleted around it, and wherever a crash stops.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import time
 
 import msgspec
 
+from tare import faults
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_ENTRY_BYTES = 16 * 1024
 BLOCK_BYTES = 256 * 1024
+HEADER = b'{"first":'
 
 _encode = msgspec.json.Encoder().encode
 
@@ -41,8 +46,8 @@ class JsonLog:
         """Opens (appends to) path. max_bytes: rotate when the file would grow beyond it; 0: never.
 
         max_files: how many files there are at most, the current one included. attributes: a JSON object that every
-        entry gets as `attrs`; empty for none. compress: rotated files become `.gz`. counted: deleted entries are
-        counted. Raises OSError as open(2).
+        entry gets as `attrs`; empty for none. compress: rotated files become `.gz`. counted: files say how many
+        entries were before them. Raises OSError as open(2).
         """
         self.compress = compress
         self.counted = counted
@@ -56,8 +61,13 @@ class JsonLog:
         self._open()
 
     def _open(self) -> None:
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self.path, flags, 0o640)
         self._size = os.fstat(self._fd).st_size
+        if self.counted and not self._size:
+            header = b"%s%d}\n" % (HEADER, next_index(self.path))
+            _write_all(self._fd, header)
+            self._size = len(header)
 
     def write(self, stream: str, data: bytes) -> None:
         """Appends output of a stream ("stdout" or "stderr"); an unfinished line waits for its end."""
@@ -90,7 +100,8 @@ class JsonLog:
         """Empties the log: the current file, and all that were rotated away."""
         self._wait_compressor()
         clear_files(self.path, counted=self.counted)
-        self._size = 0
+        os.close(self._fd)
+        self._open()
 
     def _append(self, stream: str, lines: list[bytes]) -> None:
         tail = f',"stream":"{stream}","time":"{_now()}"'.encode() + self._end
@@ -118,21 +129,21 @@ class JsonLog:
     def _rotate(self) -> None:
         os.close(self._fd)
         self._wait_compressor()
-        oldest = f"{self.path}.{self.max_files - 1}" if self.max_files > 1 else self.path
-        dropped = count_entries(oldest) if self.counted else 0
         if self.max_files > 1:
-            _unlink(oldest)
+            _unlink(f"{self.path}.{self.max_files - 1}")
+            faults.point("monitor.log.rotate.unlinked")
             for number in range(self.max_files - 2, 0, -1):
                 for suffix in ("", ".gz"):
                     try:
                         os.rename(f"{self.path}.{number}{suffix}", f"{self.path}.{number + 1}{suffix}")
                     except FileNotFoundError:
                         pass
+                faults.point("monitor.log.rotate.shifted")
             os.rename(self.path, f"{self.path}.1")
+            faults.point("monitor.log.rotate.moved")
         else:
-            os.truncate(self.path, 0)
-        if dropped:
-            add_dropped(self.path, dropped)
+            empty_file(self.path, counted=self.counted)
+            faults.point("monitor.log.rotate.emptied")
         if self.compress and self.max_files > 1:
             self._compress(f"{self.path}.1")
         self._open()
@@ -185,7 +196,9 @@ def compress_file(source: int, path: str) -> None:
     while data := os.read(source, BLOCK_BYTES):
         _write_all(target, packer.compress(data))
     _write_all(target, packer.flush())
+    faults.point("monitor.log.compress.written")
     os.rename(aside, f"{path}.gz")
+    faults.point("monitor.log.compress.renamed")
     os.unlink(path)
 
 
@@ -195,8 +208,49 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def count_entries(path: str) -> int:
-    """How many entries a file has, compressed or not; 0 if it isn't there."""
+def rotated_files(path: str) -> list[str]:
+    """The older files of a log that are there, the oldest first, without `.gz`."""
+    directory, name = os.path.split(path)
+    try:
+        found = {entry.removesuffix(".gz") for entry in os.listdir(directory or ".") if entry.startswith(f"{name}.")}
+    except FileNotFoundError:
+        return []
+    numbers = (entry[len(name) + 1 :] for entry in found)
+    return [f"{path}.{number}" for number in sorted((int(text) for text in numbers if text.isdigit()), reverse=True)]
+
+
+def first_index(path: str) -> int | None:
+    """How many entries the log had before this file; None if it doesn't say, or isn't there."""
+    for name in (path, f"{path}.gz"):
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            return parse_header(next(_blocks(fd, name.endswith(".gz"), 1024), b""))
+        finally:
+            os.close(fd)
+    return None
+
+
+def parse_header(data: bytes) -> int | None:
+    """The number in a file's first line, if that is a header."""
+    line = data.partition(b"}\n")[0]
+    number = line.removeprefix(HEADER)
+    return int(number) if line != number and number.isdigit() else None
+
+
+def next_index(path: str) -> int:
+    """How many entries a counted log ever had: what its newest file that says anything has before it, and in it."""
+    for name in (path, *reversed(rotated_files(path))):
+        first = first_index(name)
+        if first is not None:
+            return first + count_lines(name) - 1
+    return 0
+
+
+def count_lines(path: str) -> int:
+    """How many lines a file has, compressed or not, its header included; 0 if it isn't there."""
     for name in (path, f"{path}.gz"):
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -209,72 +263,52 @@ def count_entries(path: str) -> int:
     return 0
 
 
-def _blocks(fd: int, compressed: bool) -> Iterator[bytes]:
+def _blocks(fd: int, compressed: bool, size: int = BLOCK_BYTES) -> Iterator[bytes]:
     if not compressed:
-        while data := os.read(fd, BLOCK_BYTES):
+        while data := os.read(fd, size):
             yield data
         return
     import zlib
 
     unpacker = zlib.decompressobj(wbits=31)
-    while data := os.read(fd, BLOCK_BYTES):
+    while data := os.read(fd, size):
         while data:
-            yield unpacker.decompress(data, BLOCK_BYTES)
+            yield unpacker.decompress(data, size)
             data = unpacker.unconsumed_tail
 
 
-def read_dropped(path: str) -> int:
-    """How many entries of a log were deleted so far."""
+def empty_file(path: str, *, counted: bool) -> None:
+    """Empties the current file; of a counted log, another takes its place that says what was before it."""
+    if not counted:
+        try:
+            os.truncate(path, 0)
+        except FileNotFoundError:
+            pass
+        return
+    header = b"%s%d}\n" % (HEADER, next_index(path))
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     try:
-        fd = os.open(f"{path}.dropped", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return 0
-    try:
-        text = os.read(fd, 32)
+        _write_all(fd, header)
     finally:
         os.close(fd)
-    return int(text) if text.isdigit() else 0
-
-
-def add_dropped(path: str, count: int) -> None:
-    """Counts deleted entries; after the deletion, so that a crash in between repeats entries rather than skips them."""
-    total = read_dropped(path) + count
-    aside = f"{path}.dropped.new"
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-    try:
-        os.write(fd, b"%d" % total)
-    finally:
-        os.close(fd)
-    os.rename(aside, f"{path}.dropped")
+    os.rename(f"{path}.new", path)
 
 
 def clear_files(path: str, *, counted: bool = False) -> None:
-    """Empties a log that may be open (it is appended to), and deletes its rotated files."""
-    dropped = count_entries(path) if counted else 0
-    try:
-        os.truncate(path, 0)
-    except FileNotFoundError:
-        pass
-    number = 1
-    while True:
-        dropped += count_entries(f"{path}.{number}") if counted else 0
-        if not _unlink(f"{path}.{number}"):
-            break
-        number += 1
-    if dropped:
-        add_dropped(path, dropped)
+    """Empties a log, and deletes its rotated files. Who has it open, and it is counted, opens it again."""
+    empty_file(path, counted=counted)
+    faults.point("monitor.log.clear.emptied")
+    for rotated in rotated_files(path):
+        _unlink(rotated)
 
 
-def _unlink(path: str) -> bool:
-    """Deletes a rotated file in either form; whether there was one."""
-    found = False
+def _unlink(path: str) -> None:
+    """Deletes a rotated file in either form."""
     for name in (path, f"{path}.gz"):
         try:
             os.unlink(name)
-            found = True
         except FileNotFoundError:
             pass
-    return found
 
 
 def _split_newlines(data: bytes) -> list[bytes]:
