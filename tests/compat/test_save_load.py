@@ -257,3 +257,31 @@ def test_skopeo_reads_and_writes(tare: Engine, skopeo: str, tmp_path: Path, form
         assert again[0] == wanted[0] or form != target  # between the forms skopeo writes the config anew
         tare.docker("rmi", f"{name}:again")
     tare.clean_images()
+
+
+def test_an_image_with_the_same_layer_twice(engine: Engine, tmp_path: Path) -> None:
+    """Steps that change nothing give the same empty layer again and again: it is stored once, and the image runs."""
+    name = engine.unique("image")
+    layers = [busybox_tar(), bytes(10240), busybox_tar({"new": b"x"}), bytes(10240)]
+    digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["cat", "/new"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+    }
+    members = {f"{digest}/layer.tar": layer for digest, layer in zip(digests, layers, strict=True)}
+    members["config.json"] = json.dumps(config).encode()
+    item = {"Config": "config.json", "RepoTags": [f"{name}:latest"], "Layers": [f"{one}/layer.tar" for one in digests]}
+    members["manifest.json"] = json.dumps([item]).encode()
+    with tarfile.open(tmp_path / "twice.tar", "w") as tar:
+        for path, data in members.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    assert load(engine, tmp_path / "twice.tar") == f"Loaded image: {name}:latest\n"
+    assert engine.docker("run", "--rm", name).out == "x"
+    again = save(engine, tmp_path / "again.tar", name)
+    engine.docker("rmi", name)
+    assert load(engine, again) == f"Loaded image: {name}:latest\n"
+    assert inspect(engine, name)["RootFS"]["Layers"] == [f"sha256:{digest}" for digest in digests]

@@ -214,7 +214,7 @@ class Snapshots:
 
     def squash(self, diff_ids: Sequence[str], *, lease: Lease) -> Layer:
         """Layers that lie on each other, bottom first, as one new layer; the lease holds them."""
-        layers = [self.layers.get(diff_id) for diff_id in reversed(diff_ids)]
+        layers = [self.layers.get(diff_id) for diff_id in dict.fromkeys(reversed(diff_ids))]
         if any(layer.opaque_root for layer in layers):
             raise errors.Unsupported("a layer that hides all below it can't be squashed by Tare")
         root = next((number for number, layer in enumerate(layers) if layer.root_entry), None)
@@ -261,9 +261,13 @@ class Snapshots:
         return tuple(row["diff_ids"].split()), bool(row["volatile"])
 
     def _layer_directories(self, diff_ids: tuple[str, ...]) -> list[str]:
-        """Topmost first, down to the first layer that hides all below it."""
+        """Topmost first, down to the first layer that hides all below it.
+
+        A layer that occurs twice counts where it is topmost: there it decides all that it would decide further down
+        (and overlayfs refuses a directory that it has already).
+        """
         directories = []
-        for diff_id in reversed(diff_ids):
+        for diff_id in dict.fromkeys(reversed(diff_ids)):
             directories.append(str(self.layers.path(diff_id)))
             if self.layers.get(diff_id).opaque_root:
                 break
