@@ -294,6 +294,51 @@ def test_other_ways_to_the_host(world: World) -> None:
     network = {"Name": "evil", "Options": {"com.docker.network.bridge.name": "eth0"}}
     assert api.request("POST", "/networks/create", network).status == 403
     assert api.request("POST", "/networks/create", {"Name": "evil", "Driver": "macvlan"}).status == 403
+    subnet = {"Name": "evil", "IPAM": {"Config": [{"Subnet": "198.51.100.0/24"}]}}
+    assert api.request("POST", "/networks/create", subnet).status == 403
+
+
+def test_networks_of_a_scope(world: World) -> None:
+    """A labelled socket makes networks that bear its labels, uses these, and not others'."""
+    red = world.on["red"]
+    red.docker("network", "create", "rednet")
+    world.root.docker("network", "create", "bluenet")
+    try:
+        assert world.root.docker("network", "inspect", "-f", "{{.Labels.team}}", "rednet").out == "red\n"
+        assert red.docker("network", "ls", "--format", "{{.Name}}").out == "rednet\n"
+        red.docker("run", "-d", "--name", "netted", "--network", "rednet", red.image, "sleep", "1000")
+        refused = red.docker("run", "--rm", "--network", "bluenet", red.image, "true", check=False)
+        assert refused.code == 125 and "network bluenet is not allowed on this socket" in refused.err
+        assert red.docker("network", "rm", "bluenet", check=False).code == 1
+        assert red.docker("network", "connect", "rednet", "blue", check=False).code == 1
+        seen = red.docker("network", "inspect", "-f", "{{json .Containers}}", "bridge").out
+        assert "blue" not in seen and '"red"' in seen
+        red.docker("rm", "-f", "netted")
+        red.docker("network", "rm", "rednet")
+    finally:
+        world.root.docker("network", "rm", "-f", "bluenet", "rednet")
+
+
+def test_filters_tell_nothing_of_others(world: World) -> None:
+    """A filter that names another's container answers as if there were none."""
+    refused = world.on["red"].docker("ps", "-a", "--filter", "since=blue", check=False)
+    assert refused.code == 1 and "No such container: blue" in refused.err
+
+
+def test_sockets_from_the_configuration_file(daemon: Tared) -> None:
+    """`sockets` in the file is a list of what --socket takes; a group that isn't there is an error at start."""
+    config = daemon.home / "tared.json"
+    config.write_text(json.dumps({"sockets": [f"path={daemon.home}/v.sock,role=viewer"]}))
+    daemon.args += ["--config-file", str(config)]
+    daemon.start()
+    viewer = RawClient(str(daemon.home / "v.sock"), check=False)
+    assert viewer.request("GET", "/containers/json").status == 200
+    assert viewer.request("POST", "/containers/prune").status == 403
+    daemon.terminate()
+    assert not (daemon.home / "v.sock").exists()
+    config.write_text(json.dumps({"sockets": [f"path={daemon.home}/v.sock,role=viewer,group=no-such-group"]}))
+    daemon.start(wait=False)
+    assert daemon.wait_dead() == 1 and "no such group: no-such-group" in daemon.log_tail()
 
 
 # -- what the check sees is what is done (CVE-2024-41110) -------------------------------------------------------------

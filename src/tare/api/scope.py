@@ -56,6 +56,7 @@ admin  ContainerUpdate ImageBuild BuildPrune ImageCreate ImageAttestations Image
 admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth DistributionInspect Session VolumeUpdate
 admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable PluginUpgrade PluginCreate PluginPush
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
+admin  TareContainerCheckout TareLog TareReflog TareSquash TareUndo
 """
 
 
@@ -85,7 +86,7 @@ class Scope:
         if rule == "admin" or (needs_operator and self.role != "operator") or (subject == "whole" and self.labels):
             raise Forbidden(f"{operation} is not allowed on this socket: its role is {self._name()}")
         if subject in ("lists", "events"):
-            return self._filtered(call, subject)
+            return self._filtered(operation, call)
         if subject in ("container", "volume", "network", "exec"):
             call = self._pinned(call, subject)
         if operation in scope_bodies.RULES:
@@ -143,13 +144,15 @@ class Scope:
                 raise NotFound(f"No such exec instance: {path['id']}")
         return call._replace(path=path)
 
-    def _filtered(self, call: Call, subject: str) -> Call:
+    def _filtered(self, operation: str, call: Call) -> Call:
         """The call with the labels among its filters."""
         if not self.labels:
             return call
         filters = {name: list(values) for name, values in call.filters().items()}
+        for ref in (*filters.get("before", ()), *filters.get("since", ())):
+            self.container(call.engine, ref)  # only the container list has these
         filters["label"] = filters.get("label", []) + [f"{name}={value}" for name, value in self.labels.items()]
-        if subject == "events":
+        if operation == "SystemEvents":
             types = filters.get("type", ["container"])
             filters["type"] = ["container"] if "container" in types else ["nothing"]
         return call._replace(query={**call.query, "filters": json.dumps(filters)})

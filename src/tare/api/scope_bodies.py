@@ -199,6 +199,9 @@ async def _network(scope: Scope, call: Call) -> dict[str, Any]:
             raise _refuse(f"network option {wire.json_key(field)}")
     if options.driver not in ("", "bridge"):
         raise _refuse(f"network driver {options.driver}")
+    addresses = options.ipam
+    if addresses is not None and (addresses.config or addresses.options or addresses.driver not in ("", "default")):
+        raise _refuse("a network with addresses of its own choice")  # it would draw the host's traffic to these
     return wire.encode(msgspec.structs.replace(options, labels={**(options.labels or {}), **scope.labels}))
 
 

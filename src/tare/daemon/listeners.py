@@ -49,11 +49,6 @@ def open_scoped(settings: DaemonSettings) -> list[tuple[socket.socket, ScopedSoc
     try:
         for text in settings.sockets:
             scoped = parse_socket(text)
-            if scoped.group:
-                try:
-                    grp.getgrnam(scoped.group)
-                except KeyError as error:
-                    raise InvalidArgument(f"invalid socket {text!r}: no such group: {scoped.group}") from error
             opened.append((_unix(scoped.path, scoped.group), scoped))
     except BaseException:
         for sock, _ in opened:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+
 import msgspec
 
 from tare.errors import InvalidArgument
@@ -47,6 +49,15 @@ def parse_socket(text: str) -> ScopedSocket:
     if labels and given["role"] == "admin":
         raise InvalidArgument(f"invalid socket {text!r}: an admin's labels would bind nobody; use role=operator")
     return ScopedSocket(path=given["path"], role=given["role"], labels=labels, group=given.get("group", ""))
+
+
+def check_group(wanted: ScopedSocket) -> None:
+    """Raises InvalidArgument if this machine doesn't have the group."""
+    try:
+        if wanted.group:
+            grp.getgrnam(wanted.group)
+    except KeyError as error:
+        raise InvalidArgument(f"invalid socket {wanted.path}: no such group: {wanted.group}") from error
 
 
 def _add(found: dict[str, str], key: str, value: str, text: str) -> None:

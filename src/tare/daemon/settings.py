@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tare.daemon.scoped_sockets import parse_socket
+from tare.daemon.scoped_sockets import check_group, parse_socket
 from tare.errors import InvalidArgument
 from tare.values.timestamps import parse_duration
 from tare.values.units import parse_bytes
@@ -174,7 +174,7 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
     settings.hosts = settings.hosts or [f"unix://{settings.socket_path}"]
     parse_bytes(settings.default_shm_size)
     for text in settings.sockets:
-        parse_socket(text)
+        check_group(parse_socket(text))
     parse_bytes(settings.trash_max)
     parse_duration(settings.trash_keep)
     return settings
