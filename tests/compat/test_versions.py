@@ -258,5 +258,28 @@ def test_squash_makes_one_version_of_several(engine: Engine) -> None:
     image = json.loads(engine.docker("image", "inspect", whole).out)[0]
     assert len(image["RootFS"]["Layers"]) == 1 and image["Author"] == "Ann"
     assert engine.tare_cli("diff", whole, fourth).out == ""
-    assert "was not made from" in engine.tare_cli("squash", f"{name}..{made}", check=False).err
+    assert "don't go on from those of" in engine.tare_cli("squash", f"{name}..{made}", check=False).err
     assert "nothing to squash" in engine.tare_cli("squash", f"{name}..{name}", check=False).err
+
+
+def test_commits_of_one_container_follow_each_other(engine: Engine) -> None:
+    """Though each is one layer over the same image; after a checkout the next one goes on from that version."""
+    container, first = step(engine, engine.image, "echo 1 > /f", "-m", "one")
+    engine.docker("start", "-a", container)
+    second = engine.docker("commit", "-m", "two", container).out.strip()
+    engine.tare_cli("checkout", container, first)
+    engine.docker("start", "-a", container)
+    third = engine.docker("commit", "-m", "three", container).out.strip()
+    base = engine.tare_cli("log", engine.image).out.split()[0]
+    rows = [json.loads(line) for line in engine.tare_cli("log", "--format", "json", second, third).out.splitlines()]
+    parents = {row["Id"][7:19]: row["Parent"][7:19] for row in rows}
+    assert parents == {
+        third[7:19]: first[7:19],
+        second[7:19]: first[7:19],
+        first[7:19]: base,
+        base: "",
+    }
+    assert [row["Message"] for row in rows] == ["three", "two", "one", "Imported from -"]
+    saved = engine.docker("images", "-q", "--no-trunc", f"tare-checkout/{container}").out.split()
+    for image in saved:
+        engine.docker("rmi", "-f", image)

@@ -91,6 +91,7 @@ def _point_to(engine: Engine, container: Container, image: Image, version: str) 
         container,
         image_id=image.id,
         layers=tuple(image.diff_ids),
+        head_id="",
         config=msgspec.structs.replace(container.config, image=version),
     )
     return engine.containers.save(
@@ -111,6 +112,7 @@ async def _save_changes(engine: Engine, container: Container, comment: str) -> I
         container_id=container.id,
         origin=Origin(hostname=container.config.hostname, image=container.config.image),
         reference=_free_reference(engine, container.name),
+        previous_id=container.head_id or None,
     )
     parent = engine.images.find(container.image_id)
     return await in_thread(image_commit.commit_snapshot, engine.images, engine.snapshots, container.id, parent, options)

@@ -35,6 +35,7 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
         container_id=container.id,
         origin=Origin(hostname=container.config.hostname, image=container.config.image),
         reference=reference,
+        previous_id=container.head_id or None,
     )
     committing = _commit(engine, container, wanted, pause=options.pause)
     image = await engine.uninterrupted(committing, f"commit {container.id[:12]}")
@@ -48,9 +49,12 @@ async def _commit(engine: Engine, container: Container, wanted: image_commit.Com
         paused = _pause(engine, container) if pause else False
         try:
             parent = engine.images.find(container.image_id)
-            return await in_thread(
+            image = await in_thread(
                 image_commit.commit_snapshot, engine.images, engine.snapshots, container.id, parent, wanted
             )
+            container = engine.containers.find(container.id)
+            engine.containers.save(msgspec.structs.replace(container, head_id=image.id))
+            return image
         finally:
             if paused:
                 _thaw(engine, container)

@@ -124,7 +124,7 @@ class EndpointState(Record, frozen=True, kw_only=True):
 
 
 class Container(Record, frozen=True, kw_only=True):
-    """A container as it is stored."""
+    """A container as it is stored. head_id: the last commit of it since it was made or checked out."""
 
     id: str
     name: str
@@ -143,6 +143,7 @@ class Container(Record, frozen=True, kw_only=True):
     stop_signal: int = 15
     log_path: str = ""
     directory: str = ""
+    head_id: str = ""
 
     @property
     def endpoints(self) -> tuple[EndpointState, ...]:

@@ -34,6 +34,7 @@ class CommitOptions(msgspec.Struct, frozen=True, kw_only=True):
     container_id: str = ""
     origin: Origin | None = None
     reference: Reference | None = None
+    previous_id: str | None = None
 
 
 def commit_snapshot(
@@ -77,4 +78,10 @@ def commit(images: Images, layer: Layer, below: Sequence[str], parent: Image | N
         container_config=options.origin,
     )
     reference = options.reference.with_default_tag() if options.reference else None
-    return images.record(spec, parent_id=parent.id if parent else None, reference=reference, why="commit")
+    return images.record(
+        spec,
+        why="commit",
+        parent_id=parent.id if parent else None,
+        previous_id=options.previous_id,
+        reference=reference,
+    )

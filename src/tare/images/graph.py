@@ -16,7 +16,7 @@ from tare.oci.image_spec import History
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """An image as a version. parent_id: the nearest ancestor that is here, or ""; own_bytes: of the layers above it."""
+    """An image as a version. parent_id: the nearest before it that is here, or ""; own_bytes: of layers it hasn't."""
 
     image: Image
     parent_id: str
@@ -45,13 +45,16 @@ def versions(images: Images, heads: Iterable[Image] | None = None) -> list[Versi
 
 
 def _parents(every: dict[str, Image]) -> dict[str, str]:
-    """Of each image the one that it was made from: as was recorded, else whose layers and history it goes on from."""
+    """Of each image the one before it: the last commit of its container, else the image that it was made from, else
+
+    the one whose layers and history it goes on from.
+    """
     known: dict[_Key, str] = {}
     for image in every.values():
         known.setdefault(_key(image, len(image.spec.history)), image.id)
     found = {}
     for image in every.values():
-        recorded = image.parent_id if image.parent_id in every and image.parent_id != image.id else None
+        recorded = next((one for one in (image.previous_id, image.parent_id) if one in every and one != image.id), None)
         found[image.id] = recorded or _derived(image, known)
     return _without_circles(found)
 
@@ -107,12 +110,12 @@ def _ordered(every: dict[str, Image], parents: dict[str, str], wanted: set[str])
 
 def _version(images: Images, image: Image, parent_id: str) -> Version:
     last = image.spec.history[-1] if image.spec.history else History()
-    below = len(images.get(parent_id).diff_ids) if parent_id else 0
+    below = set(images.get(parent_id).diff_ids) if parent_id else set()
     return Version(
         image=image,
         parent_id=parent_id,
         author=last.author or image.spec.author,
         message=last.comment,
         created_by=last.created_by,
-        own_bytes=sum(images.layers.get(diff_id).size_bytes for diff_id in image.diff_ids[below:]),
+        own_bytes=sum(images.layers.get(diff_id).size_bytes for diff_id in image.diff_ids if diff_id not in below),
     )

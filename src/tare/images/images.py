@@ -80,14 +80,22 @@ class Images:
         return row["image_id"] if row else None
 
     def record(
-        self, spec: ImageSpec, *, why: str, parent_id: str | None = None, reference: Reference | None = None
+        self,
+        spec: ImageSpec,
+        *,
+        why: str,
+        parent_id: str | None = None,
+        previous_id: str | None = None,
+        reference: Reference | None = None,
     ) -> Image:
         """Writes the documents and the row of an image whose layers a lease of the caller holds; names it.
 
         why: the verb, for the reflog.
         """
         references = (reference,) if reference is not None else ()
-        return self.record_document(format_document(spec), why=why, parent_id=parent_id, references=references)
+        return self.record_document(
+            format_document(spec), why=why, parent_id=parent_id, previous_id=previous_id, references=references
+        )
 
     def record_document(
         self,
@@ -96,6 +104,7 @@ class Images:
         why: str,
         manifest: bytes | None = None,
         parent_id: str | None = None,
+        previous_id: str | None = None,
         references: Sequence[Reference] = (),
     ) -> Image:
         """The same for a config that came from elsewhere, byte by byte; manifest: its own, if it has one.
@@ -115,12 +124,13 @@ class Images:
             with self.db.transaction() as tx:
                 self.layers.set_root(tx, f"image:{image_id}", spec.rootfs.diff_ids)
                 tx.run(
-                    "INSERT OR IGNORE INTO images (image_id, manifest_digest, parent_id, diff_ids, size_bytes,"
-                    " created_ns, last_tagged_ns) VALUES (?, ?, ?, ?, ?, ?, 0)",
+                    "INSERT OR IGNORE INTO images (image_id, manifest_digest, parent_id, previous_id, diff_ids,"
+                    " size_bytes, created_ns, last_tagged_ns) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
                     (
                         image_id,
                         manifest_digest,
                         parent_id,
+                        previous_id,
                         " ".join(spec.rootfs.diff_ids),
                         sum(layer.size_bytes for layer in layers),
                         parse_rfc3339(spec.created) if spec.created else 0,
@@ -167,6 +177,7 @@ class Images:
             id=row["image_id"],
             manifest_digest=row["manifest_digest"],
             parent_id=row["parent_id"],
+            previous_id=row["previous_id"],
             diff_ids=tuple(row["diff_ids"].split()),
             size_bytes=row["size_bytes"],
             created_ns=row["created_ns"],

@@ -11,11 +11,15 @@ from tare.oci.image_spec import ImageConfig, ImageSpec
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """An image. id: digest of its OCI config. repo_tags, repo_digests: its names in the form users read, sorted."""
+    """An image. id: digest of its OCI config. repo_tags, repo_digests: its names in the form users read, sorted.
+
+    previous_id: the commit before it of the same container.
+    """
 
     id: str
     manifest_digest: str
     parent_id: str | None
+    previous_id: str | None = None
     diff_ids: tuple[str, ...]
     size_bytes: int
     created_ns: int

@@ -4,6 +4,7 @@ images                          one row per image; its layers are held by layer_
   image_id        TEXT PRIMARY KEY   digest of the OCI config (a blob in the content store)
   manifest_digest TEXT               digest of the OCI manifest (likewise)
   parent_id       TEXT or NULL       the image it was committed from; that one may be gone
+  previous_id     TEXT or NULL       the commit before this one of the same container; it may be gone
   diff_ids        TEXT               bottom first, separated by blanks
   size_bytes      INTEGER            of all layers' files
   created_ns      INTEGER            as the config says
@@ -57,4 +58,5 @@ STEPS = (
     );
     CREATE INDEX tag_moves_by_name ON tag_moves (name, suffix);
     """,
+    "ALTER TABLE images ADD COLUMN previous_id TEXT",
 )

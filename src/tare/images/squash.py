@@ -33,7 +33,9 @@ def squash(images: Images, snapshots: Snapshots, below: Image | None, top: Image
     under = below.diff_ids if below is not None else ()
     above = top.diff_ids[len(under) :]
     if top.diff_ids[: len(under)] != under:
-        raise InvalidArgument(f"{short_id(top.id)} was not made from {short_id(below.id if below else '')}")
+        raise InvalidArgument(
+            f"the layers of {short_id(top.id)} don't go on from those of {short_id(below.id if below else '')}"
+        )
     if not above:
         raise InvalidArgument("there is nothing to squash: both have the same layers")
     with images.layers.lease(top.diff_ids) as lease:
