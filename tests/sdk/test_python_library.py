@@ -23,8 +23,8 @@ def test_run_gives_output_and_exit_code(client: Any, box: str, engine: Engine) -
 
 
 def test_run_carries_input_both_ways_at_once(client: Any, box: str) -> None:
-    """8 MiB through `cat` neither lock up nor change."""
-    data = os.urandom(8 << 20)
+    """3 MiB through `cat` neither lock up nor change."""
+    data = os.urandom(3 << 20)
     assert client.run(box, ["cat"], input=data).stdout == data
     assert client.run(box, "head -c 3", input=data).stdout == data[:3]
 

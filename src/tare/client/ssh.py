@@ -56,7 +56,7 @@ class SshHost(Host):
             )
         except OSError as error:
             ours.close()
-            raise CannotConnect(self.text, error.errno or 0, f"can't run ssh: {error.strerror}") from error
+            raise CannotConnect(self.text, 0, f"can't run ssh: {error.strerror}") from error
         finally:
             theirs.close()
         plug = SshPlug(ours.detach(), process, self.text)

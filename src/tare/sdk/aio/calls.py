@@ -52,7 +52,7 @@ class AsyncCalls:
         self._idle: list[AsyncWire] = []
         self._closed = False
 
-    async def _open(self) -> tuple[AsyncWire, bool]:
+    async def _open(self, deadline: float | None) -> tuple[AsyncWire, bool]:
         if self._closed:
             raise ProtocolError("this client has been closed")
         while self._idle:
@@ -60,12 +60,12 @@ class AsyncCalls:
             if not wire.plug.is_stale():
                 return wire, True
             wire.close()
-        return AsyncWire(await open_plug(self.host)), False
+        return AsyncWire(await open_plug(self.host, deadline)), False
 
     async def _send(
         self, method: str, target: str, headers: Mapping[str, str], body: Body, deadline: float | None
     ) -> AsyncExchange:
-        wire, used_before = await self._open()
+        wire, used_before = await self._open(deadline)
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host.http_name}", "User-Agent: Tare-Python"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         wire.plug.deadline = deadline

@@ -197,8 +197,17 @@ async def each_piece(body: Body) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def open_plug(host: Host) -> AsyncPlug:
-    """A connection to the engine. Raises CannotConnect."""
+async def open_plug(host: Host, deadline: float | None) -> AsyncPlug:
+    """A connection to the engine. Raises CannotConnect, TimeoutError."""
+    left_s = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+    try:
+        async with asyncio.timeout(left_s):
+            return await _connect(host)
+    except TimeoutError:
+        raise TimeoutError("timed out") from None
+
+
+async def _connect(host: Host) -> AsyncPlug:
     loop = asyncio.get_running_loop()
     plug = AsyncPlug()
     try:

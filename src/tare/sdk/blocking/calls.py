@@ -53,7 +53,7 @@ class Calls:
         self._idle: list[Wire] = []
         self._closed = False
 
-    def _open(self) -> tuple[Wire, bool]:
+    def _open(self, deadline: float | None) -> tuple[Wire, bool]:
         if self._closed:
             raise ProtocolError("this client has been closed")
         while self._idle:
@@ -61,12 +61,12 @@ class Calls:
             if not wire.plug.is_stale():
                 return wire, True
             wire.close()
-        return Wire(open_plug(self.host)), False
+        return Wire(open_plug(self.host, deadline)), False
 
     def _send(
         self, method: str, target: str, headers: Mapping[str, str], body: Body, deadline: float | None
     ) -> Exchange:
-        wire, used_before = self._open()
+        wire, used_before = self._open(deadline)
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host.http_name}", "User-Agent: Tare-Python"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         wire.plug.deadline = deadline

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from tare.client.errors import CannotConnect
+
 if TYPE_CHECKING:
     from tare.client.host import Host
 
@@ -114,6 +116,12 @@ def each_piece(body: Body) -> Iterator[bytes]:
     return iter([body] if isinstance(body, bytes) else body)
 
 
-def open_plug(host: Host) -> Plug:
-    """A connection to the engine. Raises CannotConnect."""
-    return Plug(host.connect())
+def open_plug(host: Host, deadline: float | None) -> Plug:
+    """A connection to the engine. Raises CannotConnect, TimeoutError."""
+    left_s = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+    try:
+        return Plug(host.connect(left_s))
+    except CannotConnect as error:
+        if isinstance(error.__cause__, TimeoutError):
+            raise TimeoutError("timed out") from error
+        raise
