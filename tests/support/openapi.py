@@ -39,6 +39,7 @@ EXTRA_STATUS = {
     ("DELETE", "/images/{name}"): {400},
     ("POST", "/commit"): {400, 409},
     ("GET", "/images/{name}/json"): {400},
+    ("POST", "/networks/create"): {409},  # the name is taken
     ("POST", "/volumes/create"): {400, 404, 409},  # no such driver; the name is another driver's
     ("GET", "/images/{name}/get"): {400, 404},  # no such image
     ("GET", "/images/get"): {400, 404},

@@ -21,7 +21,7 @@ from tare.engine.remove import remove_container
 from tare.engine.rename import rename_container
 from tare.engine.top import container_top
 from tare.engine.update import update_container
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, NotFound
 from tare.values.timestamps import now_ns
 
 _KINDS = {"C": 0, "A": 1, "D": 2}
@@ -96,6 +96,15 @@ async def rename(call: Call) -> Response:
     return empty_response()
 
 
+async def remove_link(call: Call) -> Response:
+    """DELETE /containers/{id}/{alias}: the form that only links have."""
+    if not call.flag("link"):
+        raise NotFound("page not found")
+    name = f"{call.path['id']}/{call.path['alias']}"
+    await remove_container(call.engine, name, force=False, volumes=False, link=True, keep=False)
+    return empty_response()
+
+
 async def remove(call: Call) -> Response:
     """DELETE /containers/{id}."""
     await remove_container(
@@ -139,6 +148,7 @@ ROUTES = (
     Route("POST", "/containers/{id}/update", "ContainerUpdate", update, finishes=True),
     Route("POST", "/containers/{id}/rename", "ContainerRename", rename, finishes=True),
     Route("DELETE", "/containers/{id}", "ContainerDelete", remove, finishes=True),
+    Route("DELETE", "/containers/{id}/{alias}", "ContainerDelete", remove_link, finishes=True),
     Route("POST", "/containers/prune", "ContainerPrune", prune, finishes=True),
     Route("POST", "/commit", "ImageCommit", commit, finishes=True),
 )

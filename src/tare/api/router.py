@@ -65,7 +65,7 @@ class Router:
         pattern = re.sub(r"\\{(name)\\}", r"(?P<\1>.+)", re.escape(route.path))
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
         first = route.path.split("/", 2)[1]
-        self._patterns.setdefault(first, []).append((re.compile(pattern + r"\Z"), route))
+        self._patterns.setdefault(first, []).append((re.compile(pattern + r"\Z", re.DOTALL), route))
 
     async def __call__(self, request: Request) -> Response | None:
         """Answers a request."""

@@ -66,7 +66,6 @@ def check_host(host: HostOptions) -> None:
 
 def _refuse_missing(host: HostOptions) -> None:
     absent = {
-        "Links": host.links,
         "DeviceRequests": host.device_requests,
         "StorageOpt": host.storage_opt,
         "CpuCount": host.cpu_count,

@@ -8,7 +8,7 @@ import shutil
 import msgspec
 
 from tare import faults
-from tare.engine import check, container_volumes, depends, health_rules
+from tare.engine import check, container_volumes, depends, health_rules, links
 from tare.engine.container_networks import wanted_endpoints
 from tare.engine.engine import Engine
 from tare.engine.image_verbs import resolve_image
@@ -58,7 +58,7 @@ async def create_container(
     config = merge_image_config(config, image)
     host = _with_defaults(engine, host)
     wanted = container_volumes.wanted_mounts(engine, config, host)
-    container = with_states(_record(engine, name, config, host, image), endpoints)
+    container = links.resolved(engine, with_states(_record(engine, name, config, host, image), endpoints))
     container = await _store(engine, container, wanted)
     engine.events.container(container, "create")
     return Created(id=container.id, warnings=tuple(warnings))

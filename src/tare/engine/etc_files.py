@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterable
 
+from tare.engine import links
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine
 from tare.engine.network_link import DEFAULT_NETWORKS
@@ -43,7 +44,7 @@ def write(engine: Engine, container: Container, endpoint: Endpoint | None) -> No
             host_gateway=gateway or engine.network.gateway(),
             host_names=HOST_NAMES if gateway and not _is_served(records) else (),
         )
-    _write(container, "hosts", hosts)
+    _write(container, "hosts", hosts + links.hosts_lines(engine, container))
     if endpoint is not None and _is_served(endpoint.records):
         _write_served_resolv_conf(engine, container)
         return
@@ -87,6 +88,14 @@ def leave(container: Container, state: EndpointState) -> None:
     """A running container has left a network."""
     hosts = _read(f"{container.directory}/hosts")
     _write(container, "hosts", hosts.replace(_own_line(container, state.ip_address), ""))
+
+
+def relink(engine: Engine, container: Container) -> None:
+    """Running containers that are linked to one which was started learn its address."""
+    for parent in links.parents(engine, container):
+        if parent.state.running:
+            hosts = _read(f"{parent.directory}/hosts")
+            _write(parent, "hosts", links.moved_lines(container, parent, hosts))
 
 
 def _own_line(container: Container, address: str) -> str:

@@ -11,6 +11,7 @@ import socket
 import msgspec
 
 from tare import faults
+from tare.engine import links
 from tare.engine.engine import Engine, LiveExec
 from tare.engine.launch import failure_text
 from tare.engine.oci_security import parse_security
@@ -138,7 +139,7 @@ async def _launch(
     cgroup = engine.cgroup_path(container.id, container.host.cgroup_parent)
     spec = Spec(oci_version=OCI_VERSION, linux=Linux(cgroups_path=cgroup, seccomp=security.seccomp))
     plan = build_exec_plan(
-        exec_process(engine.settings, container, options, security),
+        exec_process(engine.settings, links.with_environment(engine, container), options, security),
         container_pid=container.state.pid,
         start_ticks=engine.live[container.id].link.started.result().start_ticks,
         spec=spec,

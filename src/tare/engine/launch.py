@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.engine import container_volumes, etc_files, health_rules, log_shipping, mounts, network_link
+from tare.engine import container_volumes, etc_files, health_rules, links, log_shipping, mounts, network_link
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
 from tare.engine.log_options import log_settings
@@ -52,6 +52,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         faults.point("engine.start.directory")
         endpoint = None
         if network_kind(container.host.network_mode) != "container":
+            links.check_startable(engine, container)
             wanted = network_link.endpoint_requests(container, engine.settings.dns)
             endpoint = await engine.network.attach(container.id, *wanted)
             undo.push_async_callback(engine.network.release, container.id)
@@ -88,6 +89,7 @@ async def launch(engine: Engine, container: Container) -> Container:
     network_link.publish(engine.events, container, "connect")
     engine.live[container.id] = live = Live(link, started.pid)
     engine.spawn(engine.watch(engine, container.id, live), f"watch {container.id[:12]}")
+    etc_files.relink(engine, container)
     log_shipping.start_shipping(engine, container)
     engine.events.container(container, "start")
     return container
@@ -115,7 +117,8 @@ def failure_text(error: StartFailed, context: str) -> str:
 def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | None) -> MonitorLink:
     security = parse_security(container.host, no_new_privileges=engine.settings.no_new_privileges)
     cgroup = engine.cgroup_path(container.id, container.host.cgroup_parent)
-    spec = build_spec(engine.settings, container, surroundings(engine, container, cgroup), security)
+    told = links.with_environment(engine, container)
+    spec = build_spec(engine.settings, told, surroundings(engine, container, cgroup), security)
     engine.snapshots.settle(container.id)
     root = engine.snapshots.root_filesystem(container.id)
     if container.host.auto_remove and isinstance(root, OverlayRoot):

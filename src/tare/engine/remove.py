@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, kill, log_shipping, restart_policy, trash, wait
+from tare.engine import container_volumes, kill, links, log_shipping, restart_policy, trash, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
 from tare.engine.sweep import discard_directory, empty_trash_soon
-from tare.errors import Conflict, NotFound, Unsupported
+from tare.errors import Conflict, NotFound
 
 
 async def remove_container(
@@ -22,7 +22,8 @@ async def remove_container(
     the engine has one. Raises NotFound, Conflict, with Docker's texts.
     """
     if link:
-        raise Unsupported("links are not supported by Tare yet: link")
+        links.remove_link(engine, ref)
+        return
     container = engine.containers.find(ref)
     state = container.state
     if state.status == "removing":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tare.engine import links
 from tare.engine.engine import Engine
 from tare.errors import Conflict, InvalidArgument
 from tare.values.names import check_container_name
@@ -25,6 +26,7 @@ async def rename_container(engine: Engine, ref: str, new_name: str) -> None:
         raise Conflict("container is marked for removal and cannot be renamed")
     old = container.name
     container = engine.containers.save(msgspec.structs.replace(container, name=name), durable=True)
+    links.rename(engine, container, old)
     if container.endpoint is not None and container.endpoint.endpoint_id:
         engine.network.rename(container.id, old, name)
     engine.events.container(container, "rename", oldName=f"/{old}")
