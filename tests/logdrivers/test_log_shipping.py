@@ -103,14 +103,43 @@ def test_rm_does_not_lose_the_last_words(tare: Engine) -> None:
     wait_until(lambda: not tare.containers(), "the containers are gone")
 
 
-def test_cleared_entries_count_as_dropped(tare: Engine) -> None:
-    """`logs --clear` before the server took them: they are gone, and counted."""
+def test_cleared_entries_count_as_dropped(daemon: Tared) -> None:
+    """`logs --clear` before the server took them: a tared that has them open no more counts them as dropped."""
+    daemon.start()
+    engine = daemon.engine
+    engine.prepare()
     server = StreamServer().reserve()
-    container = start(tare, server.port, 10)
-    assert tare.exit_code(container) == 0
-    wait_until(lambda: shipping(tare, container)["Error"], "the server is missed")
-    tare.tare_cli("logs", "--clear", container)
-    assert tare.docker("logs", container).out == ""
+    container = start(engine, server.port, 2000)
+    assert engine.exit_code(container) == 0
+    wait_until(lambda: shipping(engine, container)["Error"], "the server is missed")
+    engine.tare_cli("logs", "--clear", container)
+    assert engine.docker("logs", container).out == ""
+    daemon.restart()
+    engine.docker("start", container)
+    assert engine.exit_code(container) == 0
+    assert engine.docker("logs", "--tail", "3000", container).out.count("line ") == 2000
+    with server:
+        server.wait(lambda data: data.endswith(b"line 1999\n"), "the second run's last line")
+        wait_until(lambda: shipping(engine, container)["Sent"] == 2000, "the stock is taken")
+    assert numbers(server.received) == list(range(2000))
+    assert shipping(engine, container)["Dropped"] == 2000
+
+
+def test_death_between_server_and_position(daemon: Tared) -> None:
+    """tared dies when the server has a batch and the position isn't stored: that batch comes twice, nothing else."""
+    daemon.start()
+    engine = daemon.engine
+    engine.prepare()
+    daemon.terminate()
+    daemon.start(env={"TARE_FAULT": "engine.logs.shipped@3:kill"})
+    with StreamServer() as server:
+        start(engine, server.port, 5000)
+        daemon.wait_dead()
+        daemon.start()
+        server.wait(lambda data: b"line 4999\n" in data, "the last line")
+        got = numbers(server.received)
+        assert sorted(set(got)) == list(range(5000))
+        assert 0 < len(got) - 5000 <= 256
 
 
 @pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])
