@@ -181,6 +181,13 @@ def test_old_clients_see_which_container_was_committed(engine: Engine) -> None:
     engine.docker("rmi", image)
 
 
+def test_compose_1_finds_the_container_config_of_an_image(engine: Engine) -> None:
+    """Compose 1.29 looks for ContainerConfig at any version: an engine of today has to know it by its name."""
+    headers = {"User-Agent": "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1"}
+    seen = engine.api.request("GET", f"/images/{engine.image}/json", headers=headers).json
+    assert "Volumes" in seen["ContainerConfig"]
+
+
 def test_image_of_a_commit_keeps_its_parent(engine: Engine) -> None:
     """A parent that was untagged lives as long as the child; then both can go."""
     reference, child = engine.unique("image"), engine.unique("image")

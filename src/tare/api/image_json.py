@@ -102,8 +102,8 @@ def _container_config(image: Image, version: Version) -> dict[str, Any]:
     return {**config_json(image, version), "Hostname": origin.hostname, "Image": origin.image}
 
 
-def inspect_json(image: Image, version: Version) -> dict[str, Any]:
-    """GET /images/{name}/json."""
+def inspect_json(image: Image, version: Version, *, container_config: bool = False) -> dict[str, Any]:
+    """GET /images/{name}/json. container_config: with that field whatever the version."""
     spec = image.spec
     made: dict[str, Any] = {
         "Id": image.id,
@@ -127,6 +127,7 @@ def inspect_json(image: Image, version: Version) -> dict[str, Any]:
         made["DockerVersion"] = ""
     if version < (1, 45):
         made["Container"] = spec.container
+    if version < (1, 45) or container_config:
         made["ContainerConfig"] = _container_config(image, version)
     if version < (1, 44):
         made["VirtualSize"] = image.size_bytes

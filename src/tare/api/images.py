@@ -50,7 +50,10 @@ async def list_(call: Call) -> Response:
 
 async def inspect(call: Call) -> Response:
     """GET /images/{name}/json."""
-    return json_response(inspect_json(await image_verbs.inspect_image(call.engine, call.path["name"]), call.version))
+    image = await image_verbs.inspect_image(call.engine, call.path["name"])
+    # Compose 1 asks for the newest version and then looks for a field that went in 1.45.
+    is_compose_1 = call.request.headers.get("user-agent", "").startswith("docker-compose/1.")
+    return json_response(inspect_json(image, call.version, container_config=is_compose_1))
 
 
 async def history(call: Call) -> Response:
