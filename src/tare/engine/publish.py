@@ -1,4 +1,8 @@
-"""Published ports of a container that may be running: added and taken back (`update`; Tare's own)."""
+"""Published ports of a container that may be running: added and taken back (`update`; Tare's own).
+
+What the container's record says is what is to be; `settle` makes the network room agree with it, after a change as
+after a crash.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,16 @@ from tare.engine import network_link
 from tare.engine.check import check_host_port, network_kind, parse_port
 from tare.engine.engine import Engine
 from tare.engine.options import HostOptions, PortBinding
-from tare.engine.records import Container, PublishedPort
+from tare.engine.records import Container
 from tare.errors import InvalidArgument, NotFound
 from tare.network import records as network_records
+from tare.network.records import PortRequest
 
 PortMap = dict[str, tuple[PortBinding, ...] | None]
 
 
 def change_ports(engine: Engine, container: Container, add: PortMap, remove: PortMap) -> Container:
-    """Takes ports back, then publishes others, at once if the container runs; returns its record, not stored yet.
+    """Takes ports back and publishes others, at once if the container runs; stores and returns its record.
 
     In `remove` a binding without host port or address means all of that container port. On failure everything is as
     it was. The caller holds the container's lock. Raises InvalidArgument, NotFound, ResourceExhausted.
@@ -26,28 +31,56 @@ def change_ports(engine: Engine, container: Container, add: PortMap, remove: Por
         raise InvalidArgument(f"ports can't be published in network mode {container.host.network_mode}")
     add, remove = _normal(add), _normal(remove)
     kept, gone = _split(container.host.port_bindings or {}, remove)
-    if container.id in engine.live:
-        bound = [port for state in container.endpoints for port in state.ports]
-        for port in remove:
-            if not any(_matches(port, remove, item) for item in map(_as_binding, bound)):
-                raise NotFound(f"container {container.name} doesn't publish port {port} so")
-        engine.network.unpublish(container.id, lambda item: any(_matches(port, remove, item) for port in remove))
-        faults.point("engine.publish.removed")
-        try:
-            if add:
-                engine.network.publish(container.id, tuple(network_link.parse_bindings(add)))
-        except BaseException:
-            if gone:
-                engine.network.publish(container.id, tuple(network_link.parse_bindings(gone)))
-            raise
-        container = network_link.with_records(container, engine.network.endpoints_of(container.id))
-    elif len(gone) < len(remove):
-        missing = next(port for port in remove if port not in gone)
-        raise NotFound(f"container {container.name} doesn't publish port {missing} so")
+    for port in remove:
+        if port not in gone:
+            raise NotFound(f"container {container.name} doesn't publish port {port} so")
     for port, bindings in add.items():
         kept[port] = (*(kept.get(port) or ()), *(bindings or (PortBinding(),)))
     host: HostOptions = msgspec.structs.replace(container.host, port_bindings=kept)
-    return msgspec.structs.replace(container, host=host)
+    changed = engine.containers.save(msgspec.structs.replace(container, host=host), durable=True)
+    faults.point("engine.publish.stored")
+    try:
+        return settle(engine, changed)
+    except BaseException:
+        settle(engine, engine.containers.save(container, durable=True))
+        raise
+
+
+def settle(engine: Engine, container: Container) -> Container:
+    """Makes a running container's published ports those that its record asks for; returns its record, stored."""
+    if container.id not in engine.live or network_kind(container.host.network_mode) not in ("bridge", "custom"):
+        return container
+    present = [port for record in engine.network.endpoints_of(container.id) for port in record.ports]
+    missing = []
+    for request in sorted(network_link.port_requests(container), key=_breadth):
+        found = next((port for port in present if _answers(request, port)), None)
+        if found is None:
+            missing.append(request)
+        else:
+            present.remove(found)
+    if present:
+        engine.network.unpublish(container.id, lambda port: port in present)
+        faults.point("engine.publish.removed")
+    if missing:
+        engine.network.publish(container.id, tuple(missing))
+    if not present and not missing:
+        return container
+    return engine.containers.save(network_link.with_records(container, engine.network.endpoints_of(container.id)))
+
+
+def _breadth(request: PortRequest) -> tuple[bool, bool, int]:
+    """Requests that say most come first: a broad one would take what a narrow one needs."""
+    return not request.host_port, not request.host_ip, request.host_port_last
+
+
+def _answers(request: PortRequest, port: network_records.PortBinding) -> bool:
+    """Whether a port that is published is what was asked for."""
+    last = max(request.host_port, request.host_port_last)
+    return (
+        (request.container_port, request.protocol) == (port.container_port, port.protocol)
+        and request.host_ip in ("", port.host_ip)
+        and (not request.host_port or request.host_port <= port.host_port <= last)
+    )
 
 
 def _normal(ports: PortMap) -> PortMap:
@@ -57,7 +90,7 @@ def _normal(ports: PortMap) -> PortMap:
         number, protocol = parse_port(text)
         for binding in bindings or ():
             check_host_port(binding.host_port)
-        made[f"{number}/{protocol}"] = bindings
+        made[f"{number}/{protocol}"] = (*(made.get(f"{number}/{protocol}") or ()), *(bindings or (PortBinding(),)))
     return made
 
 
@@ -66,25 +99,12 @@ def _split(bindings: PortMap, remove: PortMap) -> tuple[PortMap, PortMap]:
     kept: PortMap = {}
     gone: PortMap = {}
     for port, own in _normal(bindings).items():
-        number, protocol = parse_port(port)
-        for binding in own or (PortBinding(),):
-            low, _ = check_host_port(binding.host_port)
-            item = network_records.PortBinding(number, protocol, binding.host_ip, low)
-            target = gone if _matches(port, remove, item) else kept
+        for binding in own or ():
+            target = gone if any(_means(wanted, binding) for wanted in remove.get(port) or ()) else kept
             target[port] = (*(target.get(port) or ()), binding)
     return kept, gone
 
 
-def _matches(port: str, remove: PortMap, item: network_records.PortBinding) -> bool:
-    """Whether what is to be taken back of one container port means a binding."""
-    if port not in remove or port != f"{item.container_port}/{item.protocol}":
-        return False
-    return any(
-        check_host_port(wanted.host_port)[0] in (0, item.host_port)
-        and (wanted.host_ip or item.host_ip or "0.0.0.0") == (item.host_ip or "0.0.0.0")
-        for wanted in remove[port] or (PortBinding(),)
-    )
-
-
-def _as_binding(port: PublishedPort) -> network_records.PortBinding:
-    return network_records.PortBinding(port.container_port, port.protocol, port.host_ip, port.host_port)
+def _means(wanted: PortBinding, binding: PortBinding) -> bool:
+    """Whether what is to be taken back means a binding."""
+    return wanted.host_port in ("", binding.host_port) and wanted.host_ip in ("", binding.host_ip)

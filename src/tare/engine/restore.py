@@ -13,7 +13,7 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, execs, exits, log_shipping, remove, restart_policy, trash
+from tare.engine import container_volumes, execs, exits, log_shipping, network_restore, remove, restart_policy, trash
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
@@ -49,7 +49,7 @@ async def restore(engine: Engine) -> None:
             shutil.rmtree(engine.run_dir(container.id), ignore_errors=True)
     await engine.network.restore(set(engine.live))
     for container_id, live in list(engine.live.items()):
-        await _resume_network(engine, container_id, live)
+        await network_restore.take_up(engine, container_id, live)
     faults.point("engine.restore.network")
     for container, exited in ended:
         clear_cgroup(engine, container.id)
@@ -61,13 +61,6 @@ async def restore(engine: Engine) -> None:
         if container.id not in engine.live:
             await _settle_stopped(engine, container)
     await trash.settle_all(engine)
-
-
-async def _resume_network(engine: Engine, container_id: str, live: Live) -> None:
-    try:
-        await engine.network.resume(container_id, live.pid)
-    except (OSError, TareError) as error:  # it ends just now, or another namespace than the engine's is its own
-        log.warning("container %s: its network is not in the engine's hands: %s", container_id[:12], error)
 
 
 async def _settle_stopped(engine: Engine, container: Container) -> None:

@@ -42,7 +42,8 @@ async def update_container(engine: Engine, ref: str, options: UpdateOptions, giv
         container = msgspec.structs.replace(container, host=host)
         if options.publish_add or options.publish_remove:
             container = change_ports(engine, container, options.publish_add or {}, options.publish_remove or {})
-        container = engine.containers.save(container, durable=True)
+        else:
+            container = engine.containers.save(container, durable=True)
         engine.events.container(container, "update")
         return tuple(warnings)
 
