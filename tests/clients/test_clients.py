@@ -42,12 +42,13 @@ def test_docker_api_for_ruby(scenario: Scenario) -> None:
     scenario("ruby", scenario_file("ruby_life.rb"))
 
 
+@pytest.mark.timeout(260)
 @pytest.mark.parametrize(("origin", "networks"), [("debian", "networks"), ("pypi", "bridge")])
 def test_compose(scenario: Scenario, engine: Engine, origin: str, networks: str) -> None:
     """Compose 1.29: a project's whole life, on the default bridge and on a network of its own with names."""
     where = installed("compose" if origin == "debian" else "compose-pypi")
     program = "/usr/bin/docker-compose" if origin == "debian" else str(where / "bin" / "docker-compose")
-    scenario(sys.executable, scenario_file("compose_life.py"), program, networks, timeout=110)
+    scenario(sys.executable, scenario_file("compose_life.py"), program, networks, timeout=240)
 
 
 def test_ansible(scenario: Scenario) -> None:

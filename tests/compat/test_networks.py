@@ -425,3 +425,16 @@ def test_host_is_found_without_a_flag(tare: Engine) -> None:
         tare.clean()
     finally:
         tare.docker("network", "rm", name)
+
+
+def test_what_was_asked_of_an_endpoint_is_shown(engine: Engine, network: Network) -> None:
+    """Before a container runs, its endpoint shows the MAC asked for, and options that no driver knows are kept."""
+    name = network()
+    container = engine.docker("create", engine.image, "true").out.strip()
+    wish = {"MacAddress": "02:42:ac:11:00:02", "DriverOpts": {"org.example.colour": "blue"}}
+    asked = engine.api.request(
+        "POST", f"/networks/{name}/connect", {"Container": container, "EndpointConfig": wish}, check=False
+    )
+    assert asked.status == 200, asked
+    shown = engine.inspect(container)["NetworkSettings"]["Networks"][name]
+    assert {key: shown[key] for key in wish} == wish

@@ -35,7 +35,7 @@ def endpoint_json(endpoint: EndpointState, container: Container, version: tuple[
         "IPv6Gateway": "",
         "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
-        "MacAddress": endpoint.mac_address,
+        "MacAddress": endpoint.mac_address or asked.mac_address or "",
     }
     if version >= (1, 44):
         names = (container.name, *endpoint.aliases, short_id(container.id), container.config.hostname)

@@ -79,4 +79,6 @@ def _check(name: str, wish: EndpointOptions) -> None:
     if (wish.aliases or wish.links) and not own:
         raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
     for option in wish.driver_opts or {}:
+        if not option.startswith("com.docker.network."):
+            continue  # nobody's driver knows it: kept and shown, as Docker does
         raise Unsupported(f"endpoint option {option} is not supported by Tare yet")
