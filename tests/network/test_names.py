@@ -31,9 +31,9 @@ async def ask(box: Endpoint, name: str, kind: str = "A", *, stream: bool = False
     return DNSRecord.parse(await asyncio.to_thread(exchange, box, message, stream))
 
 
-def exchange(box: Endpoint, message: bytes, stream: bool) -> bytes:
+def exchange(box: Endpoint, message: bytes, stream: bool, timeout: float = DEADLINE_S) -> bytes:
     kind = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
-    with client_socket(box.namespace_fd, kind) as client:
+    with client_socket(box.namespace_fd, kind, timeout) as client:
         client.connect(RESOLVER)
         client.sendall(struct.pack(">H", len(message)) + message if stream else message)
         if not stream:
@@ -412,3 +412,30 @@ def test_answers_that_are_too_long_say_so() -> None:
     query.add_ar(EDNS0(udp_len=4096))
     larger = dns_answers.answer(query.pack(), _Nobody(), stream=False)
     assert larger is not None and len(DNSRecord.parse(larger).rr) == 40
+
+
+def test_a_flood_of_questions_is_cut_off(world: Engine) -> None:
+    """A container that asks without end doesn't get an answer each time, but is served again afterwards."""
+
+    async def scenario() -> None:
+        async with world:
+            await two_networks(world)
+            box = await join(world, "box", "one")
+            message = DNSRecord.question("box").pack()
+            with client_socket(box.namespace_fd, socket.SOCK_DGRAM) as client:
+                client.connect(RESOLVER)
+                for _ in range(30):
+                    for _ in range(200):
+                        client.send(message)
+                    await asyncio.sleep(0)  # the server's turn
+            deadline = asyncio.get_running_loop().time() + DEADLINE_S
+            while asyncio.get_running_loop().time() < deadline:
+                try:
+                    found = await asyncio.to_thread(exchange, box, message, False, 0.2)
+                except TimeoutError:
+                    continue
+                assert [str(record.rdata) for record in DNSRecord.parse(found).rr] == [box.ip]
+                return
+            raise AssertionError("no answer after the flood")
+
+    asyncio.run(scenario())

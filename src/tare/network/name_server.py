@@ -23,7 +23,8 @@ _PORT = (53).to_bytes(2, "big")
 _TABLE = "tare_names"
 _OUTPUT = nft.Chain("output", "nat", "output", -100)
 _DESTINATION = 16  # offset in the IPv4 header
-_MOST_QUESTIONS = 128
+_MOST_QUESTIONS = 128  # at a time
+_MOST_PER_SECOND = 2000
 _MOST_STREAMS = 32
 _IDLE_S = 10.0
 _SERVFAIL = 2
@@ -42,6 +43,7 @@ class NameServer:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.StreamWriter] = set()
+        self._second = self._count = 0
 
     async def start(self) -> None:
         """Begins to answer. On failure everything is closed."""
@@ -103,9 +105,14 @@ class NameServer:
 
     def question(self, message: bytes, sender: tuple[str, int]) -> None:
         """A datagram has come."""
-        if len(self._tasks) >= _MOST_QUESTIONS:
-            return  # a flood: who asks in earnest asks again
-        task = asyncio.get_running_loop().create_task(self._answer_datagram(message, sender), name="network-name")
+        loop = asyncio.get_running_loop()
+        second = int(loop.time())
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        if len(self._tasks) >= _MOST_QUESTIONS or self._count > _MOST_PER_SECOND:
+            return  # a flood: it would keep the engine busy. Who asks in earnest asks again
+        task = loop.create_task(self._answer_datagram(message, sender), name="network-name")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
