@@ -79,7 +79,7 @@ class Stack:
         return self._merged(path, layers)[1]
 
     def _merged(self, path: bytes, layers: Sequence[int]) -> tuple[tuple[int, ...], bool]:
-        shown = []
+        shown: list[int] = []
         for layer in layers:
             try:
                 descriptor = open_directory_beneath(self.root_fds[layer], path)
