@@ -257,6 +257,14 @@ def test_connect_and_disconnect_a_running_container(engine: Engine, network: Net
     assert gone.status in (403, 500) and f"is not connected to network {second}" in gone.json["message"]
 
 
+def test_link_local_address(engine: Engine, network: Network) -> None:
+    """A link-local address is given beside the network's; others are refused as such."""
+    name = network()
+    box = engine.start("--network", name, "--link-local-ip", "169.254.8.8")
+    assert "169.254.8.8/16" in run_in(engine, box, "ip", "addr", "show", "eth0")
+    assert places(engine, box)[name]["IPAMConfig"] == {"LinkLocalIPs": ["169.254.8.8"]}
+
+
 def test_connect_a_container_that_does_not_run(engine: Engine, network: Network) -> None:
     """It is in all its networks once it starts, and can leave its first one before."""
     first, second = network(), network()

@@ -67,8 +67,7 @@ def _check(name: str, wish: EndpointOptions) -> None:
     if wanted is not None:
         if wanted.ipv6_address:
             raise Unsupported(f"IPv6 addresses are not supported by Tare yet: {wanted.ipv6_address}")
-        if wanted.link_local_ips:
-            raise Unsupported(f"link-local addresses are not supported by Tare: {wanted.link_local_ips[0]}")
+        _check_link_locals(wanted.link_local_ips or (), own)
         if wanted.ipv4_address:
             if not own:
                 raise InvalidArgument("user specified IP address is supported on user defined networks only")
@@ -82,3 +81,17 @@ def _check(name: str, wish: EndpointOptions) -> None:
         if not option.startswith("com.docker.network."):
             continue  # nobody's driver knows it: kept and shown, as Docker does
         raise Unsupported(f"endpoint option {option} is not supported by Tare yet")
+
+
+def _check_link_locals(addresses: tuple[str, ...], own: bool) -> None:
+    for text in addresses:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid link-local IP address: {text}") from error
+        if address.version == 6:
+            raise Unsupported(f"IPv6 addresses are not supported by Tare yet: {text}")
+        if not address.is_link_local:
+            raise InvalidArgument(f"invalid link-local IP address: {text}")
+        if not own:
+            raise InvalidArgument("user specified IP address is supported on user defined networks only")

@@ -42,6 +42,7 @@ def endpoint_request(
         names=names_in(container, state) if state.network not in DEFAULT_NETWORKS else (),
         links=tuple(parse_link(link) for link in wish.links or ()),
         nameservers=tuple(container.host.dns or nameservers),
+        link_locals=tuple(wish.ipam_config.link_local_ips or ()) if wish.ipam_config else (),
         priority=wish.gw_priority,
     )
 

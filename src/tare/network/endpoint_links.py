@@ -55,8 +55,9 @@ def connect(
         link = inside.link(record.inside)
         if link is None:
             raise KernelError(errno.ENODEV, "RTM_GETLINK", record.inside)
+        own = [f"{record.ip}/{record.prefix}", *(f"{address}/16" for address in record.link_locals)]
         requests = [
-            route.new_address(link.ifindex, ipaddress.IPv4Interface(f"{record.ip}/{record.prefix}")),
+            *(route.new_address(link.ifindex, ipaddress.IPv4Interface(text)) for text in own),
             route.set_up_index(link.ifindex),
         ]
         if default_route:

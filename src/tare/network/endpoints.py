@@ -355,6 +355,7 @@ class Endpoints:
                 names=request.names,
                 links=request.links,
                 nameservers=request.nameservers,
+                link_locals=request.link_locals,
                 priority=request.priority,
             )
             self._store.add_endpoint(tx, record)

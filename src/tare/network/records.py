@@ -68,6 +68,7 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     nameservers: tuple[str, ...] = ()
+    link_locals: tuple[str, ...] = ()
     priority: int = 0
 
 
@@ -89,6 +90,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     nameservers: tuple[str, ...] = ()
+    link_locals: tuple[str, ...] = ()
     priority: int = 0
 
 
