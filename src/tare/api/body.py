@@ -68,7 +68,13 @@ class BodyStream:
         return chunk
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """What has come meanwhile in one piece: a reader in a thread pays for each."""
         while chunk := await self.read():
+            if self._chunks:
+                parts = [chunk]
+                while self._chunks:
+                    parts.append(await self.read())
+                chunk = b"".join(parts)
             yield chunk
 
     async def read_whole(self, limit_bytes: int) -> bytes:

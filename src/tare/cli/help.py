@@ -32,7 +32,7 @@ def usage_line(path: str) -> str:
     if path in GROUPS:
         return f"tare {path} COMMAND"
     command = load(path)
-    options = "[OPTIONS] " if command.flags else ""
+    options = "[OPTIONS] " if any(flag.about for flag in command.flags) else ""
     return f"tare {path} {options}{command.usage}".rstrip()
 
 
@@ -48,7 +48,7 @@ def format_help(path: str) -> str:
     names = names_of(path)
     if len(names) > 1:
         lines += ["", "Aliases:", "  " + ", ".join(f"tare {name}" for name in names)]
-    if command.flags:
+    if any(flag.about for flag in command.flags):
         lines += ["", "Options:", *_flag_lines(command.flags)]
     return "\n".join(lines)
 

@@ -58,13 +58,13 @@ def format_page(path: str, version: str) -> str:
     command = load(path)
     lines = _head(path, version, summary_of(path))
     lines += [".SH SYNOPSIS", f".B tare {escape(path)}"]
-    synopsis = ("[OPTIONS] " if command.flags else "") + command.usage
+    synopsis = ("[OPTIONS] " if any(flag.about for flag in command.flags) else "") + command.usage
     lines += [escape(synopsis)] if synopsis.strip() else []
     lines += [".SH DESCRIPTION", escape(summary_of(path) + ".")]
     names = names_of(path)
     if len(names) > 1:
         lines += [".PP", "Also: " + ", ".join(f"\\fBtare {escape(name)}\\fR" for name in names[1:]) + "."]
-    if command.flags:
+    if any(flag.about for flag in command.flags):
         lines += [".SH OPTIONS", *_flags(command.flags)]
     group = path.partition(" ")[0] if " " in path else ""
     lines += [".SH SEE ALSO", f".BR {escape(page_name(group))} (1)," if group else "", ".BR tare (1)"]

@@ -65,7 +65,7 @@ COMMANDS = {
     "image push": "Upload an image to a registry",
     "image rm": "Remove images",
     "image save": "Write images to a tar archive",
-    "image tag": "Give an image another name",
+    "image tag": "Give an image another name, or with --undo NAME put a name back to where it was",
     "inspect": "Show all that is known about containers, images, networks and volumes",
     "log": "Show images as versions: which was made from which, by whom and why",
     "network connect": "Connect a container to a network",

@@ -44,5 +44,5 @@ def undo(session: Session, arguments: list[str]) -> int:
 COMMAND = Command(
     "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
     run,
-    (Flag("undo", "", "bool", "With one name: put it back to where it was before it last moved (again: forth again)"),),
+    (Flag("undo", "", "bool", ""),),  # told in the summary: with a flag to show, the usage line would not be Docker's
 )
