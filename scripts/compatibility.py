@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Writes docs/compatibility.md from what a run of the tests recorded; claims nothing that a passed test didn't show.
 
-make compat            runs the tests that record, docker-py's own suite, and then this
-scripts/compatibility.py [--record build/compatibility.json] [--check]
+`make compat` runs the tests that record, docker-py's own suite, and then this: scripts/compatibility.py [RECORD …]
 """
 
 from __future__ import annotations
@@ -164,11 +163,23 @@ def docker_py() -> list[str]:
     return [*lines, ""]
 
 
+def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """One record of several runs; of a test that ran twice, the later outcome counts."""
+    made: dict[str, Any] = {"operations": {}, "flags": {}, "tests": {}}
+    for record in records:
+        made["tests"].update(record["tests"])
+        for kind in ("operations", "flags"):
+            for name, columns in record[kind].items():
+                for column, entry in columns.items():
+                    known = made[kind].setdefault(name, {}).setdefault(column, {"tests": 0})
+                    known.update(entry, tests=known["tests"] + entry["tests"])
+    return made
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--record", type=Path, default=ROOT / "build" / "compatibility.json")
-    options = parser.parse_args()
-    record = json.loads(options.record.read_text())
+    parser.add_argument("records", type=Path, nargs="*", default=[ROOT / "build" / "compatibility.json"])
+    record = merged([json.loads(path.read_text()) for path in parser.parse_args().records])
     head = INTRODUCTION.format(version=record.get("dockerd", "20.10"))
     lines = [*clients(record), *docker_py(), *operations(record), *commands(record)]
     TARGET.write_text(head + "\n".join(lines).rstrip() + "\n")

@@ -21,7 +21,7 @@ from schemathesis.config import SchemathesisConfig
 
 from support import tared as own
 from support.openapi import mismatches, specification
-from support.rawhttp import RawClient, UnixConnection
+from support.rawhttp import RawClient, UnixConnection, tell
 
 WANTED = int(os.environ.get("TARE_FUZZ_REQUESTS", "0"))
 RUNNING, STOPPED, VOLUME, NETWORK = "fuzz-running", "fuzz-stopped", "fuzz-volume", "fuzz-network"
@@ -121,6 +121,8 @@ def send(daemon: own.Tared, method: str, target: str, headers: dict[str, str], b
                 parts.append(part)
         except TimeoutError:
             pass
+        if answer.status == 501:
+            tell(str(daemon.socket), method, target, answer.status, b"".join(parts))
         return answer.status, answer.getheader("Content-Type", ""), b"".join(parts), whole
     finally:
         connection.close()

@@ -117,7 +117,9 @@ def on_command(argv: Sequence[str], code: int | None, error: str) -> None:
     refusal = REFUSAL.search(error) if code else None
     column = f"{'tare' if own else 'docker'} on {_name(socket)}"
     for flag in ["", *parsed[1]]:
-        text = refusal.group().strip() if refusal and (not flag or flag in refusal.group()) else ""
+        said = refusal.group().strip() if refusal else ""
+        about_a_flag = "flag: " in said
+        text = said if (flag in said if flag else not about_a_flag) else ""
         _seen.append(("flags", f"{parsed[0]} {flag}".strip(), column, text))
 
 

@@ -20,6 +20,7 @@ async def run(docker: aiodocker.Docker) -> None:
         "Cmd": ["sh", "-c", "echo out; echo err >&2; cat; sleep 100"],
         "OpenStdin": True,
         "StdinOnce": False,
+        "StopSignal": "SIGKILL",
         "Labels": {"scenario": NAME},
     }
     container = await docker.containers.create_or_replace(config=config, name=NAME)

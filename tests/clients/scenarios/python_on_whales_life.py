@@ -87,7 +87,7 @@ def volumes() -> None:
 
 def images() -> None:
     """A commit becomes an image with a name, is listed, tagged, and removed."""
-    with docker.run(IMAGE, ["sleep", "1000"], detach=True, remove=True) as container:
+    with docker.run(IMAGE, ["sleep", "1000"], detach=True, remove=True, stop_signal="SIGKILL") as container:
         container.execute(["sh", "-c", "echo new > /new"])
         image = container.commit(f"{NAME}:one", message="a file")
     assert docker.run(f"{NAME}:one", ["cat", "/new"], remove=True) == "new"
