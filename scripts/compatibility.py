@@ -26,11 +26,25 @@ from support.recording import flags_of_commands  # noqa: E402
 
 # Where Tare does more than Docker: how, and the test that shows it (listed only if it passed).
 BETTER = {
-    "container logs": ("`tare logs --clear` empties a log", "test_log_options.py::test_clear"),
-    "container run --log-driver": ("json-file is bounded unless asked otherwise", "test_log_options.py"),
-    "container rm": ("what was removed can be restored for a time (`tare trash`)", "test_trash"),
-    "container update": ("ports of a running container", "test_update"),
-    "container diff": ("between any two of image, container and commit", "test_diff"),
+    "container logs": ("`tare logs --clear` empties a log", "compat/test_log_options.py::test_clear"),
+    "container rm": ("what was removed waits in a trash", "compat/test_volumes.py::test_back_from_the_trash"),
+    "container run": ("starts in the order of `--depends-on`", "compat/test_depends.py::test_dependencies_start_first"),
+    "container update": (
+        "changes the ports of a running container",
+        "daemon/test_network_survival.py::test_ports_of_a_running_container",
+    ),
+    "container diff": (
+        "between any two of image, container and commit",
+        "compat/test_versions.py::test_diff_of_images_and_containers",
+    ),
+}
+# Operations that one command does and nothing else: what shows the command shows them.
+BY_COMMAND = {
+    "ContainerRestart": "container restart",
+    "ContainerResize": "container run --tty",
+    "ImageGet": "image save",
+    "ImageLoad": "image load",
+    "ImagePrune": "image prune",
 }
 # Whole groups of the official client that belong to products of their own.
 ELSEWHERE = (
@@ -76,7 +90,8 @@ def verdict(entry: dict[str, Any], ours: tuple[str, ...], theirs: tuple[str, ...
 def improved(name: str, found: tuple[str, str], tests: dict[str, str]) -> tuple[str, str]:
     """The verdict with what Tare does better, if the test that shows it passed."""
     how, test = BETTER.get(name, ("", ""))
-    shown = test and any(test in node and outcome == "passed" for node, outcome in tests.items())
+    outcomes = {outcome for node, outcome in tests.items() if test and node.split("[")[0].endswith(test)}
+    shown = outcomes == {"passed"}
     if shown and found[0] in ("same", "works"):
         return "better", "; ".join(filter(None, (how, found[1])))
     return found
@@ -95,6 +110,11 @@ def operations(record: dict[str, Any]) -> list[str]:
                 continue
             name = operation["operationId"]
             found = verdict(record["operations"].get(name, {}), ("tare",), ("docker",))
+            if found[0] == "not shown" and name in BY_COMMAND:
+                columns = record["flags"].get(BY_COMMAND[name], {})
+                found = verdict(columns, ("docker on tare", "tare on tare"), ("docker on docker", "tare on docker"))
+            if found[0] != "refused":
+                found = (found[0], "")
             found = improved(name, found, record["tests"])
             lines.append(f"| {name} | `{method.upper()} {path}` | {found[0]} | {cell(found[1])} |")
     return [*lines, ""]

@@ -121,7 +121,7 @@ def send(daemon: own.Tared, method: str, target: str, headers: dict[str, str], b
                 parts.append(part)
         except TimeoutError:
             pass
-        if answer.status == 501:
+        if answer.status in (501, 503):
             tell(str(daemon.socket), method, target, answer.status, b"".join(parts))
         return answer.status, answer.getheader("Content-Type", ""), b"".join(parts), whole
     finally:

@@ -98,9 +98,12 @@ def on_answer(socket: str, method: str, path: str, status: int, body: bytes) -> 
     operation = specification()["paths"][found[0]][method.lower()]["operationId"]
     if status < 400:
         _seen.append(("operations", operation, _name(socket), ""))
-    elif status == 501:
-        refusal = REFUSAL.search(body.decode(errors="replace"))
-        _seen.append(("operations", operation, _name(socket), refusal.group().strip() if refusal else ""))
+    elif status in (501, 503):  # not implemented; not while this is no swarm manager
+        try:
+            refusal = str(json.loads(body)["message"])
+        except (ValueError, KeyError, TypeError):
+            return
+        _seen.append(("operations", operation, _name(socket), refusal))
 
 
 def on_command(argv: Sequence[str], code: int | None, error: str) -> None:
