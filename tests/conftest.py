@@ -24,6 +24,26 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(recording)
 
 
+# What runs on the real dockerd, too, in every run. All the rest does so with TARE_PEER=all (`make compat`): that tells
+# whether a test speaks of Docker's behaviour, which changes with the test, not with the engine.
+PEER_FILES = frozenset(("test_smoke.py", "test_lifecycle.py", "test_streams.py", "test_runtime_under_dockerd.py"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves most tests of the real dockerd to `make compat`, unless they are asked for."""
+    if os.environ.get("TARE_PEER") == "all" or config.option.keyword:
+        return
+    left = [item for item in items if _speaks_to_docker(item) and item.path.name not in PEER_FILES]
+    config.hook.pytest_deselected(items=left)
+    chosen = set(left)
+    items[:] = [item for item in items if item not in chosen]
+
+
+def _speaks_to_docker(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    return call is not None and "docker" in [value for value in call.params.values() if isinstance(value, str)]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_at_the_end() -> Iterator[None]:
     """After the whole suite no mount, cgroup, link, rule, process or file of an engine is left."""
