@@ -192,7 +192,9 @@ class Engine:
     def clean(self) -> None:
         """Removes the tests' own containers."""
         for container in self.containers():
-            self.api.request("DELETE", f"/containers/{container}", query={"force": "1", "v": "1"}, check=False)
+            self.api.request(
+                "DELETE", f"/containers/{container}", query={"force": "1", "v": "1", "trash": "0"}, check=False
+            )
 
     def clean_images(self) -> None:
         """Removes images that tests made, all but the usual one."""

@@ -18,6 +18,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "prctl": (157, 167),
     "capget": (125, 90),
     "capset": (126, 91),
+    "rt_sigaction": (13, 134),
     "personality": (135, 92),
     "statfs": (137, 43),
     "fstatfs": (138, 44),
