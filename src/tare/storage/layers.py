@@ -21,7 +21,7 @@ from tare.storage.decompress import Readable
 from tare.storage.digests import checked_hex
 from tare.storage.extract import Extracted, extract
 from tare.storage.limits import DEFAULT_LIMITS, Limits
-from tare.storage.recipe import reassemble
+from tare.storage.recipe import TreeFiles, reassemble
 from tare.storage.trash import Trash
 from tare.storage.tree_reader import open_directory
 
@@ -179,7 +179,8 @@ class Layers:
             shadow = directory / SHADOW
             if shadow.exists():
                 fds.append(open_directory(shadow))
-            yield from reassemble(directory / RECIPE, fds[0], fds[1] if len(fds) > 1 else None)
+            files = TreeFiles(fds[0], fds[1] if len(fds) > 1 else None)
+            yield from reassemble(directory / RECIPE, files, displaced=len(fds) > 1)
         finally:
             for descriptor in fds:
                 os.close(descriptor)

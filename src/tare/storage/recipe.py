@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from tare import errors
 from tare.storage.tree_reader import open_beneath
@@ -142,9 +142,45 @@ class _Records:
                 raise errors.Internal("a layer's recipe holds an unknown record")
 
 
-def reassemble(recipe: Path, tree_fd: int, shadow_fd: int | None) -> Iterator[bytes]:
-    """The original uncompressed tar stream, chunk by chunk."""
-    moves = _moves(recipe) if shadow_fd is not None else []
+class Files(Protocol):
+    """Where a layer's payloads are."""
+
+    def chunks(self, path: bytes, extents: Sequence[tuple[int, int]], *, shadow: bool) -> Iterator[bytes]:
+        """The content of a file at (offset, length) …, one after the other. shadow: path is one of displaced files.
+
+        Raises Internal if the file is shorter, OSError as os.open does if it isn't there.
+        """
+        ...
+
+
+class TreeFiles:
+    """Payloads that lie as plain files below the layer's own directories."""
+
+    def __init__(self, tree_fd: int, shadow_fd: int | None) -> None:
+        self._tree_fd = tree_fd
+        self._shadow_fd = shadow_fd
+
+    def chunks(self, path: bytes, extents: Sequence[tuple[int, int]], *, shadow: bool) -> Iterator[bytes]:
+        at_fd = self._shadow_fd if shadow else self._tree_fd
+        if at_fd is None:
+            raise errors.Internal(f"a layer's displaced file {path!r} is not there")
+        descriptor = open_beneath(at_fd, path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            for offset, length in extents:
+                end = offset + length
+                while offset < end:
+                    chunk = os.pread(descriptor, min(end - offset, _READ_BYTES), offset)
+                    if not chunk:
+                        raise errors.Internal(f"a layer's file {path!r} is shorter than its recipe says")
+                    offset += len(chunk)
+                    yield chunk
+        finally:
+            os.close(descriptor)
+
+
+def reassemble(recipe: Path, files: Files, *, displaced: bool) -> Iterator[bytes]:
+    """The original uncompressed tar stream, chunk by chunk. displaced: the layer has a shadow."""
+    moves = _moves(recipe) if displaced else []
     ordinal = 0
     with recipe.open("rb") as file:
         for kind, number, data, extents in _Records(file):
@@ -152,8 +188,19 @@ def reassemble(recipe: Path, tree_fd: int, shadow_fd: int | None) -> Iterator[by
                 yield data
             elif kind in (b"P", b"S"):
                 ordinal += 1
-                at_fd, path = _where(data, ordinal, moves, tree_fd, shadow_fd)
-                yield from _file_chunks(at_fd, path, number, extents if kind == b"S" else [(0, number)])
+                shadow, path = _where(data, ordinal, moves)
+                yield from files.chunks(path, extents if kind == b"S" else [(0, number)], shadow=shadow)
+
+
+def payloads(recipe: Path, *, displaced: bool) -> Iterator[tuple[bool, bytes, list[tuple[int, int]]]]:
+    """(whether it is in the shadow, path, extents) of each file that a recipe reads, in the stream's order."""
+    moves = _moves(recipe) if displaced else []
+    ordinal = 0
+    with recipe.open("rb") as file:
+        for kind, number, data, extents in _Records(file):
+            if kind in (b"P", b"S"):
+                ordinal += 1
+                yield *_where(data, ordinal, moves), extents if kind == b"S" else [(0, number)]
 
 
 def _moves(recipe: Path) -> list[tuple[int, bytes, int]]:
@@ -161,26 +208,9 @@ def _moves(recipe: Path) -> list[tuple[int, bytes, int]]:
         return [(number, data, extents[0][0]) for kind, number, data, extents in _Records(file) if kind == b"M"]
 
 
-def _where(
-    path: bytes, ordinal: int, moves: list[tuple[int, bytes, int]], tree_fd: int, shadow_fd: int | None
-) -> tuple[int, bytes]:
+def _where(path: bytes, ordinal: int, moves: list[tuple[int, bytes, int]]) -> tuple[bool, bytes]:
     """Where file number `ordinal` (from 1) is now: the first move after it was made that took it along, or the tree."""
     for before, moved, number in moves:
-        if before >= ordinal and shadow_fd is not None and (path == moved or path.startswith(moved + b"/")):
-            return shadow_fd, b"%d" % number + path[len(moved) :]
-    return tree_fd, path
-
-
-def _file_chunks(at_fd: int, path: bytes, size: int, extents: list[tuple[int, int]]) -> Iterator[bytes]:
-    descriptor = open_beneath(at_fd, path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        for offset, length in extents:
-            end = offset + length
-            while offset < end:
-                chunk = os.pread(descriptor, min(end - offset, _READ_BYTES), offset)
-                if not chunk:
-                    raise errors.Internal(f"a layer's file {path!r} is shorter than its {size} bytes")
-                offset += len(chunk)
-                yield chunk
-    finally:
-        os.close(descriptor)
+        if before >= ordinal and (path == moved or path.startswith(moved + b"/")):
+            return True, b"%d" % number + path[len(moved) :]
+    return False, path
