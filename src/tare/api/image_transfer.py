@@ -31,7 +31,7 @@ async def get_all(call: Call) -> Response:
 async def load(call: Call) -> Response:
     """POST /images/load: what goes wrong is told in the stream, as Docker does."""
     told = load_images(call.engine, aiter(call.request.body), platforms(call))
-    return Response(200, JSON_TYPE, _messages(call, told, quiet=call.flag("quiet")), reads_body=True)
+    return Response(200, JSON_TYPE, load_messages(told, quiet=call.flag("quiet")), reads_body=True)
 
 
 def platforms(call: Call) -> list[Platform]:
@@ -52,9 +52,8 @@ def platforms(call: Call) -> list[Platform]:
 _PLATFORM_KEYS = ("os", "architecture", "variant")
 
 
-async def _messages(
-    call: Call, told: AsyncGenerator[LayerProgress | Loaded, None], *, quiet: bool
-) -> AsyncIterator[bytes]:
+async def load_messages(told: AsyncGenerator[LayerProgress | Loaded, None], *, quiet: bool) -> AsyncIterator[bytes]:
+    """What a load tells, as Docker's lines of JSON."""
     try:
         async for item in told:
             if isinstance(item, LayerProgress):

@@ -57,6 +57,7 @@ admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth Distribu
 admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable PluginUpgrade PluginCreate PluginPush
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
 admin  TareContainerCheckout TareLog TareReflog TareSquash TareUndo
+admin  TareImagesOffer TareImagesMissing TareImagesSend TareImagesReceive
 """
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import msgspec
 
@@ -12,6 +13,7 @@ from tare.engine.engine import Engine, in_thread
 from tare.engine.thread_stream import BodyReader, written_in_thread
 from tare.images import archive_load, archive_save
 from tare.images.archive_load import Loaded
+from tare.images.archive_read import Progress
 from tare.images.records import Platform
 
 PROGRESS_INTERVAL_S = 0.1
@@ -23,6 +25,10 @@ class LayerProgress(msgspec.Struct, frozen=True, kw_only=True):
     member: str
     done_bytes: int
     size_bytes: int
+
+
+Told = asyncio.Queue[LayerProgress | Loaded | Exception | None]
+Work = Callable[[BodyReader, Progress, Callable[[Loaded], None]], object]
 
 
 async def save_images(
@@ -42,20 +48,28 @@ async def load_images(
 
     A load whose archive has come to its end is finished though nobody listens any more.
     """
-    told: asyncio.Queue[LayerProgress | Loaded | Exception | None] = asyncio.Queue()
-    engine.spawn(_load(engine, body, platforms, told), "load images")
+
+    def work(reader: BodyReader, progress: Progress, loaded: Callable[[Loaded], None]) -> object:
+        return archive_load.load(engine.images, reader, platforms=platforms, progress=progress, loaded=loaded)
+
+    async with contextlib.aclosing(taken_in(engine, body, work)) as items:
+        async for item in items:
+            yield item
+
+
+async def taken_in(
+    engine: Engine, body: AsyncIterator[bytes], work: Work
+) -> AsyncGenerator[LayerProgress | Loaded, None]:
+    """What a thread that reads images from a request's body tells. It goes on though nobody listens any more."""
+    told: Told = asyncio.Queue()
+    engine.spawn(_take_in(engine, body, work, told), "load images")
     while (item := await told.get()) is not None:
         if isinstance(item, Exception):
             raise item
         yield item
 
 
-async def _load(
-    engine: Engine,
-    body: AsyncIterator[bytes],
-    platforms: Sequence[Platform],
-    told: asyncio.Queue[LayerProgress | Loaded | Exception | None],
-) -> None:
+async def _take_in(engine: Engine, body: AsyncIterator[bytes], work: Work, told: Told) -> None:
     loop = asyncio.get_running_loop()
     last = [0.0]
 
@@ -74,14 +88,7 @@ async def _load(
         told.put_nowait(one)
 
     try:
-        await in_thread(
-            archive_load.load,
-            engine.images,
-            BodyReader(body, loop),
-            platforms=platforms,
-            progress=progress,
-            loaded=loaded,
-        )
+        await in_thread(work, BodyReader(body, loop), progress, loaded)
     except Exception as error:
         told.put_nowait(error)
     else:
@@ -90,4 +97,4 @@ async def _load(
         engine.spawn(in_thread(engine.layers.empty_trash), "empty the trash of layers")
 
 
-__all__ = ["LayerProgress", "Loaded", "Platform", "load_images", "save_images"]
+__all__ = ["LayerProgress", "Loaded", "Platform", "Progress", "load_images", "save_images", "taken_in"]

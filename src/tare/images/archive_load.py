@@ -48,7 +48,7 @@ def load(
             contents = read_archive(stream, images.layers, lease, progress, limits)
             found = archived_images(contents, platforms)
             faults.point("images.load.checked")
-            return [_record(images, one, loaded) for one in _parents_first(found)]
+            return [_record(images, one, loaded) for one in parents_first(found)]
     except BaseException:
         images.layers.collect()
         raise
@@ -72,7 +72,8 @@ def archived_images(contents: Contents, platforms: Sequence[Platform] = ()) -> l
     raise InvalidArgument("invalid archive: does not contain a manifest.json or index.json")
 
 
-def _parents_first(found: Sequence[ArchivedImage]) -> list[ArchivedImage]:
+def parents_first(found: Sequence[ArchivedImage]) -> list[ArchivedImage]:
+    """The same images, each after the one in the same archive that it was made from."""
     waiting = list(found)
     done: list[ArchivedImage] = []
     while waiting:

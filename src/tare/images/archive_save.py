@@ -7,7 +7,7 @@ Must never depend on the clock or the machine: the same images give the same byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -96,8 +96,18 @@ def _platform(image: Image) -> Platform:
     return Platform(os=image.spec.os, architecture=image.spec.architecture, variant=image.spec.variant)
 
 
-def save(images: Images, chosen: Sequence[Chosen], write: Write) -> None:
-    """Writes the archive. Each layer is written once, checked against its digest on the way."""
+def save(
+    images: Images,
+    chosen: Sequence[Chosen],
+    write: Write,
+    *,
+    without: Collection[str] = (),
+    notes: Mapping[str, bytes] = {},
+) -> None:
+    """Writes the archive. Each layer is written once, checked against its digest on the way.
+
+    without: diff IDs of layers that are left out. notes: further documents by name.
+    """
     diff_ids = list(dict.fromkeys(diff_id for one in chosen for diff_id in one.image.diff_ids))
     with images.layers.lease(diff_ids):
         layers = {diff_id: images.layers.get(diff_id) for diff_id in diff_ids}
@@ -111,12 +121,15 @@ def save(images: Images, chosen: Sequence[Chosen], write: Write) -> None:
         _document(write, INDEX, format_document(Index(manifests=entries)))
         _document(write, "manifest.json", _docker_manifest(chosen, layers))
         _document(write, "repositories", _repositories(chosen))
+        for name, data in notes.items():
+            _document(write, name, data)
         for directory in (b"blobs/", b"blobs/sha256/"):
             write(format_entry(Entry(name=directory, kind=fmt.DIRECTORY, mode=0o755)))
         for digest, data in sorted(blobs.items()):
             _document(write, _blob_path(digest), data)
         for diff_id in diff_ids:
-            _layer(images, layers[diff_id], write)
+            if diff_id not in without:
+                _layer(images, layers[diff_id], write)
         write(END)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 
@@ -106,10 +106,12 @@ class Images:
         parent_id: str | None = None,
         previous_id: str | None = None,
         references: Sequence[Reference] = (),
+        along: Callable[[Transaction], None] | None = None,
     ) -> Image:
         """The same for a config that came from elsewhere, byte by byte; manifest: its own, if it has one.
 
-        An image that is there already keeps the manifest and the parent that it has.
+        An image that is there already keeps the manifest and the parent that it has. along: done in the transaction,
+        before the names are set.
         """
         spec = parse_image_spec(document)
         layers = [self.layers.get(diff_id) for diff_id in spec.rootfs.diff_ids]
@@ -136,6 +138,8 @@ class Images:
                         parse_rfc3339(spec.created) if spec.created else 0,
                     ),
                 )
+                if along is not None:
+                    along(tx)
                 for reference in references:
                     set_reference(tx, reference, image_id, why=why)
             undo.pop_all()

@@ -1,0 +1,137 @@
+"""Images that another engine sends: an archive in which layers may be missing that are here already.
+
+Must never record an image before every layer of it is here and every document agrees. Layers that have come whole stay
+for a day although the rest didn't: who sends again sends the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tare import faults
+from tare.errors import Conflict
+from tare.images.archive_image import ArchivedImage
+from tare.images.archive_load import Loaded, archived_images, parents_first
+from tare.images.archive_read import Contents, Progress, StoredLayer, read_archive
+from tare.images.history_notes import NOTES, NotedVersion, Notes, parse_notes, write_moves
+from tare.images.images import Images
+from tare.storage.database import Transaction
+from tare.storage.decompress import Readable
+from tare.storage.layers import Layers, Lease
+from tare.storage.limits import DEFAULT_LIMITS, Limits
+from tare.values.digest import parse_digest
+from tare.values.timestamps import now_ns
+
+KEPT_NS = 24 * 3600 * 10**9
+_HOLDER = "received:"
+
+
+def missing(images: Images, diff_ids: Iterable[str]) -> list[str]:
+    """Those layers that aren't here."""
+    _forget_old(images)
+    return [diff_id for diff_id in dict.fromkeys(diff_ids) if not images.layers.exists(parse_digest(diff_id))]
+
+
+def receive(
+    images: Images,
+    stream: Readable,
+    *,
+    only_new_names: bool = False,
+    progress: Progress = lambda name, done, size: None,
+    limits: Limits = DEFAULT_LIMITS,
+    loaded: Callable[[Loaded], None] = lambda one: None,
+) -> list[Loaded]:
+    """Takes in what `sending.send` wrote. only_new_names: a name that an image has here stays with it.
+
+    Raises InvalidArgument, Conflict (a layer that was left out isn't here).
+    """
+    kept: set[str] = set()
+    with images.layers.lease() as lease:
+
+        def keep(name: str, done: int, size: int) -> None:
+            if len(lease.diff_ids) > len(kept):
+                _keep(images, lease, kept)
+            progress(name, done, size)
+
+        try:
+            contents = read_archive(stream, images.layers, lease, keep, limits)
+        finally:
+            _keep(images, lease, kept)
+        faults.point("images.receive.read")
+        notes = parse_notes(contents.document(NOTES, "it")) if contents.has(NOTES) else Notes()
+        _fill_holes(contents, notes, images.layers, lease)
+        found = parents_first(archived_images(contents))
+        faults.point("images.receive.checked")
+        done = [_record(images, one, notes, only_new_names) for one in found]
+    _let_go(images, {diff_id for one in done for diff_id in one.image.diff_ids})
+    for one in done:
+        loaded(one)
+    return done
+
+
+def _fill_holes(contents: Contents, notes: Notes, layers: Layers, lease: Lease) -> None:
+    for diff_id in notes.without:
+        layer = layers.hold(diff_id, lease)
+        if layer is None:
+            raise Conflict(f"layer {diff_id} was left out, but is not here any more: send again")
+        name = f"blobs/sha256/{diff_id[7:]}"
+        if not contents.has(name):
+            contents.layers[name] = StoredLayer(digest=diff_id, size=layer.tar_bytes, diff_id=diff_id)
+
+
+def _record(images: Images, one: ArchivedImage, notes: Notes, only_new_names: bool) -> Loaded:
+    noted = next((version for version in notes.versions if version.id == one.id), NotedVersion(id=one.id))
+    parent = images.find(noted.parent) if noted.parent else None
+    diff_ids = tuple(one.spec.rootfs.diff_ids)
+    if parent is not None and (parent.id == one.id or diff_ids[: len(parent.diff_ids)] != parent.diff_ids):
+        parent = None
+
+    def along(tx: Transaction) -> None:
+        for name in new:
+            write_moves(tx, notes, name, one.id)
+
+    with images.lock:
+        owners = {reference: images.referred(reference) for reference in one.references}
+        wanted = tuple(name for name, owner in owners.items() if owner is None or not only_new_names)
+        new = [name for name in wanted if owners[name] is None]
+        image = images.record_document(
+            one.config,
+            why="receive",
+            manifest=one.manifest,
+            parent_id=parent.id if parent else None,
+            previous_id=noted.previous or None,
+            references=wanted,
+            along=along,
+        )
+    taken = {name.familiar: owner for name in wanted if (owner := owners[name]) is not None and owner != one.id}
+    return Loaded(image=image, references=wanted, taken_from=taken)
+
+
+def _keep(images: Images, lease: Lease, kept: set[str]) -> None:
+    """Writes down that what the lease holds is to stay though it ends."""
+    new = lease.diff_ids - kept
+    if not new:
+        return
+    with images.db.transaction() as tx:
+        for diff_id in new:
+            tx.run("DELETE FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%:{diff_id}",))
+            images.layers.set_root(tx, f"{_HOLDER}{now_ns()}:{diff_id}", (diff_id,))
+    kept |= new
+    faults.point("images.receive.kept")
+
+
+def _let_go(images: Images, diff_ids: set[str]) -> None:
+    with images.db.transaction(durable=False) as tx:
+        for diff_id in diff_ids:
+            tx.run("DELETE FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%:{diff_id}",))
+
+
+def _forget_old(images: Images) -> None:
+    rows = images.db.all("SELECT holder FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%",))
+    oldest = now_ns() - KEPT_NS
+    old = [row["holder"] for row in rows if int(row["holder"].split(":")[1]) < oldest]
+    if old:
+        with images.db.transaction() as tx:
+            for holder in old:
+                images.layers.drop_root(tx, holder)
+        images.layers.collect()
