@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
+    if ":" in arguments[0]:
+        from tare.cli.far import split_far
+
+        far = split_far(session, arguments[0])
+        if far is not None:
+            from tare.cli.commands.send import send
+
+            return send(session, [far[1]], far[0], quiet=flags.on("quiet"), only_new=False)
     try:
         reference = parse_reference(arguments[0])
     except ValueError as error:
