@@ -253,7 +253,9 @@ def frame_socket(namespace_fd: int | None, link: str) -> socket.socket:
         return raw
 
 
-def udp_frame(mac: bytes, source: str, destination: str, port: int) -> bytes:
+def udp_frame(
+    mac: bytes, source: str, destination: str, port: int, own_mac: bytes = b"\x02\x00\x00\x00\x00\x99"
+) -> bytes:
     """An Ethernet frame with a UDP datagram that the kernel's own routing would never send."""
     payload = b"frame"
     udp = struct.pack(">HHHH", 4000, port, 8 + len(payload), 0) + payload
@@ -262,7 +264,11 @@ def udp_frame(mac: bytes, source: str, destination: str, port: int) -> bytes:
     total = sum(struct.unpack(">10H", head))
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
-    return mac + b"\x02\x00\x00\x00\x00\x99" + b"\x08\x00" + head + udp
+    return mac + own_mac + b"\x08\x00" + head + udp
+
+
+def mac_bytes(endpoint: Endpoint) -> bytes:
+    return bytes.fromhex(endpoint.mac.replace(":", ""))
 
 
 def delete_link(name: str) -> None:

@@ -18,6 +18,7 @@ from network_world import (
     is_silent,
     link_mac,
     listen,
+    mac_bytes,
     talk,
     talk_udp,
     udp_frame,
@@ -148,10 +149,10 @@ def test_container_cannot_reach_the_hosts_loopback(engine: Engine) -> None:
         async with engine:
             box = await engine.attach()
             with listen(None, 9999, socket.SOCK_DGRAM) as server, frame_socket(box.namespace_fd, "eth0") as frames:
-                frames.send(udp_frame(link_mac("tn0"), box.ip, box.gateway, 9999))
+                frames.send(udp_frame(link_mac("tn0"), box.ip, box.gateway, 9999, mac_bytes(box)))
                 assert server.recv(16) == b"frame"
-                frames.send(udp_frame(link_mac("tn0"), box.ip, "127.0.0.1", 9999))
-                frames.send(udp_frame(link_mac("tn0"), "127.0.0.1", box.gateway, 9999))
+                frames.send(udp_frame(link_mac("tn0"), box.ip, "127.0.0.1", 9999, mac_bytes(box)))
+                frames.send(udp_frame(link_mac("tn0"), "127.0.0.1", box.gateway, 9999, mac_bytes(box)))
                 assert is_silent(server)
 
     asyncio.run(scenario())

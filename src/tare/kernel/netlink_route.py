@@ -41,7 +41,8 @@ _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 26, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER = 1
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
-_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_ISOLATED = 4, 8, 9, 33
+_RTM_NEWNEIGH, _NDA_LLADDR, _NUD_NOARP, _NTF_MASTER = 28, 2, 0x40, 0x04
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
@@ -52,6 +53,7 @@ IFF_UP = 0x1
 _IFINFOMSG = struct.Struct("=BxHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_NDMSG = struct.Struct("=BxxxiHBB")
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -141,15 +143,31 @@ def set_identity(name: str, alias: str) -> Request:
     return Request(_RTM_NEWLINK, 0, body, "RTM_SETLINK", name, (errno.EAFNOSUPPORT,))
 
 
-def set_bridge_port(name: str, hairpin: bool, isolated: bool) -> Request:
-    """Bridge port flags. hairpin: a frame may leave where it came in; isolated: no frames between isolated ports."""
+def set_bridge_port(name: str, hairpin: bool, isolated: bool, learns: bool = True) -> Request:
+    """Bridge port flags. hairpin: a frame may leave where it came in; isolated: no frames between isolated ports.
+
+    learns: the bridge learns addresses from the port's frames, and sends it frames to addresses that it doesn't know.
+    """
     flags = nested(
         _IFLA_LINKINFO,
         text(_IFLA_INFO_SLAVE_KIND, "bridge"),
-        nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin), u8(_IFLA_BRPORT_ISOLATED, isolated)),
+        nested(
+            _IFLA_INFO_SLAVE_DATA,
+            u8(_IFLA_BRPORT_MODE, hairpin),
+            u8(_IFLA_BRPORT_ISOLATED, isolated),
+            u8(_IFLA_BRPORT_LEARNING, learns),
+            u8(_IFLA_BRPORT_UNICAST_FLOOD, learns),
+        ),
     )
     body = _ifinfo() + text(_IFLA_IFNAME, name) + flags
     return Request(_RTM_NEWLINK, 0, body, "RTM_SETLINK", name)
+
+
+def set_bridge_address(index: int, mac: str) -> Request:
+    """Tells a bridge for good that this MAC is behind its port `index` (man 8 bridge, "fdb replace … static")."""
+    body = _NDMSG.pack(socket.AF_BRIDGE, index, _NUD_NOARP, _NTF_MASTER, 0)
+    body += attribute(_NDA_LLADDR, _mac_bytes(mac))
+    return Request(_RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, "RTM_NEWNEIGH", mac)
 
 
 def set_up(name: str) -> Request:

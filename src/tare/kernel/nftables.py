@@ -42,14 +42,23 @@ _NEWCHAIN, _GETCHAIN = 3, 4
 _NEWRULE, _GETRULE, _NEWSET = 6, 7, 9
 _NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
 
-NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
+NFPROTO_INET, NFPROTO_IPV4, NFPROTO_BRIDGE, NFPROTO_IPV6 = 1, 2, 7, 10
 _HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
 
 # nft's own numbers for types of data; the kernel only stores them, `nft list` prints by them.
-TYPE_IP_ADDRESS, TYPE_PROTOCOL, TYPE_PORT, TYPE_LINK_NAME = 7, 12, 13, 41
+TYPE_IP_ADDRESS, TYPE_IP6_ADDRESS, TYPE_MAC, TYPE_PROTOCOL, TYPE_PORT, TYPE_LINK_NAME = 7, 8, 9, 12, 13, 41
 _TYPE_BITS = 6
+_TYPE_LENGTHS = {
+    TYPE_IP_ADDRESS: 4,
+    TYPE_IP6_ADDRESS: 16,
+    TYPE_MAC: 6,
+    TYPE_PROTOCOL: 1,
+    TYPE_PORT: 2,
+    TYPE_LINK_NAME: 16,
+}
 
-_SET_MAP = 0x8
+_SET_INTERVAL, _SET_MAP, _SET_TIMEOUT, _SET_CONCAT = 0x4, 0x8, 0x10, 0x80
+_INTERVAL_END = 1
 _ELEMENTS_PER_MESSAGE = 400
 _COMMENT = 0  # kind of user data in which nft keeps a rule's comment
 
@@ -84,11 +93,25 @@ class Chain(NamedTuple):
 
 
 class Set(NamedTuple):
-    """A set, or a map when it has data."""
+    """A set, or a map when it has data. ranges: elements may be ranges (of a key of several parts: in each part);
+    times_out: elements may go by themselves.
+    """
 
     name: str
     key: Type
     data: Type | None = None
+    ranges: bool = False
+    times_out: bool = False
+
+    @property
+    def flags(self) -> int:
+        of_parts = _SET_CONCAT if self.ranges and len(self.key.parts) > 1 else 0
+        return (
+            (_SET_MAP if self.data else 0)
+            | (_SET_INTERVAL if self.ranges else 0)
+            | (_SET_TIMEOUT if self.times_out else 0)
+            | of_parts
+        )
 
 
 class Rule(NamedTuple):
@@ -100,10 +123,17 @@ class Rule(NamedTuple):
 
 
 class Element(NamedTuple):
-    """One member of a set or map, encoded as its type says."""
+    """One member of a set or map, encoded as its type says.
+
+    last: of a range in a key of several parts, its last key (itself included). closes: the first key behind a range in
+    a key of one part. timeout_ms: how long it stays; 0 for good.
+    """
 
     key: bytes
     data: bytes = b""
+    last: bytes = b""
+    closes: bool = False
+    timeout_ms: int = 0
 
 
 def _expression(name: str, *parts: bytes) -> bytes:
@@ -118,12 +148,16 @@ def load_meta(key: int, register: int = 1) -> bytes:
     return _expression("meta", be32(2, key), be32(1, register))
 
 
-META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 6, 7, 15, 16
+META_PROTOCOL, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 1, 6, 7, 15, 16
 
 
 def load_value(value: bytes, register: int = 1) -> bytes:
     """A constant into a register."""
     return _expression("immediate", be32(1, register), _value(2, value))
+
+
+def load_link_header(offset: int, length: int, register: int = 1) -> bytes:
+    return _expression("payload", be32(1, register), be32(2, 0), be32(3, offset), be32(4, length))
 
 
 def load_network_header(offset: int, length: int, register: int = 1) -> bytes:
@@ -139,7 +173,7 @@ def load_destination_type(register: int = 1) -> bytes:
     return _expression("fib", be32(3, 0b10), be32(2, 3), be32(1, register))
 
 
-CT_STATE, CT_STATUS = 0, 2
+CT_STATE, CT_DIRECTION, CT_STATUS = 0, 1, 2
 CT_ESTABLISHED, CT_RELATED = 2, 4
 CT_DST_NAT = 1 << 5
 
@@ -178,6 +212,21 @@ def map_to(name: str, key_register: int, data_register: int = 1) -> bytes:
 
 def dnat_ipv4(address_register: int, port_register: int) -> bytes:
     return _expression("nat", be32(1, 1), be32(2, NFPROTO_IPV4), be32(3, address_register), be32(5, port_register))
+
+
+def dnat_ipv6(address_register: int, port_register: int) -> bytes:
+    return _expression("nat", be32(1, 1), be32(2, NFPROTO_IPV6), be32(3, address_register), be32(5, port_register))
+
+
+def log_to(group: int, size: int) -> bytes:
+    """Copies the packet's first `size` bytes to who listens on an nflog group."""
+    return _expression("log", attribute(1, group.to_bytes(2, "big")), be32(3, size))
+
+
+def limit(per_second: int, burst: int) -> bytes:
+    """Matches at most so many packets a second."""
+    rate, unit = per_second.to_bytes(8, "big"), (1).to_bytes(8, "big")
+    return _expression("limit", attribute(1, rate), attribute(2, unit), be32(3, burst), be32(4, 0))
 
 
 def masquerade() -> bytes:
@@ -244,9 +293,11 @@ class Transaction:
     def add_set(self, item: Set, number: int) -> None:
         """`number` names the set inside this transaction."""
         body = text(1, self.table) + text(2, item.name)
-        body += be32(3, _SET_MAP if item.data else 0) + be32(4, item.key.number) + be32(5, item.key.length)
+        body += be32(3, item.flags) + be32(4, item.key.number) + be32(5, item.key.length)
         if item.data:
             body += be32(6, item.data.number) + be32(7, item.data.length)
+        if item.flags & _SET_CONCAT:
+            body += nested(9, nested(2, *(nested(1, be32(1, _TYPE_LENGTHS[part])) for part in item.key.parts)))
         body += be32(10, number)
         if item.key.parts == (TYPE_LINK_NAME,):
             body += attribute(13, _HOST_BYTE_ORDER)
@@ -269,11 +320,29 @@ class Transaction:
 
     def _elements(self, kind: int, call: str, name: str, elements: Sequence[Element], flags: int) -> None:
         for start in range(0, len(elements), _ELEMENTS_PER_MESSAGE):
-            items = [
-                nested(1, _value(1, item.key), _value(2, item.data) if item.data else b"")
-                for item in elements[start : start + _ELEMENTS_PER_MESSAGE]
-            ]
+            items = [_member(item) for item in elements[start : start + _ELEMENTS_PER_MESSAGE]]
             self._add(kind, call, name, text(1, self.table) + text(2, name) + nested(3, *items), flags)
+
+
+def _member(item: Element) -> bytes:
+    parts = [_value(1, item.key)]
+    if item.data:
+        parts.append(_value(2, item.data))
+    if item.closes:
+        parts.append(be32(3, _INTERVAL_END))
+    if item.timeout_ms:
+        parts.append(attribute(4, item.timeout_ms.to_bytes(8, "big")))
+    if item.last:
+        parts.append(_value(10, item.last))
+    return nested(1, *parts)
+
+
+class ListedRule(NamedTuple):
+    """A rule as the kernel has it. packets: what its counter says; None without one."""
+
+    chain: str
+    comment: str
+    packets: int | None
 
 
 class BaseChain(NamedTuple):
@@ -352,18 +421,31 @@ class NftablesSocket(NetlinkSocket):
             members = parse_attributes(reply.body, _NFGENMSG.size).get(3, b"")
             for _, member in iterate_attributes(members):
                 parts = parse_attributes(member)
-                found.append(Element(_parse_value(parts.get(1, b"")), _parse_value(parts.get(2, b""))))
+                found.append(
+                    Element(
+                        _parse_value(parts.get(1, b"")),
+                        _parse_value(parts.get(2, b"")),
+                        _parse_value(parts.get(10, b"")),
+                        bool(int.from_bytes(parts.get(3, b""), "big") & _INTERVAL_END),
+                        int.from_bytes(parts.get(4, b""), "big"),
+                    )
+                )
         return found
 
     def rule_count(self, table: str, family: int = NFPROTO_INET) -> int:
         """How many rules a table has; 0 if there is no such table."""
+        return len(self.rules(table, family))
+
+    def rules(self, table: str, family: int = NFPROTO_INET) -> list[ListedRule]:
+        """A table's rules, chain by chain; none if there is no such table."""
         body = _NFGENMSG.pack(family, 0, 0) + text(1, table)
         try:
-            return len(self.dump(Request(_SUBSYSTEM | _GETRULE, 0, body, "NFT_MSG_GETRULE", table)))
+            replies = self.dump(Request(_SUBSYSTEM | _GETRULE, 0, body, "NFT_MSG_GETRULE", table))
         except KernelError as error:
             if error.errno == errno.ENOENT:
-                return 0
+                return []
             raise
+        return [_listed(parse_attributes(reply.body, _NFGENMSG.size)) for reply in replies]
 
     def base_chains(self) -> list[BaseChain]:
         """All hooked chains of every table in this namespace, foreign ones too."""
@@ -385,6 +467,17 @@ class NftablesSocket(NetlinkSocket):
                 )
             )
         return found
+
+
+def _listed(parts: dict[int, bytes]) -> ListedRule:
+    said = parts.get(7, b"")
+    comment = parse_text(said[2:]) if said[:1] == bytes((_COMMENT,)) else ""
+    packets = None
+    for _, expression in iterate_attributes(parts.get(4, b"")):
+        inner = parse_attributes(expression)
+        if parse_text(inner.get(1, b"")) == "counter":
+            packets = int.from_bytes(parse_attributes(inner.get(2, b"")).get(2, b""), "big")
+    return ListedRule(parse_text(parts.get(2, b"")), comment, packets)
 
 
 def _parse_value(data: bytes) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import re
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def check_name(name: str) -> None:
 def mac_of(address: ipaddress.IPv4Address) -> str:
     """02:42 and the address: one address always has one MAC, so that neighbours' caches never point elsewhere."""
     return (b"\x02\x42" + address.packed).hex(":")
+
+
+def random_mac() -> str:
+    """One that goes with no address: locally administered (IEEE 802c), as mac_of's."""
+    return (b"\x02\x43" + os.urandom(4)).hex(":")
 
 
 def is_unicast_mac(text: str) -> bool:

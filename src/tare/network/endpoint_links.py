@@ -40,16 +40,18 @@ def connect(
     isolated: bool,
     default_route: bool,
 ) -> None:
-    """The pair of links, the address and the default route: one batch on the host, two inside."""
+    """The pair of links, the address and the default route: two batches on the host, two inside."""
     peer = route.VethPeer(record.inside, record.mac, namespace.namespace_fd)
-    sock.execute(
+    made = sock.execute(
         (
             route.new_veth(record.link, mtu, peer, bridge.ifindex),
             route.set_identity(record.link, record.container_id),
             _port_flags(record, isolated),
-            route.set_up(record.link),
+            route.get_link(record.link),
         )
     )
+    port = route.parse_link(made[-1][0])
+    sock.execute((*_address_behind(port.ifindex, record), route.set_up(record.link)))
     inside = RouteSocket(namespace.rtnetlink_socket_fd)
     try:
         link = inside.link(record.inside)
@@ -88,9 +90,15 @@ def plug_in(sock: RouteSocket, record: EndpointRecord, bridge: Link, *, isolated
     """After the bridge was deleted and made anew: what was plugged into the old one belongs into this."""
     link = sock.link(record.link) if record.link else None
     if link is not None and link.master != bridge.ifindex:
-        sock.execute((route.set_master(link.name, bridge.ifindex), _port_flags(record, isolated)))
+        flags = (route.set_master(link.name, bridge.ifindex), _port_flags(record, isolated))
+        sock.execute((*flags, *_address_behind(link.ifindex, record)))
 
 
 def _port_flags(record: EndpointRecord, isolated: bool) -> Request:
     """hairpin: with br_netfilter a container's packet to its own published port goes back where it came from."""
-    return route.set_bridge_port(record.link, hairpin=bool(record.ports), isolated=isolated)
+    return route.set_bridge_port(record.link, hairpin=bool(record.ports), isolated=isolated, learns=not record.guarded)
+
+
+def _address_behind(index: int, record: EndpointRecord) -> tuple[Request, ...]:
+    """A guarded port learns nothing and is sent nothing that is for others: the bridge is told who is behind it."""
+    return (route.set_bridge_address(index, record.mac),) if record.guarded else ()

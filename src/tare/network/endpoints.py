@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from ipaddress import IPv4Address
 
 from tare import faults
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound
@@ -26,6 +27,7 @@ from tare.network.leaving import Leaving
 from tare.network.name_server import RESOLVER_ADDRESS, NameServer
 from tare.network.names import Names
 from tare.network.namespace_pool import NamespacePool
+from tare.network.port_guard import PortGuard
 from tare.network.publishing import Publishing
 from tare.network.records import (
     BRIDGE,
@@ -38,7 +40,7 @@ from tare.network.records import (
     PortRequest,
 )
 from tare.network.store import NetworkStore
-from tare.storage.database import Database
+from tare.storage.database import Database, Transaction
 from tare.values.ids import new_id
 
 OpenInside = Callable[[int, str], Awaitable[list[int]]]
@@ -72,6 +74,7 @@ class Endpoints:
         sock: RouteSocket,
         open_inside: OpenInside,
         names: Names,
+        guard: PortGuard | None,
     ) -> None:
         self._db = db
         self._store = store
@@ -82,6 +85,7 @@ class Endpoints:
         self._route = sock
         self._open_inside = open_inside
         self._names = names
+        self._guard = guard
         self.sandboxes: dict[str, Sandbox] = {}
 
     def close(self) -> None:
@@ -307,6 +311,9 @@ class Endpoints:
             undo.callback(self._leaving.watch_nowait)
             undo.callback(self._store.remove_endpoint, record)
             faults.point("network.attach.recorded")
+            if self._guard is not None and record.guarded:
+                undo.callback(self._guard.dismiss, record)
+                self._guard.admit(record)
             endpoint_links.connect(
                 self._route,
                 record,
@@ -333,6 +340,7 @@ class Endpoints:
     ) -> EndpointRecord:
         self._leaving.collect()
         link = endpoint_links.name_of(endpoint_id)
+        network = to.record
         with self._db.transaction(durable=False) as tx:
             if request.ip:
                 address = to.addresses.parse_static(request.ip)
@@ -342,14 +350,14 @@ class Endpoints:
             record = EndpointRecord(
                 container_id=container_id,
                 endpoint_id=endpoint_id,
-                network=to.record.name,
-                network_id=to.record.network_id,
+                network=network.name,
+                network_id=network.network_id,
                 container_name=request.container_name,
                 link=link,
                 ip=str(address),
                 prefix=to.addresses.subnet.prefixlen,
                 gateway=str(to.addresses.gateway),
-                mac=request.mac or bridge.mac_of(address),
+                mac=self._mac(tx, request, address, to),
                 ports=bindings,
                 inside=inside,
                 names=request.names,
@@ -357,13 +365,26 @@ class Endpoints:
                 nameservers=request.nameservers,
                 link_locals=request.link_locals,
                 priority=request.priority,
+                guarded=network.guard and self._guard is not None and self._guard.is_there,
             )
             self._store.add_endpoint(tx, record)
         return record
 
+    def _mac(self, tx: Transaction, request: EndpointRequest, address: IPv4Address, to: BridgeNetwork) -> str:
+        """The MAC asked for, or the address's own. Raises Forbidden for one that somebody on the network has."""
+        own = bridge.mac_of(address)
+        mac = (request.mac or own).lower()
+        if mac == bridge.mac_of(to.addresses.gateway) or self._store.has_mac(tx, to.record.network_id, mac):
+            if request.mac:
+                raise Forbidden(f"MAC address {mac} is already in use on network {to.record.name}")
+            return bridge.random_mac()  # a neighbour asked for the one that goes with this address
+        return request.mac or own
+
     def _leave(self, record: EndpointRecord) -> None:
         """One endpoint: ports closed, record gone, address on its way out."""
         self._publishing.close_all(record)
+        if self._guard is not None:
+            self._guard.dismiss(record)
         self._store.remove_endpoint(record)
         self._names.forget()
         faults.point("network.release.forgotten")

@@ -14,7 +14,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     subnet: the bridge's address with its prefix (as `--bip`), or a subnet whose first address the bridge then takes;
     None: the first of `address_pools` that is free here. table: the nftables table (family inet), this engine's alone.
-    host_resolv_conf: where the resolvers stand that names are looked up with.
+    host_resolv_conf: where the resolvers stand that names are looked up with. publish_allow: subnets whose addresses
+    may reach published ports (empty: all); the host itself always may.
     """
 
     enabled: bool = True
@@ -30,6 +31,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     table: str = "tare"
     warm_namespaces: int = 3
     host_resolv_conf: str = "/etc/resolv.conf"
+    publish_allow: tuple[str, ...] = ()
 
 
 class PortRequest(msgspec.Struct, frozen=True):
@@ -73,7 +75,10 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A container's place in a network; empty addresses for host and none."""
+    """A container's place in a network; empty addresses for host and none.
+
+    guarded: its bridge port lets only frames with its own MAC and addresses pass.
+    """
 
     container_id: str
     endpoint_id: str
@@ -92,6 +97,10 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     nameservers: tuple[str, ...] = ()
     link_locals: tuple[str, ...] = ()
     priority: int = 0
+    guarded: bool = False
+    ip6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +167,8 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A network. The ids of Docker's three defaults stay the same for the life of the data root.
 
     asked: how its user wanted its addresses (None: a default network, or nothing was said). ip_range: the part of the
-    subnet that containers' addresses come from. unsettled: being made or removed; after a crash it is taken away.
+    subnet that containers' addresses come from. guard: containers can't use others' MACs and addresses.
+    unsettled: being made or removed; after a crash it is taken away.
     """
 
     network_id: str
@@ -177,6 +187,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     internal: bool = False
     attachable: bool = False
     inside_prefix: str = "eth"
+    guard: bool = True
     asked: AddressOptions | None = None
     address_options: dict[str, str] | None = None
     options: dict[str, str] = {}

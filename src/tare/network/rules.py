@@ -28,6 +28,9 @@ PUBLISHED_ANY = "published_any"
 _BRIDGES = "bridges"
 _MAY_TALK = "may_talk"
 _INTERNAL = "internal"
+_GATEWAYS = "gateways"
+_OWN_GATEWAYS = "own_gateways"
+PUBLISH_ALLOW = "publish_allow"
 
 _ANY = ipaddress.IPv4Address(0)
 _IPV4 = bytes((nft.NFPROTO_IPV4,))
@@ -40,6 +43,8 @@ _ANY_KEY = nft.Type((nft.TYPE_PROTOCOL, nft.TYPE_PORT), 8)
 _TARGET = nft.Type((nft.TYPE_IP_ADDRESS, nft.TYPE_PORT), 8)
 _LINK = nft.Type((nft.TYPE_LINK_NAME,), 16)
 _LINK_PAIR = nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_LINK_NAME), 32)
+_ADDRESS = nft.Type((nft.TYPE_IP_ADDRESS,), 4)
+_LINK_ADDRESS = nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_IP_ADDRESS), 20)
 
 _SETS = (
     nft.Set(PUBLISHED, _PORT_KEY, _TARGET),
@@ -47,6 +52,9 @@ _SETS = (
     nft.Set(_BRIDGES, _LINK),
     nft.Set(_MAY_TALK, _LINK_PAIR),
     nft.Set(_INTERNAL, _LINK),
+    nft.Set(_GATEWAYS, _ADDRESS),
+    nft.Set(_OWN_GATEWAYS, _LINK_ADDRESS),
+    nft.Set(PUBLISH_ALLOW, _ADDRESS, ranges=True),
 )
 
 _RAW = nft.Chain("raw", "filter", "prerouting", -300)
@@ -65,6 +73,7 @@ class BridgeRules(msgspec.Struct, frozen=True):
     icc: bool = True
     ip_masq: bool = True
     internal: bool = False
+    gateway: ipaddress.IPv4Address | None = None
 
 
 class PublishedPort(msgspec.Struct, frozen=True):
@@ -77,15 +86,23 @@ class PublishedPort(msgspec.Struct, frozen=True):
     container_port: int
 
 
-def build_table(table: str, bridges: Sequence[BridgeRules], ports: Iterable[PublishedPort]) -> nft.Transaction:
-    """The whole table, in one transaction that replaces what was there; open connections go on (conntrack's)."""
+def build_table(
+    table: str,
+    bridges: Sequence[BridgeRules],
+    ports: Iterable[PublishedPort],
+    allow: Sequence[ipaddress.IPv4Network] = (),
+) -> nft.Transaction:
+    """The whole table, in one transaction that replaces what was there; open connections go on (conntrack's).
+
+    allow: who may reach published ports; empty for all.
+    """
     transaction = nft.Transaction(table)
     transaction.replace_table()
     for chain in _CHAINS:
         transaction.add_chain(chain)
     for number, item in enumerate(_SETS):
         transaction.add_set(item, number + 1)
-    for rule in _rules(bridges):
+    for rule in _rules(bridges, bool(allow)):
         transaction.add_rule(rule)
     transaction.add_elements(_BRIDGES, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges])
     transaction.add_elements(
@@ -94,13 +111,28 @@ def build_table(table: str, bridges: Sequence[BridgeRules], ports: Iterable[Publ
     transaction.add_elements(
         _INTERNAL, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges if item.internal]
     )
+    gateways = [(nft.link_name(item.bridge_name), item.gateway.packed) for item in bridges if item.gateway]
+    transaction.add_elements(_GATEWAYS, [nft.Element(address) for _, address in gateways])
+    transaction.add_elements(_OWN_GATEWAYS, [nft.Element(link + address) for link, address in gateways])
+    transaction.add_elements(PUBLISH_ALLOW, _ranges(allow))
     _add_ports(transaction, ports)
     return transaction
 
 
-def rule_count(bridges: Sequence[BridgeRules]) -> int:
+def rule_count(bridges: Sequence[BridgeRules], *, allows: bool = False) -> int:
     """How many rules the table has when nobody has tampered with it."""
-    return len(_rules(bridges))
+    return len(_rules(bridges, allows))
+
+
+def _ranges(subnets: Sequence[ipaddress.IPv4Network]) -> list[nft.Element]:
+    """Subnets as a set keeps them: where each begins, and what comes first behind it."""
+    found = []
+    for subnet in ipaddress.collapse_addresses(subnets):
+        found.append(nft.Element(subnet.network_address.packed))
+        behind = int(subnet.broadcast_address) + 1
+        if behind < 1 << 32:
+            found.append(nft.Element(behind.to_bytes(4, "big"), closes=True))
+    return found
 
 
 def publish(table: str, ports: Iterable[PublishedPort]) -> nft.Transaction:
@@ -139,8 +171,8 @@ def _padded_port(port: int) -> bytes:
     return port.to_bytes(2, "big") + b"\0\0"
 
 
-def _rules(bridges: Sequence[BridgeRules]) -> list[nft.Rule]:
-    rules = [*_raw_rules(), *_dnat_rules(), *_forward_rules()]
+def _rules(bridges: Sequence[BridgeRules], allows: bool) -> list[nft.Rule]:
+    rules = [*_raw_rules(), *_dnat_rules(), *_forward_rules(allows)]
     rules.append(
         nft.Rule(
             _SNAT.name,
@@ -174,6 +206,23 @@ def _raw_rules() -> list[nft.Rule]:
             f"loopback as {what} from a container",
         )
         for offset, what in ((_DESTINATION, "destination"), (_SOURCE, "source"))
+    ] + [
+        nft.Rule(
+            _RAW.name,
+            (
+                *_link_in(nft.META_IIFNAME),
+                nft.load_meta(nft.META_NFPROTO),
+                nft.equal(_IPV4),
+                nft.load_network_header(_DESTINATION, 4),
+                nft.in_set(_GATEWAYS),
+                nft.load_meta(nft.META_IIFNAME, 1),
+                nft.load_network_header(_DESTINATION, 4, 2),
+                nft.not_in_set(_OWN_GATEWAYS),
+                nft.counter(),
+                nft.drop(),
+            ),
+            "a container to another network's bridge",
+        )
     ]
 
 
@@ -200,14 +249,14 @@ def _dnat_rules() -> list[nft.Rule]:
         nft.dnat_ipv4(_R0, _R1),
     )
     return [
-        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_address)),
-        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_port)),
-        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_address)),
-        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_port)),
+        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_address), "published at one address"),
+        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_port), "published at all addresses"),
+        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_address), "the host's own packets, one address"),
+        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_port), "the host's own packets, all addresses"),
     ]
 
 
-def _forward_rules() -> list[nft.Rule]:
+def _forward_rules(allows: bool) -> list[nft.Rule]:
     to_bridge = _link_in(nft.META_OIFNAME)
     known = (nft.CT_ESTABLISHED | nft.CT_RELATED).to_bytes(4, sys.byteorder)
     dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
@@ -225,7 +274,9 @@ def _forward_rules() -> list[nft.Rule]:
         nft.Rule(
             _FORWARD.name,
             (*to_bridge, nft.load_conntrack(nft.CT_STATE), nft.mask(known), nft.unequal(zero), nft.accept()),
+            "answers",
         ),
+        *((_not_allowed(),) if allows else ()),
         nft.Rule(
             _FORWARD.name,
             (*to_bridge, nft.load_conntrack(nft.CT_STATUS), nft.mask(dnat), nft.unequal(zero), nft.accept()),
@@ -238,6 +289,27 @@ def _forward_rules() -> list[nft.Rule]:
         ),
         nft.Rule(_FORWARD.name, (*to_bridge, nft.counter(), nft.drop()), "not published"),
     ]
+
+
+def _not_allowed() -> nft.Rule:
+    """Who isn't meant to reach published ports. The host's own packets don't come here."""
+    dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
+    return nft.Rule(
+        _FORWARD.name,
+        (
+            *_link_in(nft.META_OIFNAME),
+            nft.load_conntrack(nft.CT_STATUS),
+            nft.mask(dnat),
+            nft.unequal(bytes(4)),
+            nft.load_meta(nft.META_NFPROTO),
+            nft.equal(_IPV4),
+            nft.load_network_header(_SOURCE, 4),
+            nft.not_in_set(PUBLISH_ALLOW),
+            nft.counter(),
+            nft.drop(),
+        ),
+        "published ports: not for this address",
+    )
 
 
 def _network_rules(item: BridgeRules) -> list[nft.Rule]:

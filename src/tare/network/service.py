@@ -68,7 +68,7 @@ class Network:
         self._pool = NamespacePool(make_netns, settings.warm_namespaces)
         self._host_ports = HostPorts(settings.default_bind_address)
         self._route = RouteSocket()
-        self._table = Table(settings.table, self._store) if settings.firewall else None
+        self._table = Table(settings.table, self._store, settings.publish_allow) if settings.firewall else None
         self._watch: TableWatch | None = None
         self._leaving = Leaving(db, self._route)
         self._bridges = Bridges(db, self._route, self._leaving, publishes=settings.firewall)
@@ -85,6 +85,7 @@ class Network:
             self._route,
             open_inside,
             self._names,
+            self._table.guard if self._table is not None else None,
         )
 
     # ── the engine's life ────────────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +119,7 @@ class Network:
         for endpoint in self._store.endpoints():
             self._bridges.plug_in(endpoint)
         if self._table is not None:
-            self._table.rebuild()
+            self._table.rebuild_all()
 
     async def restore(self, live: Collection[str]) -> None:
         """Makes what is there agree with the containers that live: ids with a running process."""
@@ -133,7 +134,7 @@ class Network:
             ipam.leave_orphans(tx)
         faults.point("network.restore.leases")
         if self._table is not None and list(self._bridges):
-            self._table.rebuild()
+            self._table.rebuild_all()
         for network in self._bridges:
             if network.record.network_id not in attached:
                 bridge.drop_other_addresses(self._route, network.link, network.record.interface)

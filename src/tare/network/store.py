@@ -90,6 +90,15 @@ class NetworkStore:
             (record.endpoint_id, record.container_id, record.network_id, _encoder.encode(record)),
         )
 
+    def has_mac(self, tx: Transaction, network_id: str, mac: str) -> bool:
+        """Whether an endpoint of a network has a MAC (lower case)."""
+        row = tx.one(
+            "SELECT 1 FROM network_endpoints WHERE network_id = ? "
+            "AND lower(json_extract(CAST(record AS TEXT), '$.mac')) = ?",
+            (network_id, mac),
+        )
+        return row is not None
+
     def remove_endpoint(self, record: EndpointRecord) -> None:
         with self._db.transaction(durable=False) as tx:
             ipam.leave(tx, record.endpoint_id, had_flows=any(port.protocol == "udp" for port in record.ports))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tare import faults
 from tare.errors import KernelError
 from tare.kernel.netlink import is_missing
 from tare.kernel.nftables import NftablesSocket, Transaction
 from tare.network import rules
+from tare.network.port_guard import PortGuard
 from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
 from tare.network.store import NetworkStore
 
@@ -19,10 +20,12 @@ _HOOK_FORWARD = 2
 class Table:
     """Publishing is one element; whenever the table isn't as it should be, it is built anew from what is recorded."""
 
-    def __init__(self, name: str, store: NetworkStore) -> None:
+    def __init__(self, name: str, store: NetworkStore, allow: Sequence[str] = ()) -> None:
         self.name = name
+        self._allow = [ipaddress.IPv4Network(text) for text in allow]
         self._store = store
         self._socket = NftablesSocket()
+        self.guard = PortGuard(name)
 
     def publish(self, record: EndpointRecord) -> None:
         """Opens the endpoint's ports; it must be recorded already."""
@@ -48,12 +51,18 @@ class Table:
         ports = [
             port for record in self._store.endpoints() if record.endpoint_id != without for port in published(record)
         ]
-        self._socket.commit(rules.build_table(self.name, bridges, ports))
+        self._socket.commit(rules.build_table(self.name, bridges, ports, self._allow))
         faults.point("network.table.built")
+
+    def rebuild_all(self) -> None:
+        """This table and the guard of ports."""
+        self.guard.rebuild(self._store.endpoints())
+        self.rebuild()
 
     def is_whole(self) -> bool:
         """Whether the table still has the rules that it was built with."""
-        return self._socket.rule_count(self.name) == rules.rule_count(self._bridges())
+        wanted = rules.rule_count(self._bridges(), allows=bool(self._allow))
+        return self._socket.rule_count(self.name) == wanted and self.guard.is_whole()
 
     def _bridges(self) -> list[rules.BridgeRules]:
         return [
@@ -66,6 +75,7 @@ class Table:
         transaction = Transaction(self.name)
         transaction.delete_table()
         self._socket.commit(transaction)
+        self.guard.remove()
 
     def foreign_drops(self) -> list[tuple[str, str]]:
         """Table and chain of others that drop forwarded packets unless a rule of theirs accepts them."""
@@ -77,10 +87,18 @@ class Table:
 
     def close(self) -> None:
         self._socket.close()
+        self.guard.close()
 
 
 def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
-    return rules.BridgeRules(record.bridge_name, record.interface.network, record.icc, record.ip_masq, record.internal)
+    return rules.BridgeRules(
+        record.bridge_name,
+        record.interface.network,
+        record.icc,
+        record.ip_masq,
+        record.internal,
+        record.interface.ip,
+    )
 
 
 def published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:

@@ -36,7 +36,7 @@ class TableWatch:
         try:
             if not self._table.is_whole():
                 _log.warning("somebody changed the packet filter's table %s; it is built anew", self._table.name)
-                self._table.rebuild()
+                self._table.rebuild_all()
         except TareError:
             _log.exception("the packet filter's table %s could not be repaired", self._table.name)
 

@@ -19,6 +19,7 @@ from tare.values.ids import new_id
 
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
+GUARD = "tare.network.guard"
 _BRIDGE_OPTION = "com.docker.network.bridge."
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _KNOWN_ABSENT = ("macvlan", "ipvlan", "overlay")
@@ -95,6 +96,8 @@ def _with_options(record: NetworkRecord) -> NetworkRecord:
             changes["mtu"] = _number(name, value)
         elif name == PREFIX:
             changes["inside_prefix"] = _inside_prefix(value)
+        elif name == GUARD:
+            changes["guard"] = _truth(name, value)
         elif name == _BRIDGE_OPTION + "name":
             check_name(value)
             changes["bridge_name"] = value
