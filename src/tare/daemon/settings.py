@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import os
 import socket
@@ -35,6 +36,7 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     mtu: int = 1500
     icc: bool = True
     ip: str = "0.0.0.0"
+    publish_allow: list[str] = []
     ip_forward: bool = True
     ip_masq: bool = True
     iptables: bool = True
@@ -73,6 +75,7 @@ _LISTS = {
         None,
         "unix socket that allows less (path=PATH,role=viewer|operator|admin[,label=K=V][,project=NAME][,group=G])",
     ),
+    "publish_allow": ("--publish-allow", None, "subnet whose addresses may reach published ports (default: all)"),
     "default_ulimits": ("--default-ulimit", None, "default ulimit of containers (name=soft[:hard])"),
     "log_opts": ("--log-opt", None, "default log driver option (key=value)"),
     "labels": ("--label", None, "label of this engine (key=value)"),
@@ -175,9 +178,18 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
     parse_bytes(settings.default_shm_size)
     for text in settings.sockets:
         check_group(parse_socket(text))
+    for text in settings.publish_allow:
+        _check_subnet(text)
     parse_bytes(settings.trash_max)
     parse_duration(settings.trash_keep)
     return settings
+
+
+def _check_subnet(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid --publish-allow: {error}") from error
 
 
 def _read_config(path: str | None) -> dict[str, object]:
