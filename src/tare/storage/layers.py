@@ -17,10 +17,14 @@ import msgspec
 from tare import errors, faults
 from tare.storage import durable, schema
 from tare.storage.database import Database, Transaction
-from tare.storage.decompress import Readable
+from tare.storage.decompress import Readable, compression_of
 from tare.storage.digests import checked_hex
 from tare.storage.extract import Extracted, extract
+from tare.storage.hashing import ThreadedDigest
+from tare.storage.leases import Lease as Lease
+from tare.storage.leases import Leases
 from tare.storage.limits import DEFAULT_LIMITS, Limits
+from tare.storage.originals import Original, Originals, Spool
 from tare.storage.recipe import TreeFiles, reassemble
 from tare.storage.trash import Trash
 from tare.storage.tree_reader import open_directory
@@ -28,6 +32,7 @@ from tare.storage.tree_reader import open_directory
 RECIPE = "recipe.zst"
 TREE = "tree"
 SHADOW = "shadow"
+_HEAD_BYTES = 10
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,11 +46,17 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     created_ns: int = 0
 
 
-class Lease:
-    """Keeps layers alive until something durable refers to them; ends with its `with` block or the process."""
+class Blob(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer as it came in. digest, size_bytes: of the bytes as they were, perhaps compressed.
 
-    def __init__(self) -> None:
-        self.diff_ids: set[str] = set()
+    original: they can be given out again so.
+    """
+
+    layer: Layer
+    digest: str
+    size_bytes: int
+    compression: str
+    original: bool
 
 
 class Layers:
@@ -61,8 +72,11 @@ class Layers:
         durable.make_private_directory(self._layers)
         durable.make_spread_directory(self._staging)
         self.trash = Trash(self.root / "trash")
+        self.leases = Leases(db)
+        self.originals = Originals(
+            self.root / "originals", db, self.trash, self.reassemble, lambda diff_id: self.get(diff_id).tar_bytes
+        )
         self._lock = threading.Lock()
-        self._leases: set[Lease] = set()
         self._under_way: set[str] = set()
         self.repair()
 
@@ -81,6 +95,52 @@ class Layers:
                 for descriptor in fds:
                     os.close(descriptor)
             return self.publish(staging, extracted, lease=lease)
+
+    def add_blob(self, stream: Readable, limits: Limits = DEFAULT_LIMITS, *, lease: Lease) -> Blob:
+        """The same of an archive that may be compressed: it can then be given out again as it came (`originals`).
+
+        The stream is read to its end.
+        """
+        with self.originals.spooling() as spool:
+            source = _Spooling(stream, spool)
+            try:
+                layer = self.add(source, limits, lease=lease)
+                while source.read(1 << 18):
+                    pass
+                digest = source.digest.finish()
+            finally:
+                source.digest.close()
+            compression = source.compression
+            blob = Blob(
+                layer=layer,
+                digest=digest,
+                size_bytes=source.digest.total,
+                compression=compression,
+                original=compression == "none",
+            )
+            if compression == "none":
+                return blob
+            with self.db.transaction(durable=False) as tx:
+                lease.originals.add(digest)
+                self.leases.hold(tx, lease, digest)
+            original = Original(
+                digest=digest, diff_id=layer.diff_id, size_bytes=blob.size_bytes, compression=compression
+            )
+            return msgspec.structs.replace(blob, original=self.originals.keep(spool, original))
+
+    def hold_original(self, digest: str, lease: Lease) -> Original | None:
+        """A compressed layer that is here, held by the lease from now on with its layer; None if it isn't."""
+        found = self.originals.find(digest)
+        if found is None or not self.originals.has(digest):
+            return None
+        with self.db.transaction(durable=False) as tx:
+            if tx.one("SELECT 1 FROM originals WHERE digest = ?", (digest,)) is None:
+                return None
+            for held in (digest, found.diff_id):
+                self.leases.hold(tx, lease, held)
+        lease.originals.add(digest)
+        lease.diff_ids.add(found.diff_id)
+        return found
 
     @contextmanager
     def staged(self) -> Iterator[Path]:
@@ -123,14 +183,12 @@ class Layers:
         durable.sync_tree(staging)
         faults.point("storage.layer.sync")
         with self._lock:
-            present = self._row(layer.diff_id)
+            present = self._held_row(layer.diff_id, lease)
             if present is None:
-                self._place(staging, layer)
-            if lease is not None:
-                lease.diff_ids.add(layer.diff_id)
+                self._place(staging, layer, lease)
         return present or layer
 
-    def _place(self, staging: Path, layer: Layer) -> None:
+    def _place(self, staging: Path, layer: Layer, lease: Lease | None) -> None:
         place = self._directory(layer.diff_id)
         self.trash.throw(place)  # left by a crash between rename and row
         faults.point("storage.layer.rename")
@@ -150,6 +208,9 @@ class Layers:
                     layer.created_ns,
                 ),
             )
+            if lease is not None:
+                self.leases.hold(tx, lease, layer.diff_id)
+                lease.diff_ids.add(layer.diff_id)
         faults.point("storage.layer.added")
 
     # -- looking ------------------------------------------------------------------------------------------------
@@ -195,19 +256,20 @@ class Layers:
     # -- keeping and collecting -----------------------------------------------------------------------------------
 
     @contextmanager
-    def lease(self, diff_ids: Sequence[str] = ()) -> Iterator[Lease]:
-        """A lease on the named layers (NotFound if one is gone) and on those added with it."""
+    def lease(self, diff_ids: Sequence[str] = (), what: str = "") -> Iterator[Lease]:
+        """A lease on the named layers (NotFound if one is gone) and on those added with it. what: the verb."""
         lease = Lease()
-        with self._lock:
+        with self.db.transaction(durable=False) as tx:
+            self.leases.begin(tx, lease, what)
             for diff_id in diff_ids:
-                self.get(diff_id)
+                if tx.one("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)) is None:
+                    raise errors.NotFound(f"layer {diff_id}: not found")
+                self.leases.hold(tx, lease, diff_id)
                 lease.diff_ids.add(diff_id)
-            self._leases.add(lease)
         try:
             yield lease
         finally:
-            with self._lock:
-                self._leases.discard(lease)
+            self.leases.end(lease)
 
     def hold(self, diff_id: str, lease: Lease) -> Layer | None:
         """The layer, held by the lease from now on; None if it isn't there."""
@@ -215,33 +277,61 @@ class Layers:
 
     def _hold(self, diff_id: str, lease: Lease | None) -> Layer | None:
         with self._lock:
-            present = self._row(diff_id)
-            if present is not None and lease is not None:
-                lease.diff_ids.add(diff_id)
+            return self._held_row(diff_id, lease)
+
+    def _held_row(self, diff_id: str, lease: Lease | None) -> Layer | None:
+        present = self._row(diff_id)
+        if present is None or lease is None or diff_id in lease.diff_ids:
             return present
+        with self.db.transaction(durable=False) as tx:
+            row = tx.one("SELECT * FROM layers WHERE diff_id = ?", (diff_id,))
+            if row is None:
+                return None
+            self.leases.hold(tx, lease, diff_id)
+        lease.diff_ids.add(diff_id)
+        return _layer(row)
 
     @staticmethod
-    def set_root(tx: Transaction, holder: str, diff_ids: Sequence[str]) -> None:
-        """Within a transaction: `holder` keeps these layers alive from now on."""
-        tx.run("INSERT OR REPLACE INTO layer_roots (holder, diff_ids) VALUES (?, ?)", (holder, " ".join(diff_ids)))
+    def set_root(tx: Transaction, holder: str, diff_ids: Sequence[str], originals: Sequence[str] = ()) -> None:
+        """Within a transaction: `holder` keeps these layers, and compressed forms of them, alive from now on."""
+        tx.run(
+            "INSERT OR REPLACE INTO layer_roots (holder, diff_ids, originals) VALUES (?, ?, ?)",
+            (holder, " ".join(diff_ids), " ".join(originals)),
+        )
 
     @staticmethod
     def drop_root(tx: Transaction, holder: str) -> None:
         tx.run("DELETE FROM layer_roots WHERE holder = ?", (holder,))
 
+    def holders(self) -> list[tuple[str, frozenset[str]]]:
+        """What holds layers, and which: layer roots by their names, snapshots as `snapshot:<id>`; no leases."""
+        rows = self.db.all(
+            "SELECT holder, diff_ids FROM layer_roots"
+            " UNION ALL SELECT 'snapshot:' || snapshot_id AS holder, diff_ids FROM snapshots"
+        )
+        return [(row["holder"], frozenset(row["diff_ids"].split())) for row in rows]
+
     def collect(self) -> list[Layer]:
         """Removes every layer that nothing refers to; returns them. The space comes back with `empty_trash`."""
         with self._lock:
-            held = {diff_id for lease in self._leases for diff_id in lease.diff_ids}
             with self.db.transaction() as tx:
-                # Roots are read in the transaction that deletes: a new root row comes before or after, never between.
-                for row in tx.all("SELECT diff_ids FROM layer_roots UNION ALL SELECT diff_ids FROM snapshots"):
+                # Read in the transaction that deletes: a new root or lease comes before or after, never between.
+                held = self.leases.held(tx)
+                kept_originals = set(held)
+                for row in tx.all("SELECT diff_ids, originals FROM layer_roots"):
                     held.update(row["diff_ids"].split())
-                garbage = [_layer(row) for row in tx.all("SELECT * FROM layers") if row["diff_id"] not in held]
+                    kept_originals.update(row["originals"].split())
+                for row in tx.all("SELECT diff_ids FROM snapshots"):
+                    held.update(row["diff_ids"].split())
+                every = [_layer(row) for row in tx.all("SELECT * FROM layers")]
+                garbage = [layer for layer in every if layer.diff_id not in held]
                 tx.run_many("DELETE FROM layers WHERE diff_id = ?", [(layer.diff_id,) for layer in garbage])
+                kept = [layer.diff_id for layer in every if layer.diff_id in held]
+                originals = self.originals.collect(tx, kept, kept_originals)
                 faults.point("storage.layer.collect")
             for layer in garbage:
                 self.trash.throw(self._directory(layer.diff_id))
+            self.originals.discard(originals)
         return garbage
 
     def empty_trash(self) -> int:
@@ -266,7 +356,36 @@ class Layers:
                 with self.db.transaction() as tx:
                     tx.run("DELETE FROM layers WHERE diff_id = ?", (f"sha256:{name}",))
                 changed.append(f"forgot lost layer {name}")
+            with self.db.transaction(durable=False) as tx:
+                self.leases.held(tx)  # forgets those of the dead
+            changed += self.originals.repair()
         return changed
+
+
+class _Spooling:
+    """A stream on its way into a layer: digested, and written aside if it is compressed."""
+
+    def __init__(self, stream: Readable, spool: Spool) -> None:
+        self._stream = stream
+        self._spool = spool
+        self._head: bytes | None = b""
+        self.digest = ThreadedDigest()
+        self.compression = "none"
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self.digest.update(data)
+        if self._head is not None:
+            self._head += data
+            if len(self._head) < _HEAD_BYTES and data:
+                return data
+            self.compression = compression_of(self._head)
+            if self.compression != "none":
+                self._spool.write(self._head)
+            self._head = None
+        elif self.compression != "none":
+            self._spool.write(data)
+        return data
 
 
 def _layer(row: object) -> Layer:

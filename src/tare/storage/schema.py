@@ -11,6 +11,24 @@
     layer_roots                     what keeps layers alive; a layer that no row names is garbage
       holder       TEXT PRIMARY KEY   "image:<id>" …
       diff_ids     TEXT               bottom first, separated by blanks
+      originals    TEXT               compressed layers that it refers to, likewise
+
+    originals                       compressed layers as they came (originals.py)
+      digest       TEXT PRIMARY KEY   sha256 of the compressed bytes
+      diff_id      TEXT               the layer they hold
+      size_bytes   INTEGER
+      compression  TEXT               gzip, zstd …
+      way          TEXT               JSON: how they are made of the layer's tar; "": they are kept in a file
+      tried        INTEGER            1: a way was looked for
+      created_ns   INTEGER
+
+    leases                          what verbs under way hold (leases.py)
+      lease_id     TEXT PRIMARY KEY
+      holder       TEXT               boot id, pid, when it started: a process
+      what         TEXT               the verb
+      created_ns   INTEGER
+
+    lease_holds                     (lease_id, digest): a layer's diff ID or an original's digest
 
     snapshots                       one row per container root; it keeps its layers alive like a layer root
       snapshot_id  TEXT PRIMARY KEY
@@ -25,6 +43,7 @@ Directories, all 0700 (CVE-2021-41091):
     <snapshots>/.skeleton/                             the mount points every container needs, below all layers
     <snapshots>/.spare/                                empty snapshots made ahead
     <snapshots>/.trash/
+    <root>/originals/<hex>                             compressed layers that can't be made again
     <root>/staging/<random>/                           being made; removed when the engine starts
     <root>/trash/<random>/                             being removed
 """
@@ -52,4 +71,28 @@ STEPS = (
     ) WITHOUT ROWID;
     """,
     "ALTER TABLE snapshots ADD COLUMN fresh INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE originals (
+        digest TEXT PRIMARY KEY,
+        diff_id TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        compression TEXT NOT NULL,
+        way TEXT NOT NULL,
+        tried INTEGER NOT NULL,
+        created_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX originals_by_layer ON originals (diff_id);
+    ALTER TABLE layer_roots ADD COLUMN originals TEXT NOT NULL DEFAULT '';
+    CREATE TABLE leases (
+        lease_id TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        what TEXT NOT NULL,
+        created_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE lease_holds (
+        lease_id TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        PRIMARY KEY (lease_id, digest)
+    ) WITHOUT ROWID;
+    """,
 )
