@@ -18,8 +18,9 @@ from typing import ParamSpec, TypeVar
 
 from tare import faults
 from tare.engine import container_volumes, mounts
-from tare.engine.engine import Engine, Live, in_thread
+from tare.engine.engine import Engine, in_thread
 from tare.engine.records import Container
+from tare.engine.running_root import running_root
 from tare.engine.thread_stream import BodyReader, Write, written_in_thread
 from tare.errors import Forbidden, InvalidArgument, NotFound
 from tare.oci.runtime_spec import Mount
@@ -143,7 +144,7 @@ async def _root(engine: Engine, container: Container, held: contextlib.AsyncExit
     """A descriptor of the container's root; what else keeps its mounts is closed with `held`."""
     live = engine.live.get(container.id)
     if live is not None:
-        found = _running_root(live)
+        found = running_root(live)
         if found is None:  # it has just ended
             await live.handled.wait()
     if live is None or found is None:
@@ -163,24 +164,6 @@ async def _stopped_root(engine: Engine, container: Container, writable: bool) ->
         found = await engine.launcher.make_view(steps)
     container_volumes.let_go(engine, container)  # the view has its own mounts of them
     return found
-
-
-def _running_root(live: Live) -> tuple[int, int] | None:
-    """(root, mount namespace) of a running process, whose pid is checked to be still its own behind it.
-
-    With the namespace held its mounts stay, though the last process may end meanwhile.
-    """
-    opened: list[int] = []
-    try:
-        opened.append(os.open(f"/proc/{live.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        opened.append(os.open(f"/proc/{live.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
-        if live.link.send_signal(0):
-            return opened[0], opened[1]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    for descriptor in opened:
-        os.close(descriptor)
-    return None
 
 
 def _overlay(engine: Engine, container: Container, writable: bool) -> OverlayRoot:

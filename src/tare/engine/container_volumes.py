@@ -61,9 +61,11 @@ def _inherited(engine: Engine, text: str) -> Iterator[Wanted]:
 
 @contextlib.asynccontextmanager
 async def prepared(
-    engine: Engine, container_id: str, wanted: tuple[Wanted, ...]
+    engine: Engine, container_id: str, wanted: tuple[Wanted, ...], *, pending: str = ""
 ) -> AsyncIterator[tuple[MountPoint, ...]]:
     """The mounts of a container that is being made; its snapshot is there, its record isn't.
+
+    pending: for mounts that are added to a container: an id that no container has.
 
     Missing volumes are made and empty ones filled from the image. The block stores the container; if it raises, or if
     the engine dies before, anonymous volumes made here go again (named ones stay, as Docker has it).
@@ -75,7 +77,7 @@ async def prepared(
             for each in wanted:
                 point = each.point
                 if point.type == "volume":
-                    point = _volume_point(engine, container_id, each, made)
+                    point = _volume_point(engine, pending or container_id, each, made)
                     holds.enter_context(engine.volumes.held((point.name,)))
                 points.append(point)
             faults.point("engine.create.volumes")
@@ -89,10 +91,10 @@ async def prepared(
             _remove_volumes(engine, [volume.name for volume in made if volume.anonymous])
             raise
         if made:
-            engine.volumes.settle(container_id)
+            engine.volumes.settle(pending or container_id)
 
 
-def _volume_point(engine: Engine, container_id: str, wanted: Wanted, made: list[Volume]) -> MountPoint:
+def _volume_point(engine: Engine, pending: str, wanted: Wanted, made: list[Volume]) -> MountPoint:
     point = wanted.point
     if wanted.inherited:
         engine.volumes.find(point.name)
@@ -102,7 +104,7 @@ def _volume_point(engine: Engine, container_id: str, wanted: Wanted, made: list[
         driver=wanted.driver,
         options=wanted.options,
         labels=wanted.labels,
-        pending=container_id,
+        pending=pending,
         durable=not point.anonymous,  # an anonymous one's row is on the disk with the container's, if that is to be
     )
     if is_new:

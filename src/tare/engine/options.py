@@ -267,11 +267,18 @@ class NetworkingOptions(Options, frozen=True, kw_only=True):
 
 
 class UpdateOptions(ResourceOptions, frozen=True, kw_only=True):
-    """What `update` may change on a live container. publish_add, publish_remove: Tare's own."""
+    """What `update` may change on a live container.
+
+    publish_*, mount_*, network_*: Tare's own. mount_remove: places inside; network_remove: names.
+    """
 
     restart_policy: RestartPolicy | None = None
     publish_add: dict[str, tuple[PortBinding, ...] | None] | None = None
     publish_remove: dict[str, tuple[PortBinding, ...] | None] | None = None
+    mount_add: tuple[MountOptions, ...] | None = None
+    mount_remove: tuple[str, ...] | None = None
+    network_add: dict[str, EndpointOptions | None] | None = None
+    network_remove: tuple[str, ...] | None = None
 
 
 class ExecOptions(Options, frozen=True, kw_only=True):

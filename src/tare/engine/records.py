@@ -86,6 +86,13 @@ class MountPoint(Record, frozen=True, kw_only=True):
     local: LocalMount | None = None
 
 
+class MountChange(Record, frozen=True, kw_only=True):
+    """A mount that is being added to a container, or removed from it, while it runs. action: add or remove."""
+
+    action: str
+    destination: str
+
+
 class VolumeDetail(Record, frozen=True, kw_only=True):
     """What the verbs of volumes answer. size_bytes, users: only where they were asked for."""
 
@@ -124,7 +131,10 @@ class EndpointState(Record, frozen=True, kw_only=True):
 
 
 class Container(Record, frozen=True, kw_only=True):
-    """A container as it is stored. head_id: the last commit of it since it was made or checked out."""
+    """A container as it is stored.
+
+    head_id: the last commit of it since it was made or checked out. change: what is being done to its mounts.
+    """
 
     id: str
     name: str
@@ -144,6 +154,7 @@ class Container(Record, frozen=True, kw_only=True):
     log_path: str = ""
     directory: str = ""
     head_id: str = ""
+    change: MountChange | None = None
 
     @property
     def endpoints(self) -> tuple[EndpointState, ...]:

@@ -13,7 +13,17 @@ import shutil
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, execs, exits, log_shipping, network_restore, remove, restart_policy, trash
+from tare.engine import (
+    container_volumes,
+    execs,
+    exits,
+    log_shipping,
+    mount_change,
+    network_restore,
+    remove,
+    restart_policy,
+    trash,
+)
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
@@ -54,6 +64,9 @@ async def restore(engine: Engine) -> None:
     for container, exited in ended:
         clear_cgroup(engine, container.id)
         await exits.handle_exit(engine, container.id, exited)
+    for container in engine.containers:
+        await mount_change.take_up(engine, container.id)
+    faults.point("engine.restore.mounts")
     container_volumes.unmount_forgotten(engine)
     for container in engine.containers:
         log_shipping.start_shipping(engine, container)

@@ -1,14 +1,19 @@
-"""update: other limits, published ports and another restart policy for a container, running or not."""
+"""update: other limits, ports, mounts, networks and another restart policy for a container, running or not."""
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
-from tare.engine import check
+from tare.engine import check, publish
+from tare.engine.container_networks import canonical
 from tare.engine.engine import Engine, in_thread
+from tare.engine.mount_change import change_mounts
+from tare.engine.network_connect import connect_locked, disconnect_locked
 from tare.engine.oci_resources import resources
 from tare.engine.options import HostOptions, ResourceOptions, UpdateOptions
-from tare.engine.publish import change_ports
+from tare.engine.records import Container
 from tare.errors import Conflict, InvalidArgument, Unsupported
 from tare.runtime.cgroups import check_resources, open_cgroup
 
@@ -16,36 +21,65 @@ CHANGEABLE = frozenset(
     "blkio_weight cpu_shares cpu_period cpu_quota nano_cpus cpuset_cpus cpuset_mems memory memory_reservation "
     "memory_swap pids_limit restart_policy".split()
 )
-_PORT_FIELDS = frozenset(("publish_add", "publish_remove"))
+_OWN_FIELDS = frozenset(("publish_add", "publish_remove", "mount_add", "mount_remove", "network_add", "network_remove"))
 _RESOURCE_FIELDS = frozenset(ResourceOptions.__struct_fields__)
 
 
 async def update_container(engine: Engine, ref: str, options: UpdateOptions, given: frozenset[str]) -> tuple[str, ...]:
     """Changes what was given; returns warnings. given: the names of the fields that the caller set.
 
-    Raises NotFound, Conflict (being removed), InvalidArgument, Unsupported (what can't be changed).
+    Ports, networks and mounts change all or none. Raises NotFound, Forbidden (networks), Conflict (being removed; a
+    mount in use), InvalidArgument, Unsupported (what can't be changed).
     """
-    container = engine.containers.find(ref)
-    async with engine.lock(container.id):
-        container = engine.containers.find(container.id)
+    container_id = engine.containers.find(ref).id
+    return await engine.uninterrupted(_update(engine, container_id, options, given), f"update {container_id[:12]}")
+
+
+async def _update(engine: Engine, container_id: str, options: UpdateOptions, given: frozenset[str]) -> tuple[str, ...]:
+    async with engine.lock(container_id):
+        container = engine.containers.find(container_id)
         if container.state.status in ("removing", "dead"):
             raise Conflict(f'container {container.id} is marked for removal and cannot be "update"')
-        changes = _changes(options, given - _PORT_FIELDS)
+        changes = _changes(options, given - _OWN_FIELDS)
         host = _merged(container.host, changes)
         check.check_resources(host)
         check.check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
         limits, warnings = check_resources(resources(host, None))
-        if engine.live.get(container.id) is not None and any(name != "restart_policy" for name in changes):
-            cgroup = open_cgroup(engine.cgroup_path(container.id, host.cgroup_parent))
-            await in_thread(cgroup.apply, limits)
-            container = engine.containers.find(container.id)  # as it is now: it may have ended meanwhile
-        container = msgspec.structs.replace(container, host=host)
-        if options.publish_add or options.publish_remove:
-            container = change_ports(engine, container, options.publish_add or {}, options.publish_remove or {})
-        else:
-            container = engine.containers.save(container, durable=True)
+        async with contextlib.AsyncExitStack() as undo:
+            await _change_surroundings(engine, container_id, options, undo)
+            if engine.live.get(container.id) is not None and any(name != "restart_policy" for name in changes):
+                cgroup = open_cgroup(engine.cgroup_path(container.id, host.cgroup_parent))
+                await in_thread(cgroup.apply, limits)
+            undo.pop_all()
+        container = engine.containers.find(container.id)  # as it is now: it may have ended meanwhile
+        host = msgspec.structs.replace(container.host, **changes)
+        container = engine.containers.save(msgspec.structs.replace(container, host=host), durable=True)
         engine.events.container(container, "update")
         return tuple(warnings)
+
+
+async def _change_surroundings(
+    engine: Engine, container_id: str, options: UpdateOptions, undo: contextlib.AsyncExitStack
+) -> None:
+    """Ports, networks and mounts, in this order, what goes before what comes. undo: gets what takes each back."""
+    container = engine.containers.find(container_id)
+    if options.publish_add or options.publish_remove:
+        publish.change_ports(engine, container, options.publish_add or {}, options.publish_remove or {})
+        undo.callback(_ports_back, engine, container)
+    for ref in options.network_remove or ():
+        name = canonical(engine, ref)
+        gone = await disconnect_locked(engine, name, container_id)
+        undo.push_async_callback(connect_locked, engine, name, container_id, gone.wish)
+    for ref, wish in (options.network_add or {}).items():
+        await connect_locked(engine, ref, container_id, wish)
+        undo.push_async_callback(disconnect_locked, engine, canonical(engine, ref), container_id)
+    await change_mounts(engine, container_id, options.mount_add or (), options.mount_remove or (), undo)
+
+
+def _ports_back(engine: Engine, before: Container) -> None:
+    now = engine.containers.find(before.id)
+    host = msgspec.structs.replace(now.host, port_bindings=before.host.port_bindings)
+    publish.settle(engine, engine.containers.save(msgspec.structs.replace(now, host=host), durable=True))
 
 
 def _changes(options: UpdateOptions, given: frozenset[str]) -> dict[str, object]:

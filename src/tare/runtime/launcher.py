@@ -17,7 +17,7 @@ import msgspec
 
 from tare.errors import TareError
 from tare.kernel import netns
-from tare.runtime import messages, monitor, view
+from tare.runtime import live_mounts, messages, monitor, view
 from tare.runtime.cgroups import known_hierarchies
 from tare.runtime.creator import Creator
 from tare.runtime.spares import Spares
@@ -87,8 +87,8 @@ def serve(connection: socket.socket) -> None:
                 _make_namespace(connection)
             elif isinstance(message, messages.InsideRequest):
                 _open_inside(connection, message, fds)
-            elif isinstance(message, messages.ViewRequest):
-                _fork_view_worker(connection, message, fds)
+            elif isinstance(message, messages.ViewRequest | messages.MountRequest):
+                _fork_worker(connection, message, fds)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -116,7 +116,9 @@ def _fork_monitor(connection: socket.socket, request: messages.StartRequest, fds
         os._exit(status)
 
 
-def _fork_view_worker(connection: socket.socket, request: messages.ViewRequest, fds: list[int]) -> None:
+def _fork_worker(
+    connection: socket.socket, request: messages.ViewRequest | messages.MountRequest, fds: list[int]
+) -> None:
     try:
         pid = os.fork()
     except OSError:
@@ -125,7 +127,11 @@ def _fork_view_worker(connection: socket.socket, request: messages.ViewRequest, 
         return
     try:
         connection.close()
-        view.run_worker(request, socket.socket(fileno=fds[0]))
+        report = socket.socket(fileno=fds[0])
+        if isinstance(request, messages.MountRequest):
+            live_mounts.run_worker(request, report, fds[1], fds[2])
+        else:
+            view.run_worker(request, report)
     finally:
         os._exit(0)
 

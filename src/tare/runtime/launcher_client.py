@@ -12,6 +12,7 @@ from tare.errors import Internal, Unavailable
 from tare.kernel.netns import Netns
 from tare.runtime import messages
 from tare.runtime.launcher import spawn_launcher
+from tare.runtime.live_mounts import raise_answer
 from tare.runtime.monitor_client import MonitorLink
 
 
@@ -90,11 +91,31 @@ class Launcher:
 
         Raises Internal if it can't be mounted, Unavailable if the launcher can't take it.
         """
+        received = await self._ask_worker(messages.ViewRequest(steps))
+        if received is None:
+            raise Internal("the container's root could not be mounted: its worker was killed")
+        message, fds = received
+        if isinstance(message, messages.ViewReply) and len(fds) == 2:
+            return fds[0], fds[1]
+        raise Internal(f"the container's root could not be mounted: {getattr(message, 'error', '')}")
+
+    async def change_mounts(self, change: bytes, root_fd: int, namespace_fd: int) -> None:
+        """Adds or takes away a running container's mount, as `tare.runtime.live_mounts` planned it.
+
+        Raises what the change's planner says, Unavailable if the launcher can't take it.
+        """
+        received = await self._ask_worker(messages.MountRequest(change), root_fd, namespace_fd)
+        if received is None or not isinstance(received[0], messages.MountReply):
+            raise Internal("the container's mounts could not be changed: the worker was killed")
+        raise_answer(received[0])
+
+    async def _ask_worker(self, request: messages.Message, *fds: int) -> tuple[messages.AnyMessage, list[int]] | None:
+        """What a process that the launcher forks for this request alone answers; None if it died."""
         assert self._loop is not None
         ours, theirs = messages.socket_pair()
         with ours:
             try:
-                self._send(messages.ViewRequest(steps), (theirs.fileno(),))
+                self._send(request, (theirs.fileno(), *fds))
             finally:
                 theirs.close()
             readable = asyncio.Event()
@@ -103,13 +124,7 @@ class Launcher:
                 await readable.wait()
             finally:
                 self._loop.remove_reader(ours.fileno())
-            received = messages.receive(ours)
-        if received is None:
-            raise Internal("the container's root could not be mounted: its worker was killed")
-        message, fds = received
-        if isinstance(message, messages.ViewReply) and len(fds) == 2:
-            return fds[0], fds[1]
-        raise Internal(f"the container's root could not be mounted: {getattr(message, 'error', '')}")
+            return messages.receive(ours)
 
     def _send(self, message: messages.Message, fds: tuple[int, ...]) -> None:
         for attempt in (1, 2):

@@ -6,6 +6,7 @@ Every message is one SEQPACKET datagram: MessagePack of a tagged record, with fi
     tared ──NamespaceRequest──▶ launcher ──NamespaceReply + [netns, netlink socket]──▶ tared
     tared ──InsideRequest + [netns]──▶ launcher ──InsideReply + [netlink socket, more sockets]──▶ tared
     tared ──ViewRequest + [report socket]──▶ launcher ──fork──▶ worker ──ViewReply + [root, mount namespace]──▶ tared
+    tared ──MountRequest + [report socket, root, mount namespace]──▶ launcher ──fork──▶ worker ──MountReply──▶ tared
     monitor ──Started | Failed … LogGrew … Exited──▶ tared       on the report socket, and on each later connection
     tared ──Attach + [stream] | Resize | WatchLog | ClearLog──▶ monitor
 
@@ -99,6 +100,19 @@ class ViewReply(Message, frozen=True, array_like=True, tag="view-made"):
     error: str = ""
 
 
+class MountRequest(Message, frozen=True, array_like=True, tag="mount"):
+    """Change a running container's mounts. change: what `tare.runtime.live_mounts` planned."""
+
+    change: bytes
+
+
+class MountReply(Message, frozen=True, array_like=True, tag="mounted"):
+    """The answer to MountRequest. kind: the class of the error in `tare.errors`, "" if all went well."""
+
+    kind: str = ""
+    error: str = ""
+
+
 class Started(Message, frozen=True, array_like=True, tag="started"):
     """The process runs. A pidfd of it comes along, since it may have ended by now.
 
@@ -177,6 +191,8 @@ AnyMessage = (
     | InsideReply
     | ViewRequest
     | ViewReply
+    | MountRequest
+    | MountReply
     | Started
     | Failed
     | Exited

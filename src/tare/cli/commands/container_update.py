@@ -1,8 +1,10 @@
-"""`tare update`: changes the limits and the published ports of containers."""
+"""`tare update`: changes the limits, ports, mounts and networks of containers."""
 
 from __future__ import annotations
 
 from tare.cli.command import CliError, Command, Flag, Values
+from tare.cli.create.mounts import parse_mount
+from tare.cli.create.networks import endpoint, parse_network
 from tare.cli.create.ports import publish
 from tare.cli.create.settings import parse_restart
 from tare.cli.flagkinds import parse_swap_bytes
@@ -45,8 +47,27 @@ def update_body(flags: Values) -> dict[str, Any]:
     for flag, key in (("publish-add", "PublishAdd"), ("publish-rm", "PublishRemove")):
         if flag in flags.given:
             body[key] = publish(flags.items(flag))[1]
+    if "mount-add" in flags.given:
+        body["MountAdd"] = [parse_mount(text) for text in flags.items("mount-add")]
+    if "network-add" in flags.given:
+        body["NetworkAdd"] = networks(flags.items("network-add"))
+    for flag, key in (("mount-rm", "MountRemove"), ("network-rm", "NetworkRemove")):
+        if flag in flags.given:
+            body[key] = flags.items(flag)
     body["RestartPolicy"] = parse_restart(flags.text("restart"))
     return body
+
+
+def networks(items: list[str]) -> dict[str, Any]:
+    """Endpoints by network name, each as with --network; the name may stand first without its key."""
+    found: dict[str, Any] = {}
+    for text in items:
+        first, separator, rest = text.partition(",")
+        item = parse_network(f"name={first},{rest}" if separator and "=" not in first else text)
+        if item["target"] in found:
+            raise ValueError(f'network "{item["target"]}" is specified multiple times')
+        found[item["target"]] = endpoint(item)
+    return found
 
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
@@ -92,6 +113,10 @@ COMMAND = Command(
         Flag("memory", "m", "bytes", "Memory limit"),
         Flag("memory-reservation", "", "bytes", "Soft memory limit"),
         Flag("memory-swap", "", "bytes", "Limit of memory plus swap; -1: no limit on swap", check=parse_swap_bytes),
+        Flag("mount-add", "", "list", "Mount as with --mount, into a running container, too (Tare only)"),
+        Flag("mount-rm", "", "list", "Take away what is mounted at a place inside (Tare only)"),
+        Flag("network-add", "", "list", "Connect to a network, NAME[,alias=…,ip=…] as with --network (Tare only)"),
+        Flag("network-rm", "", "list", "Disconnect from a network (Tare only)"),
         Flag("pids-limit", "", "int64", "How many processes it can have (-1: any number)"),
         Flag("publish-add", "", "list", "Publish a port as with -p, of a running container, too (Tare only)"),
         Flag("publish-rm", "", "list", "Take a published port back, [ADDRESS:][HOST:]CONTAINER (Tare only)"),

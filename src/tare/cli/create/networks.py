@@ -117,7 +117,7 @@ def endpoints(flags: Values) -> dict[str, Any]:
             raise ValueError("network-scoped aliases are only supported for user-defined networks")
         if target in found:
             raise ValueError(f'network "{target}" is specified multiple times')
-        found[target] = _endpoint(item)
+        found[target] = endpoint(item)
         if len(flags["network"]) == 1 and found[target] == EMPTY_ENDPOINT:
             del found[target]  # a network with nothing to say about it stands in NetworkMode only
     if len(kinds) > 1:
@@ -146,7 +146,8 @@ def _apply_companions(item: Attachment, flags: Values) -> None:
         item[key] = value
 
 
-def _endpoint(item: Attachment) -> dict[str, Any]:
+def endpoint(item: Attachment) -> dict[str, Any]:
+    """The API's form of one attachment."""
     endpoint = dict(EMPTY_ENDPOINT)
     endpoint["Aliases"] = item.get("aliases") or None
     endpoint["Links"] = item.get("links") or None
