@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import Any
 
+from support.deadline import wait_until
 from support.engine import Engine
 from support.tared import Tared
 
@@ -85,3 +87,35 @@ def test_every_byte_has_an_owner(daemon: Tared) -> None:
     assert abs(total - on_disk) < 300_000, (total, on_disk, time.monotonic())  # the journal of the database moves on
     assert found["ContainerUsage"]["Reclaimable"] >= 300_000
     assert min(own["Logs"].values()) > 3000
+
+
+def test_the_ledger_is_what_du_says(daemon: Tared) -> None:
+    """Block by block, with images, containers, logs, volumes (one of memory) and all kinds of things in the trash."""
+    daemon.start()
+    daemon.engine.prepare()
+    engine = daemon.engine
+    engine.docker("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "memory")
+    script = "head -c 300000 /dev/zero > /big; ln /big /again; head -c 9999 /dev/zero | tee /v/f > /m/f; rm /bin/cat"
+    mounts = ("-v", "kept:/v", "-v", "memory:/m", "-v", "/anonymous")
+    engine.docker("run", "-d", "--name", "stays", *mounts, engine.image, "sh", "-c", f"{script}; sleep 1000")
+    wait_until(lambda: engine.docker("exec", "stays", "test", "-e", "/bin/cat", check=False).code, "it has written")
+    gone = engine.docker("run", "-d", *mounts[:2], "-v", "lost:/l", engine.image, "sh", "-c", "cp /bin/sh /l /").out
+    engine.exit_code(gone.strip())
+    engine.docker("commit", gone.strip(), "mine")
+    engine.docker("rm", "-v", gone.strip())
+    engine.docker("volume", "rm", "lost")
+    engine.docker("rmi", "mine")
+    owned: dict[str, dict[str, int]] = {}
+
+    def agrees() -> bool:
+        owned.update({each["Owner"]: each for each in usage(engine)["Tare"]["Ledger"]})
+        argv = ["du", "-s", "-x", "-B1", str(daemon.data_root)]
+        said = int(subprocess.run(argv, capture_output=True, check=True).stdout.split()[0])
+        return sum(each["Disk"] for each in owned.values()) == said
+
+    wait_until(agrees, "the ledger and du agree")  # the database's journal may move between the two
+    assert owned["trash"]["Count"] == 3 and owned["trash"]["Size"] > 2_000_000
+    assert 300_000 <= owned["containers"]["Size"] < 310_000 and owned["volumes"]["Size"] == 9999
+    assert all(owned[name]["Size"] > 100 for name in ("images", "logs", "recipes", "documents", "database"))
+    shown = engine.tare_cli("system", "df", "-v").out.splitlines()
+    assert [line.split()[0] for line in shown[-11:]] == [*owned, "total"]

@@ -1,8 +1,10 @@
-"""The trash: removed containers come back whole, until age, size or the user empties it; kill -9 at every step."""
+"""The trash: what was removed comes back whole, until age, size, a full disk or the user empties it; kill -9 at all."""
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,17 @@ def worked(engine: Engine, name: str, *flags: str) -> str:
     return container
 
 
+def small_tar(**files: str) -> bytes:
+    """A tar with these files."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return made.getvalue()
+
+
 def snapshots(daemon: Tared) -> list[str]:
     """Directories of snapshots, spares and trash aside."""
     return [name for name in os.listdir(daemon.data_root / "snapshots") if not name.startswith(".")]
@@ -56,7 +69,7 @@ def test_a_removed_container_comes_back(daemon: Tared, engine: Engine) -> None:
     entry = wait_until(lambda: [one for one in trash(engine) if one["Size"]], "its size is known")[0]
     assert (entry["Kind"], entry["Id"], entry["Name"]) == ("container", container, "precious")
     daemon.restart()
-    assert restore(engine, "precious").json == {"Id": container, "Name": "precious"}
+    assert restore(engine, "precious").json == {"Kind": "container", "Id": container, "Name": "precious"}
     assert trash(engine) == []
     after = engine.inspect(container)
     assert {key: after[key] for key in ("Id", "Name", "Config", "HostConfig", "Created")} == {
@@ -81,27 +94,150 @@ def test_its_name_may_be_taken(engine: Engine) -> None:
     assert restore(engine, "same", name="other").json["Name"] == "other"
     answer = restore(engine, "same", name="other")
     assert answer.status == 409
-    assert restore(engine, "nobody").json == {"message": "No such container in the trash: nobody"}
+    assert restore(engine, "nobody").json == {"message": "No such container, volume or image in the trash: nobody"}
 
 
 def test_what_does_not_wait(daemon: Tared, engine: Engine) -> None:
-    """--rm, prune and an explicit wish delete at once; a removed image takes its containers in the trash along."""
-    engine.run("@", "true")
+    """--rm and an explicit wish delete at once, anonymous volumes along; an image takes its containers in the trash."""
+    engine.run("-v", "/anonymous", "@", "true")
+    gone = worked(engine, "gone", "-v", "/anonymous")
+    engine.api.request("DELETE", f"/containers/{gone}", query={"trash": "0", "v": "1"}, check=False)
+    engine.docker("volume", "create", "named")
+    engine.tare_cli("volume", "rm", "--no-trash", "named")
     worked(engine, "pruned")
-    engine.docker("container", "prune", "-f")
-    gone = worked(engine, "gone")
-    engine.api.request("DELETE", f"/containers/{gone}", query={"trash": "0"}, check=False)
+    engine.tare_cli("container", "prune", "-f", "--no-trash")
     assert trash(engine) == []
-    engine.docker("tag", engine.image, "extra")
     worked(engine, "of-image")
     engine.docker("rm", "of-image")
-    assert len(trash(engine)) == 1
-    engine.docker("rmi", "extra")
-    assert len(trash(engine)) == 1
-    removed = engine.docker("rmi", engine.image).out
+    removed = engine.tare_cli("rmi", "--no-trash", engine.image).out
     assert removed.count("Deleted: sha256:") == 2
     assert trash(engine) == []
-    assert snapshots(daemon) == []
+    wait_until(lambda: not snapshots(daemon) and not layers(daemon), "no layer is left")
+    assert engine.docker("volume", "ls", "-q").out == "" and not volumes_aside(daemon)
+
+
+def layers(daemon: Tared) -> list[str]:
+    """Directories of layers."""
+    return os.listdir(daemon.data_root / "layers" / "layers")
+
+
+def volumes_aside(daemon: Tared) -> list[str]:
+    """Directories of removed volumes."""
+    return os.listdir(daemon.data_root / "volumes" / ".removed")
+
+
+def filled(engine: Engine, name: str, text: str = "kept") -> None:
+    """A volume with a label and a file."""
+    engine.docker("volume", "create", "--label", "x=y", name)
+    engine.run("-v", f"{name}:/v", "@", "sh", "-c", f"echo {text} > /v/file")
+
+
+def test_a_removed_volume_comes_back(daemon: Tared, engine: Engine) -> None:
+    """With its files and labels; for Docker's clients it is gone meanwhile, and its name is free."""
+    filled(engine, "data")
+    engine.docker("volume", "rm", "data")
+    assert engine.api.request("GET", "/volumes/data").status == 404
+    assert engine.docker("volume", "ls", "-q").out == ""
+    entry = wait_until(lambda: [one for one in trash(engine) if one["Size"]], "its size is known")[0]
+    assert (entry["Kind"], entry["Name"], entry["Size"]) == ("volume", "data", 5)
+    daemon.restart()
+    assert restore(engine, "data").json == {"Kind": "volume", "Id": "data", "Name": "data"}
+    assert engine.run("-v", "data:/v", "@", "cat", "/v/file").out == "kept\n"
+    assert engine.api.request("GET", "/volumes/data").json["Labels"] == {"x": "y"}
+    assert trash(engine) == [] and not volumes_aside(daemon)
+
+
+def test_a_volume_whose_name_was_taken(daemon: Tared, engine: Engine) -> None:
+    """Comes back under another name only, and the error says so; the newer volume keeps its files."""
+    filled(engine, "data", "old")
+    engine.docker("volume", "rm", "data")
+    filled(engine, "data", "new")
+    failed = engine.tare_cli("trash", "restore", "data", check=False)
+    assert failed.code == 1 and "--name" in failed.err and "a volume named data exists" in failed.err
+    assert engine.tare_cli("trash", "restore", "--name", "older", "data").out == "older\n"
+    assert engine.run("-v", "data:/n", "-v", "older:/o", "@", "cat", "/n/file", "/o/file").out == "new\nold\n"
+
+
+def test_a_pruned_container_comes_back_with_its_volumes(engine: Engine) -> None:
+    """prune says what it freed, which is nothing, and what waits; anonymous volumes come back with their container."""
+    container = worked(engine, "pruned", "-v", "/anonymous")
+    engine.docker("start", "pruned")
+    engine.docker("cp", "-", "pruned:/anonymous", input=small_tar(file="kept"))
+    engine.exit_code(container)
+    engine.docker("rm", "-v", "pruned")
+    assert {entry["Kind"] for entry in trash(engine)} == {"container", "volume"}
+    engine.docker("volume", "create", "named")
+    answer = engine.api.request("POST", "/volumes/prune", query={"filters": {"all": ["true"]}}).json
+    assert (answer["VolumesDeleted"], answer["SpaceReclaimed"]) == (["named"], 0)
+    assert answer["Tare"] == {"Trash": {"Count": 1, "Size": 0}}
+    restore(engine, "pruned")
+    assert engine.docker("cp", "pruned:/anonymous/file", "-").out.count("kept") == 1
+    said = engine.tare_cli("container", "prune", "-f")
+    assert "Total reclaimed space: 0B" in said.out and "went to the trash" in said.err
+    assert restore(engine, "pruned").status == 200
+
+
+def test_a_removed_image_comes_back(daemon: Tared, engine: Engine) -> None:
+    """With all its names, its id and layers, though collection ran; as Docker's the removal says what went."""
+    engine.docker("tag", engine.image, "extra:1")
+    before = engine.api.request("GET", f"/images/{engine.image}/json").json
+    worked(engine, "of-image")
+    engine.docker("rm", "of-image")
+    removed = engine.docker("rmi", "-f", before["Id"]).out
+    assert removed.count("Untagged:") == 2 and removed.count("Deleted: sha256:") == 2
+    assert engine.api.request("GET", "/images/extra:1/json").status == 404
+    assert engine.docker("images", "-q").out == ""
+    entry = next(entry for entry in trash(engine) if entry["Kind"] == "image")
+    assert entry["Names"] == ["box:latest", "extra:1"] and entry["Size"] > 100_000
+    engine.import_image("extra:1", small_tar(a="1"))
+    daemon.restart()
+    assert len(layers(daemon)) == 2
+    found = restore(engine, "box").json
+    assert found == {"Kind": "image", "Id": before["Id"], "Name": "box:latest", "Taken": ["extra:1"]}
+    after = engine.api.request("GET", f"/images/{engine.image}/json").json
+    assert {**after, "RepoTags": [], "Metadata": {}} == {**before, "RepoTags": [], "Metadata": {}}
+    assert engine.run("@", "echo", "works").out == "works\n"
+    assert restore(engine, "of-image").status == 200
+
+
+def test_an_image_whose_names_were_taken(engine: Engine) -> None:
+    """Comes back under another name only; by age its layers go for good, those of other images don't."""
+    engine.import_image("mine:1", small_tar(a="1"))
+    engine.docker("rmi", "mine:1")
+    engine.import_image("mine:1", small_tar(a="2"))
+    failed = engine.tare_cli("trash", "restore", "mine:1", check=False)
+    assert failed.code == 1 and "another image is named mine:1" in failed.err and "--name" in failed.err
+    assert engine.tare_cli("trash", "restore", "mine:1", "--name", "mine:0").out == "mine:0\n"
+    assert engine.docker("images", "-q", "mine").out.count("\n") == 2
+    assert engine.tare_cli("trash", "ls", "-q").out == ""
+
+
+def test_one_name_of_several_kinds(engine: Engine) -> None:
+    """Where container, volume and image have one name, --kind says which."""
+    engine.import_image("same:latest", small_tar(a="1"))
+    engine.docker("rmi", "same")
+    filled(engine, "same")
+    engine.docker("volume", "rm", "same")
+    assert "say which with --kind" in engine.tare_cli("trash", "restore", "same", check=False).err
+    assert engine.tare_cli("trash", "restore", "--kind", "volume", "same").out == "same\n"
+    assert engine.tare_cli("trash", "restore", "same").out == "same:latest\n"
+    assert restore(engine, "same", kind="pod").status == 400
+
+
+def test_the_bytes_of_images_are_counted_once(daemon: Tared, engine: Engine) -> None:
+    """What emptying says that it frees is what the ledger had, and is gone from the disk."""
+    engine.import_image("other:1", small_tar(a="x" * 70_000))
+    engine.docker("commit", worked(engine, "one"), "child:1")
+    engine.docker("rm", "one")
+    engine.docker("rmi", "child:1", engine.image, "other:1")
+    usage = engine.api.request("GET", "/v1.52/system/df", check=False).json
+    held = sum(entry["Size"] for entry in trash(engine))
+    assert usage["LayersSize"] == 0 and usage["Tare"]["Trash"] == {"Count": 4, "Size": held}
+    freed = engine.api.request("DELETE", "/tare/trash", check=False).json["SpaceReclaimed"]
+    assert freed == held > 70_000
+    wait_until(lambda: not layers(daemon), "no layer is left")
+    daemon.restart()
+    assert not snapshots(daemon) and not volumes_aside(daemon)
 
 
 def test_emptying_gives_the_space_back(daemon: Tared, engine: Engine) -> None:
@@ -110,7 +246,7 @@ def test_emptying_gives_the_space_back(daemon: Tared, engine: Engine) -> None:
         worked(engine, name)
         engine.docker("rm", name)
     lines = engine.tare_cli("trash", "ls").out.splitlines()
-    assert lines[0].split() == ["CONTAINER", "ID", "NAME", "IMAGE", "REMOVED", "SIZE"] and len(lines) == 4
+    assert lines[0].split() == ["ID", "KIND", "NAME", "IMAGE", "REMOVED", "SIZE"] and len(lines) == 4
     assert engine.tare_cli("trash", "restore", "two").out == "two\n"
     assert "1 " not in engine.tare_cli("trash", "empty", "-f", "one").err
     assert [entry["Name"] for entry in trash(engine)] == ["three"]
@@ -121,7 +257,9 @@ def test_emptying_gives_the_space_back(daemon: Tared, engine: Engine) -> None:
     assert len(listed) == 1
 
 
-@pytest.mark.parametrize(("flag", "left"), [("--trash-max=150k", 1), ("--trash-keep=0", 0), ("--trash-keep=1s", 0)])
+@pytest.mark.parametrize(
+    ("flag", "left"), [("--trash-max=150k", 1), ("--trash-keep=0", 0), ("--trash-keep=1s", 0), ("--trash-free=100%", 0)]
+)
 def test_bounds(flag: str, left: int) -> None:
     """The oldest goes when there is too much; what is too old goes by itself; no time means no trash."""
     with Tared(flag) as daemon:
@@ -171,3 +309,111 @@ def test_killed_during_restore_and_emptying(daemon: Tared, engine: Engine, point
     assert len(there) == (1 if point == "engine.trash.restored" else 0)
     assert len(snapshots(daemon)) == len(there)
     assert Path(daemon.data_root / "containers").is_dir()
+
+
+VOLUME_POINTS = (
+    "volumes.remove.begin", "engine.trash.insert", "volumes.remove.row", "volumes.remove.directory",
+    "engine.trash.volume",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("point", VOLUME_POINTS)
+def test_killed_during_removal_of_a_volume(daemon: Tared, engine: Engine, point: str) -> None:
+    """Wherever the engine is killed, the volume is there or in the trash, with its files."""
+    filled(engine, "data")
+    daemon.restart(env={"TARE_FAULT": f"{point}:kill"})
+    engine.docker("volume", "rm", "data", check=False)
+    daemon.wait_dead()
+    daemon.start()
+    if not trash(engine):
+        engine.docker("volume", "rm", "data")
+    assert restore(engine, "data").status == 200
+    assert engine.run("-v", "data:/v", "@", "cat", "/v/file").out == "kept\n"
+    assert not volumes_aside(daemon)
+
+
+@pytest.mark.parametrize(
+    "point", ["volumes.restore.moved", "engine.trash.delete", "volumes.restore.row", "engine.trash.restored"]
+)
+def test_killed_during_restore_of_a_volume(daemon: Tared, engine: Engine, point: str) -> None:
+    """The volume is there or still in the trash, under its new name, with its files."""
+    filled(engine, "data")
+    engine.docker("volume", "rm", "data")
+    daemon.restart(env={"TARE_FAULT": f"{point}:kill"})
+    with pytest.raises((OSError, EOFError)):
+        restore(engine, "data", name="other")
+    daemon.wait_dead()
+    daemon.start()
+    for entry in trash(engine):
+        assert restore(engine, entry["Id"], name="other").status == 200
+    assert engine.run("-v", "other:/v", "@", "cat", "/v/file").out == "kept\n"
+    assert engine.docker("volume", "ls", "-q").out == "other\n" and not volumes_aside(daemon)
+
+
+def test_killed_before_anonymous_volumes_went(daemon: Tared, engine: Engine) -> None:
+    """rm -v that was cut short: the container is in the trash, and its volume with it."""
+    container = worked(engine, "precious", "-v", "/anonymous")
+    engine.docker("cp", "-", f"{container}:/anonymous", input=small_tar(file="kept"))
+    daemon.restart(env={"TARE_FAULT": "engine.remove.forgotten:kill"})
+    engine.docker("rm", "-v", "precious", check=False)
+    daemon.wait_dead()
+    daemon.start()
+    assert engine.docker("volume", "ls", "-q").out == ""
+    assert restore(engine, "precious").status == 200
+    assert engine.docker("cp", "precious:/anonymous/file", "-").out.count("kept") == 1
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "images.remove.untag",
+        "engine.trash.image",
+        "images.remove.row",
+        "storage.content.delete",
+        "storage.layer.collect@2",
+    ],
+)
+def test_killed_during_removal_of_an_image(daemon: Tared, engine: Engine, point: str) -> None:
+    """The image is there or in the trash, and either way works again; no layer is lost, none is left over."""
+    image_id = engine.api.request("GET", f"/images/{engine.image}/json").json["Id"]
+    daemon.restart(env={"TARE_FAULT": f"{point}:kill"})
+    engine.docker("rmi", engine.image, check=False)
+    daemon.wait_dead()
+    daemon.start()
+    for entry in trash(engine):
+        assert restore(engine, entry["Id"]).status == 200
+    engine.docker("tag", image_id, engine.image)
+    assert engine.run("@", "echo", "works").out == "works\n"
+    assert len(layers(daemon)) == 1
+
+
+@pytest.mark.parametrize(
+    "point", ["images.record.content", "engine.trash.delete", "images.record.done", "engine.trash.restored"]
+)
+def test_killed_during_restore_of_an_image(daemon: Tared, engine: Engine, point: str) -> None:
+    """The image is in the trash or there, and works."""
+    engine.docker("rmi", engine.image)
+    daemon.restart(env={"TARE_FAULT": f"{point}:kill"})
+    with pytest.raises((OSError, EOFError)):
+        restore(engine, engine.image)
+    daemon.wait_dead()
+    daemon.start()
+    for entry in trash(engine):
+        assert restore(engine, entry["Id"]).status == 200
+    assert engine.run("@", "echo", "works").out == "works\n"
+
+
+@pytest.mark.parametrize("kind", ["volume", "image"])
+def test_killed_while_emptying(daemon: Tared, engine: Engine, kind: str) -> None:
+    """What was dropped is gone, and nothing of it is left on the disk after the next start."""
+    filled(engine, "data")
+    engine.docker("volume", "rm", "data")
+    engine.docker("rmi", engine.image)
+    daemon.restart(env={"TARE_FAULT": "engine.trash.dropped:kill"})
+    with pytest.raises((OSError, EOFError)):
+        engine.api.request("DELETE", "/tare/trash", query={"kind": kind}, check=False)
+    daemon.wait_dead()
+    daemon.start()
+    assert {entry["Kind"] for entry in trash(engine)} == {"volume", "image"} - {kind}
+    assert len(layers(daemon)) == (0 if kind == "image" else 1)
+    assert len(volumes_aside(daemon)) == (0 if kind == "volume" else 1)

@@ -202,7 +202,7 @@ class Engine:
             tags = [tag for tag in image["RepoTags"] or () if tag.startswith(f"tt{self.mark}-")]
             dangling = not self.shared and not [tag for tag in image["RepoTags"] or () if tag != "<none>:<none>"]
             for reference in tags or ([image["Id"]] if dangling else []):
-                self.api.request("DELETE", f"/images/{reference}", query={"force": "1"}, check=False)
+                self.api.request("DELETE", f"/images/{reference}", query={"force": "1", "trash": "0"}, check=False)
 
 
 def tell_command(argv: Sequence[str], code: int | None, error: str) -> None:

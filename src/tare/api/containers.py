@@ -8,6 +8,7 @@ from tare.api.container_bodies import parse_commit, parse_create
 from tare.api.container_json import inspect_json, summary_json
 from tare.api.messages import Response
 from tare.api.pages import Page
+from tare.api.pruned import pruned_response
 from tare.api.router import Route
 from tare.engine.changes import container_changes
 from tare.engine.commit import commit_container
@@ -120,8 +121,8 @@ async def remove(call: Call) -> Response:
 
 async def prune(call: Call) -> Response:
     """POST /containers/prune."""
-    report = await prune_containers(call.engine, call.filters())
-    return json_response({"ContainersDeleted": list(report.removed) or None, "SpaceReclaimed": report.reclaimed_bytes})
+    report = await prune_containers(call.engine, call.filters(), keep=call.flag("trash", True))
+    return pruned_response("ContainersDeleted", list(report.removed) or None, report)
 
 
 async def commit(call: Call) -> Response:

@@ -86,6 +86,10 @@ async def usage(call: Call) -> Response:
             "Logs": found.log_bytes or {},
             "Trash": {"Count": found.trash_count, "Size": found.trash_bytes},
             "OtherSize": found.other_bytes or 0,
+            "Ledger": [
+                {"Owner": each.owner, "Count": each.count, "Size": each.size_bytes, "Disk": each.disk_bytes}
+                for each in found.ledger
+            ],
         }
     return json_response(made)
 

@@ -8,6 +8,7 @@ from tare.api.call import JSON_TYPE, Call, empty_response, json_response
 from tare.api.image_json import history_json, inspect_json, removed_json, summary_json
 from tare.api.messages import Response
 from tare.api.pages import Page
+from tare.api.pruned import pruned_response
 from tare.api.router import Route
 from tare.engine import image_verbs
 from tare.errors import Unsupported
@@ -71,16 +72,19 @@ async def tag(call: Call) -> Response:
 async def remove(call: Call) -> Response:
     """DELETE /images/{name}."""
     removed = await image_verbs.remove_image(
-        call.engine, call.path["name"], force=call.flag("force"), noprune=call.flag("noprune")
+        call.engine,
+        call.path["name"],
+        force=call.flag("force"),
+        noprune=call.flag("noprune"),
+        keep=call.flag("trash", True),
     )
     return json_response([removed_json(line) for line in removed])
 
 
 async def prune(call: Call) -> Response:
     """POST /images/prune."""
-    removed, reclaimed = await image_verbs.prune_images(call.engine, call.filters())
-    deleted = [removed_json(line) for line in removed]
-    return json_response({"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+    removed, report = await image_verbs.prune_images(call.engine, call.filters(), keep=call.flag("trash", True))
+    return pruned_response("ImagesDeleted", [removed_json(line) for line in removed] or None, report)
 
 
 ROUTES = (

@@ -10,6 +10,7 @@ from tare.api import wire
 from tare.api.call import Call, empty_response, json_response
 from tare.api.messages import Response
 from tare.api.pages import Page
+from tare.api.pruned import pruned_response
 from tare.api.router import Route
 from tare.engine import volumes as verbs
 from tare.engine.records import VolumeDetail
@@ -78,14 +79,16 @@ async def update(call: Call) -> Response:
 
 async def remove(call: Call) -> Response:
     """DELETE /volumes/{name}."""
-    await verbs.remove_volume(call.engine, call.path["name"], force=call.flag("force"))
+    await verbs.remove_volume(call.engine, call.path["name"], force=call.flag("force"), keep=call.flag("trash", True))
     return empty_response()
 
 
 async def prune(call: Call) -> Response:
     """POST /volumes/prune: before 1.42 it took named volumes, too."""
-    report = await verbs.prune_volumes(call.engine, call.filters(), named_too=call.version < (1, 42))
-    return json_response({"VolumesDeleted": list(report.removed), "SpaceReclaimed": report.reclaimed_bytes})
+    report = await verbs.prune_volumes(
+        call.engine, call.filters(), named_too=call.version < (1, 42), keep=call.flag("trash", True)
+    )
+    return pruned_response("VolumesDeleted", list(report.removed), report)
 
 
 ROUTES = (

@@ -119,5 +119,6 @@ FORMAT_INSPECT = Flag("format", "f", "string", "Show it through a Go template, o
 FILTER = Flag("filter", "f", "filter", "Show only what matches (name=value)")
 PRUNE_FILTER = Flag("filter", "", "filter", 'Remove only what matches (such as "until=24h")')
 FORCE_PRUNE = Flag("force", "f", "bool", "Don't ask first")
+NO_TRASH = Flag("no-trash", "", "bool", "Delete it for good: don't let it wait in the trash")
 NO_TRUNC = Flag("no-trunc", "", "bool", "Show everything in full length")
 DETACH_KEYS = Flag("detach-keys", "", "string", "Keys that detach from the container (default ctrl-p,ctrl-q)", "")

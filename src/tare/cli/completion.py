@@ -34,6 +34,7 @@ PLACES = {
     "REPOSITORY[:TAG]": "images",
     "NETWORK": "networks",
     "VOLUME": "volumes",
+    "REMOVED": "removed",
     "CONTEXT": "contexts",
     "NAME|ID": "things",
     "SHELL": "shells",
@@ -49,6 +50,7 @@ FLAG_PLACES = {
     "container": "containers",
 }
 FLAG_WORDS = {
+    "kind": ("container", "image", "volume"),
     "restart": ("no", "always", "on-failure", "unless-stopped"),
     "pull": ("always", "missing", "never"),
     "log-driver": ("json-file", "local", "none", "syslog", "journald", "gelf", "fluentd"),
@@ -237,6 +239,8 @@ def ask(place: str, session: Session, path: str = "") -> Offers:
         return [(tag.removesuffix(":latest"), "") for tag in tags if tag != "<none>:<none>"]
     if place == "networks":
         return [(item["Name"], item["Driver"]) for item in engine.get("/networks")]
+    if place == "removed":
+        return [(name, item["Kind"]) for item in engine.get("/tare/trash") for name in item["Names"]]
     return [(item["Name"], item["Driver"]) for item in engine.get("/volumes").get("Volumes") or ()]
 
 

@@ -16,7 +16,7 @@ from tare.api.serve import Scope, build_api, serve
 from tare.daemon.listeners import open_listeners, open_scoped
 from tare.daemon.notify import notify
 from tare.daemon.scoped_sockets import parse_socket
-from tare.daemon.settings import DaemonSettings, parse_ulimits, split_pairs
+from tare.daemon.settings import DaemonSettings, parse_trash_free, parse_ulimits, split_pairs
 from tare.engine import depends, exits, stop
 from tare.engine.engine import Engine, EngineSettings
 from tare.engine.log_options import check_log
@@ -113,6 +113,8 @@ def _engine_settings(settings: DaemonSettings) -> EngineSettings:
         dns_options=tuple(settings.dns_opts),
         trash_keep_s=parse_duration(settings.trash_keep) // 10**9,
         trash_max_bytes=parse_bytes(settings.trash_max),
+        trash_free_bytes=parse_trash_free(settings.trash_free)[0],
+        trash_free_share=parse_trash_free(settings.trash_free)[1],
     )
 
 
@@ -128,6 +130,7 @@ def _network_settings(settings: DaemonSettings) -> NetworkSettings:
         ip_forward=settings.ip_forward,
         firewall=settings.iptables,
         default_bind_address=settings.ip,
+        publish_allow=tuple(settings.publish_allow),
         table="tare" if settings.bridge in ("tare0", "none") else "tare_" + re.sub(r"\W", "_", settings.bridge),
     )
 

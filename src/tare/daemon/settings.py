@@ -56,6 +56,7 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     journald_socket: str = "/run/systemd/journal/socket"
     trash_keep: str = "24h"
     trash_max: str = "5g"
+    trash_free: str = "5%"
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -107,8 +108,9 @@ _HELP = {
     "journald_socket": "where the log driver journald finds the journal",
     "shutdown_timeout": "seconds to wait for containers at shutdown (without live restore)",
     "live_restore": "let containers run on when tared stops",
-    "trash_keep": "how long removed containers can be restored (0: not at all)",
-    "trash_max": "how many bytes removed containers may hold together",
+    "trash_keep": "how long what was removed can be restored (0: not at all)",
+    "trash_max": "how many bytes removed things may hold together",
+    "trash_free": "how much of the disk must stay free of removed things (bytes, or a percentage)",
     "tls": "use TLS on TCP sockets",
     "tlsverify": "use TLS and require client certificates",
     "tlscacert": "file of the authority that signs client certificates",
@@ -182,7 +184,18 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
         _check_subnet(text)
     parse_bytes(settings.trash_max)
     parse_duration(settings.trash_keep)
+    parse_trash_free(settings.trash_free)
     return settings
+
+
+def parse_trash_free(text: str) -> tuple[int, float]:
+    """What must stay free: (bytes, 0.0), or (0, share of the disk). Raises InvalidArgument."""
+    if not text.endswith("%"):
+        return parse_bytes(text), 0.0
+    digits = text[:-1]
+    if not (digits.isascii() and digits.isdigit() and int(digits) <= 100):
+        raise InvalidArgument(f"invalid share of the disk: {text}")
+    return 0, int(digits) / 100
 
 
 def _check_subnet(text: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import msgspec
 
 from tare import faults
-from tare.engine import mount_specs, mounts
+from tare.engine import mount_specs, mounts, trash, trash_volumes
 from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_specs import Wanted
 from tare.engine.options import ContainerConfig, HostOptions
@@ -159,7 +159,7 @@ async def _mount(engine: Engine, point: MountPoint) -> None:
 
 
 def _make_again(engine: Engine, point: MountPoint) -> None:
-    """The volume of a container that comes back from the trash: empty, with the options that it had."""
+    """The volume of a container that came back from the trash without it: empty, with the options that it had."""
     local = point.local
     options = {"type": local.type, "device": local.device, "o": ",".join(local.options)} if local else None
     labels = {ANONYMOUS_LABEL: ""} if point.anonymous else None
@@ -239,30 +239,42 @@ def mark_leaving(engine: Engine, container: Container) -> list[str]:
     return names
 
 
-def remove_left(engine: Engine, container_id: str, names: list[str]) -> None:
-    """Once its record is gone: removes the marked volumes that no other container has."""
+def remove_left(engine: Engine, container_id: str, names: list[str], *, keep: bool = False) -> None:
+    """Once its record is gone: removes the marked volumes that no other container has. keep: they wait in the trash."""
     if not names:
         return
-    _remove_volumes(engine, names)
+    _remove_volumes(engine, names, keep=keep)
     engine.volumes.settle(container_id)
 
 
-def _remove_volumes(engine: Engine, names: Iterable[str]) -> None:
+def discard_left(engine: Engine, name: str, container_id: str) -> None:
+    """After a crash: a volume that was to go with a container goes where that went, the trash or nowhere."""
+    if engine.trash.holds(container_id):
+        trash_volumes.throw(engine, name, ())
+    else:
+        engine.volumes.remove(name)
+
+
+def _remove_volumes(engine: Engine, names: Iterable[str], *, keep: bool = False) -> None:
     used = volumes_in_use(engine)
     removed = 0
     for name in names:
         if name in used or engine.volumes.get(name) is None or engine.volumes.is_held(name):
             continue
         with contextlib.suppress(TareError):
-            destroy(engine, name, ())
+            destroy(engine, name, (), keep=keep)
             removed += 1
     if removed:
         empty_trash(engine)
 
 
-def destroy(engine: Engine, name: str, users: Iterable[str]) -> Volume:
-    """Removes a volume and says so. Raises NotFound, Conflict."""
-    volume = engine.volumes.remove(name, tuple(users))
+def destroy(engine: Engine, name: str, users: Iterable[str], *, keep: bool = False) -> Volume:
+    """Removes a volume and says so; keep: it waits in the trash, if the engine has one. Raises NotFound, Conflict."""
+    if keep and trash.is_on(engine):
+        volume = engine.volumes.find(name)
+        trash.thrown(engine, trash_volumes.throw(engine, name, tuple(users)))
+    else:
+        volume = engine.volumes.remove(name, tuple(users))
     engine.drop_lock(f"volume {name}")
     engine.events.publish("volume", "destroy", name, {"driver": volume.driver})
     return volume

@@ -9,6 +9,7 @@ import msgspec
 from tare.engine import image_verbs, listing, volumes
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import ImageSummary
+from tare.engine.ledger import LISTED, Owned, ledger, only_in_trash
 from tare.engine.records import ContainerSummary, VolumeDetail
 from tare.errors import InvalidArgument
 from tare.storage.usage import usage
@@ -28,8 +29,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger; what wasn't asked for is None.
 
-    log_bytes: logs and other files of containers beside their layers, by container. other_bytes: the engine's own
-    records, layer recipes and what is waiting to be deleted.
+    log_bytes: logs and other files of containers beside their layers, by container. other_bytes: all that belongs to
+    neither images, containers, volumes, logs nor the trash. ledger: every byte of the data root; see ledger.py.
     """
 
     images: list[ImageSummary] | None = None
@@ -42,6 +43,7 @@ class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
     trash_count: int = 0
     trash_bytes: int = 0
     other_bytes: int | None = None
+    ledger: tuple[Owned, ...] = ()
 
 
 async def disk_usage(engine: Engine, types: tuple[str, ...]) -> DiskUsage:
@@ -64,9 +66,16 @@ async def disk_usage(engine: Engine, types: tuple[str, ...]) -> DiskUsage:
         kept = await volumes.volumes_usage(engine)
         found = msgspec.structs.replace(found, volumes=kept, volume_share=_volume_share(kept))
     if not types:
-        waiting = [entry.size_bytes for entry in engine.trash]
-        found = msgspec.structs.replace(found, trash_count=len(waiting), trash_bytes=sum(waiting))
-        found = msgspec.structs.replace(found, other_bytes=await in_thread(_other_bytes, engine, found))
+        owned = await in_thread(ledger, engine)
+        others = [each.size_bytes for each in owned if each.owner not in LISTED]
+        trash = next(each for each in owned if each.owner == "trash")
+        found = msgspec.structs.replace(
+            found,
+            trash_count=trash.count,
+            trash_bytes=trash.size_bytes,
+            other_bytes=sum(others),
+            ledger=owned,
+        )
     return found
 
 
@@ -76,7 +85,8 @@ def _image_share(engine: Engine, images: list[ImageSummary]) -> Share:
     for summary in images:
         if summary.containers:
             needed.update(summary.image.diff_ids)
-    layers = engine.layers.all()
+    waiting = only_in_trash(engine)
+    layers = [layer for layer in engine.layers.all() if layer.diff_id not in waiting]
     return Share(
         total=len(images),
         active=sum(1 for summary in images if summary.containers),
@@ -107,13 +117,6 @@ def _volume_share(kept: list[VolumeDetail]) -> Share:
 
 def _log_bytes(engine: Engine) -> dict[str, int]:
     return {container.id: _usage(engine.container_dir(container.id)) for container in engine.containers}
-
-
-def _other_bytes(engine: Engine, found: DiskUsage) -> int:
-    shares = (found.image_share, found.container_share, found.volume_share)
-    owned = sum(share.size_bytes for share in shares if share is not None) + sum((found.log_bytes or {}).values())
-    owned += found.trash_bytes
-    return max(0, _usage(engine.settings.data_root) - owned)
 
 
 def _usage(directory: Path) -> int:

@@ -61,6 +61,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     journald_socket: str = "/run/systemd/journal/socket"
     trash_keep_s: int = 24 * 3600
     trash_max_bytes: int = 5 * 10**9
+    trash_free_bytes: int = 0
+    trash_free_share: float = 0.0
+    """How much of the disk the trash may not take: bytes, or where these are 0 a share of it."""
 
 
 class Live:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 
-from tare.engine import trash
+from tare.engine import trash, trash_containers, trash_images
 from tare.engine.commit import image_reference
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import PruneReport
@@ -22,7 +22,6 @@ from tare.images import remove as image_remove
 from tare.images import resolve as image_resolve
 from tare.images import tag as image_tag
 from tare.images.records import HistoryEntry, Image, Removed, Use
-from tare.storage.digests import chain_id
 from tare.values.filters import Filters
 from tare.values.reference import parse_reference
 
@@ -125,31 +124,49 @@ def _uses(engine: Engine) -> Iterable[Use]:
     ]
 
 
-async def remove_image(engine: Engine, ref: str, *, force: bool, noprune: bool) -> list[Removed]:
-    """Removes a name, or an image. Raises NotFound, InvalidArgument, Conflict with Docker's texts."""
+async def remove_image(engine: Engine, ref: str, *, force: bool, noprune: bool, keep: bool = True) -> list[Removed]:
+    """Removes a name, or an image. keep: an image waits in the trash, if the engine has one.
+
+    Raises NotFound, InvalidArgument, Conflict with Docker's texts.
+    """
     uses = _uses(engine)
-    images = {image.id: image for image in await in_thread(engine.images.all)}
-    removed = await in_thread(
-        image_remove.remove, engine.images, ref, force=force, noprune=noprune, in_use=lambda: uses
-    )
-    _publish_removed(engine, removed)
-    removed += await _collect_trash(engine, images, removed)
-    _sweep(engine)
+    thrower = _thrower(engine, keep)
+    how = _removal(engine, thrower, uses, force=force, noprune=noprune)
+    removed = await in_thread(image_remove.remove_as, engine.images, ref, how)
+    _removed(engine, removed, thrower)
     return removed
 
 
-async def _collect_trash(engine: Engine, images: dict[str, Image], removed: list[Removed]) -> list[Removed]:
-    """Containers in the trash don't outlive their image, nor keep its layers: who removes it wants the space."""
-    gone = [line.image_id for line in removed if line.kind == "deleted" and not line.layer]
-    if not trash.drop_of_images(engine, set(gone)):
-        return []
-    layers = {layer.diff_id for layer in await in_thread(engine.layers.collect)}
-    return [
-        Removed(kind="deleted", value=chain_id(image.diff_ids[:top]), image_id=image.id, layer=True)
-        for image in (images[image_id] for image_id in gone if image_id in images)
-        for top in range(len(image.diff_ids), 0, -1)
-        if image.diff_ids[top - 1] in layers
-    ]
+def _thrower(engine: Engine, keep: bool) -> trash_images.Thrower | None:
+    return trash_images.Thrower(engine) if keep and trash.is_on(engine) else None
+
+
+def _removal(
+    engine: Engine,
+    thrower: trash_images.Thrower | None,
+    uses: Iterable[Use],
+    *,
+    force: bool = False,
+    noprune: bool = False,
+) -> image_remove.Removal:
+    return image_remove.Removal(
+        force=force,
+        noprune=noprune,
+        in_use=lambda: uses,
+        keep=thrower.keep if thrower else None,
+        waits=engine.trash.holds_layers,
+    )
+
+
+def _removed(engine: Engine, removed: list[Removed], thrower: trash_images.Thrower | None) -> None:
+    """Images were removed: tells who wants to know, and sees to what they leave."""
+    for entry in thrower.entries if thrower else ():
+        trash.thrown(engine, entry)
+    if thrower is None:
+        gone = {line.image_id for line in removed if line.kind == "deleted" and not line.layer}
+        trash_containers.drop_of_images(engine, gone)
+    _publish_removed(engine, removed)
+    _sweep(engine)
 
 
 def _publish_removed(engine: Engine, removed: Iterable[Removed]) -> None:
@@ -165,15 +182,26 @@ def _sweep(engine: Engine) -> None:
     engine.spawn(in_thread(engine.layers.empty_trash), "empty the trash of layers")
 
 
-async def prune_images(engine: Engine, filters: Filters) -> tuple[list[Removed], int]:
-    """Removes images that nothing needs: what was removed, and the bytes that this freed. Raises InvalidArgument."""
+async def prune_images(engine: Engine, filters: Filters, *, keep: bool = True) -> tuple[list[Removed], PruneReport]:
+    """Removes images that nothing needs: what was removed, and the bytes that this freed. Raises InvalidArgument.
+
+    keep: they wait in the trash, if the engine has one.
+    """
     uses = _uses(engine)
-    pruned = await in_thread(image_prune.prune, engine.images, filters, in_use=lambda: uses)
-    _publish_removed(engine, pruned.removed)
-    await _collect_trash(engine, {}, list(pruned.removed))
+    thrower = _thrower(engine, keep)
+    how = _removal(engine, thrower, uses)
+    pruned = await in_thread(image_prune.prune, engine.images, filters, in_use=how.in_use, how=how)
+    _removed(engine, list(pruned.removed), thrower)
     engine.events.publish("image", "prune", "", {"reclaimed": str(pruned.reclaimed_bytes)})
-    _sweep(engine)
-    return list(pruned.removed), pruned.reclaimed_bytes
+    kept = {entry.id for entry in thrower.entries} if thrower else set()
+    weights = await in_thread(trash.weights, engine)
+    report = PruneReport(
+        removed=tuple(line.value for line in pruned.removed),
+        reclaimed_bytes=pruned.reclaimed_bytes,
+        trashed=len(kept),
+        trashed_bytes=sum(weights.get(entry_id, 0) for entry_id in kept),
+    )
+    return list(pruned.removed), report
 
 
 __all__ = [

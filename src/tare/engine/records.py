@@ -134,6 +134,7 @@ class Container(Record, frozen=True, kw_only=True):
     """A container as it is stored.
 
     head_id: the last commit of it since it was made or checked out. change: what is being done to its mounts.
+    leaving: what it was when it was about to move to another engine, see departure.py.
     """
 
     id: str
@@ -154,6 +155,7 @@ class Container(Record, frozen=True, kw_only=True):
     log_path: str = ""
     directory: str = ""
     head_id: str = ""
+    leaving: str = ""
     change: MountChange | None = None
 
     @property
@@ -245,10 +247,12 @@ class FileChange(Record, frozen=True, kw_only=True):
 
 
 class PruneReport(Record, frozen=True, kw_only=True):
-    """What a prune removed."""
+    """What a prune removed. reclaimed_bytes: freed; trashed: how many of it wait in the trash, and their bytes."""
 
     removed: tuple[str, ...]
     reclaimed_bytes: int
+    trashed: int = 0
+    trashed_bytes: int = 0
 
 
 class Event(Record, frozen=True, kw_only=True):

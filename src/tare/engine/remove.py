@@ -5,7 +5,16 @@ from __future__ import annotations
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, kill, links, log_shipping, restart_policy, trash, wait
+from tare.engine import (
+    container_volumes,
+    kill,
+    links,
+    log_shipping,
+    restart_policy,
+    trash,
+    trash_containers,
+    wait,
+)
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
@@ -97,11 +106,11 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
     faults.point("engine.remove.directory")
     leaving = container_volumes.mark_leaving(engine, container) if volumes else []
     if keep:
-        trash.throw(engine, container)
+        trash.thrown(engine, trash_containers.throw(engine, container))
     else:
         engine.containers.remove(container.id)
     faults.point("engine.remove.forgotten")
-    container_volumes.remove_left(engine, container.id, leaving)
+    container_volumes.remove_left(engine, container.id, leaving, keep=keep)
     for exec_id in [exec_id for exec_id, live in engine.execs.items() if live.record.container_id == container.id]:
         del engine.execs[exec_id]
     empty_trash_soon(engine)

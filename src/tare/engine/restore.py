@@ -88,7 +88,7 @@ async def _settle_stopped(engine: Engine, container: Container) -> None:
         return
     policy = container.host.restart_policy.name if container.host.restart_policy else ""
     wants = policy == "always" or (policy == "unless-stopped" and not container.state.stopped_by_user)
-    if wants and status in ("exited", "restarting") and not waits:
+    if wants and not container.leaving and status in ("exited", "restarting") and not waits:
         engine.containers.save_state(container.id, status="restarting")
         restart_policy.schedule(engine, container, Exited(container.state.exit_code, False, now_ns()))
 
@@ -155,6 +155,8 @@ def _repair_storage(engine: Engine) -> None:
     engine.volumes.repair(
         lambda container_id: engine.containers.get(container_id) is not None,
         container_volumes.volumes_in_use(engine),
+        waiting=engine.trash.volumes(),
+        discard=lambda name, container_id: container_volumes.discard_left(engine, name, container_id),
     )
     for snapshot_id in engine.snapshots.ids():
         if engine.containers.get(snapshot_id) is None and not engine.trash.holds(snapshot_id):

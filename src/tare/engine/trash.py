@@ -1,81 +1,133 @@
-"""trash: removed containers wait for a while and can be had back, with record, upper layer and log.
+"""trash: what was removed waits for a while and can be had back: containers, volumes, images.
 
-The trash is bounded by age, bytes and number; the oldest goes first. What was made with `--rm`, or is pruned, or whose
-image is removed, does not wait: who does that wants the space.
+The trash is bounded by age, bytes, number, and by what must stay free on the disk; the oldest goes first. What was made
+with `--rm` doesn't wait, nor what its remover wants to be gone. How each kind is thrown, dropped and had back stands in
+trash_containers.py, trash_volumes.py and trash_images.py; this never touches a file itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 
 import msgspec
 
-from tare import faults
+from tare.engine import trash_containers, trash_images, trash_volumes
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import Container
-from tare.engine.sweep import discard_directory
 from tare.engine.trash_store import Trashed
-from tare.errors import NotFound
-from tare.storage.usage import usage
-from tare.values.names import check_container_name
+from tare.images.records import RemovedImage
 from tare.values.timestamps import now_ns
+from tare.volumes.records import Volume
 
 ENTRIES_MAX = 500
+LOOK_S = 30.0
+"""How often the disk's free space is looked at while something waits."""
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back. taken: names that it doesn't have again, since another thing has them."""
+
+    kind: str
+    id: str
+    name: str
+    taken: tuple[str, ...] = ()
+
+
+def missing_bytes(engine: Engine) -> int:
+    """How many bytes would have to be freed for the disk to have as many free as the settings want."""
+    status = os.statvfs(engine.settings.data_root)
+    wanted = engine.settings.trash_free_bytes or int(
+        engine.settings.trash_free_share * status.f_blocks * status.f_frsize
+    )
+    return max(0, wanted - status.f_bavail * status.f_frsize)
+
+
+def is_on(engine: Engine) -> bool:
+    """Whether what is removed now can wait: there is a trash, and room for it."""
+    settings = engine.settings
+    return settings.trash_keep_s > 0 and settings.trash_max_bytes > 0 and not missing_bytes(engine)
 
 
 def is_kept(engine: Engine, container: Container) -> bool:
     """Whether a container that is being removed goes to the trash."""
-    return engine.settings.trash_keep_s > 0 and engine.settings.trash_max_bytes > 0 and not container.host.auto_remove
+    return not container.host.auto_remove and is_on(engine)
 
 
-def throw(engine: Engine, container: Container) -> None:
-    """Takes a container out of the engine's list and into the trash. It doesn't run, and holds nothing but files."""
-    status = "created" if not container.state.started_ns else "exited"
-    state = msgspec.structs.replace(
-        container.state, status=status, pid=0, stopped_by_user=True, removes_volumes=False, restart_count=0
-    )
-    entry = Trashed(container=msgspec.structs.replace(container, state=state), removed_ns=now_ns())
-    engine.containers.remove(container.id, along=lambda tx: engine.trash.insert(tx, entry))
+def thrown(engine: Engine, entry: Trashed) -> None:
+    """Something has come into the trash: finds its size, and sees to the bounds."""
     engine.trash.remember(entry)
-    faults.point("engine.trash.thrown")
-    engine.spawn(_settle_new(engine, container.id), f"trash {container.id[:12]}")
+    engine.spawn(_settle_new(engine, entry), f"trash {entry.id[:12]}")
 
 
-async def _settle_new(engine: Engine, container_id: str) -> None:
-    engine.trash.set_size(container_id, await in_thread(_size, engine, container_id))
+async def _settle_new(engine: Engine, entry: Trashed) -> None:
+    await _find_size(engine, entry)
     settle(engine)
 
 
-def _size(engine: Engine, container_id: str) -> int:
-    total = 0
-    for directory in (engine.snapshots.upper(container_id), engine.container_dir(container_id)):
-        try:
-            total += usage(directory)
-        except FileNotFoundError:
-            continue  # restored, started or emptied meanwhile
-    return total
+async def _find_size(engine: Engine, entry: Trashed) -> None:
+    size_bytes = await in_thread(_size, engine, entry)
+    current = engine.trash.get(entry.id)
+    if current is not None and current.size_bytes != size_bytes:
+        engine.trash.change(msgspec.structs.replace(current, size_bytes=size_bytes))
+
+
+def _size(engine: Engine, entry: Trashed) -> int:
+    """Bytes of the files that are its own; what layers it holds is counted anew each time."""
+    if isinstance(entry.record, Container):
+        return trash_containers.size(engine, entry.id)
+    return engine.volumes.usage_aside(entry.id) if isinstance(entry.record, Volume) else 0
 
 
 async def settle_all(engine: Engine) -> None:
     """After a start: finds the sizes that an earlier engine didn't come to, then `settle`."""
     for entry in engine.trash:
         if not entry.size_bytes:
-            engine.trash.set_size(entry.container.id, await in_thread(_size, engine, entry.container.id))
+            await _find_size(engine, entry)
     settle(engine)
+
+
+def weights(engine: Engine) -> dict[str, int]:
+    """What each thing in the trash holds on the disk, by id; layers count for the newest of those that have them.
+
+    So the oldest ones' figures are what dropping them frees. Layers that something outside uses count for nobody.
+    """
+    entries = list(engine.trash)
+    found = {entry.id: entry.size_bytes for entry in entries}
+    if not any(isinstance(entry.record, RemovedImage) for entry in entries):
+        return found  # the usual case: layers belong to images, which are there
+    waiting: dict[str, frozenset[str]] = {}
+    counted: set[str] = set()
+    for holder, diff_ids in engine.layers.holders():
+        if engine.trash.holds_layers(holder):
+            waiting[holder] = diff_ids
+        else:
+            counted |= diff_ids
+    sizes = {layer.diff_id: layer.size_bytes for layer in engine.layers.all()}
+    for entry in reversed(entries):
+        own = waiting.get(entry.layer_holder, frozenset()) - counted
+        found[entry.id] += sum(sizes.get(diff_id, 0) for diff_id in own)
+        counted |= own
+    return found
 
 
 def settle(engine: Engine) -> None:
     """Empties what is too old, or too much; then sees to it that this is done again in time."""
     settings = engine.settings
     oldest_ns = now_ns() - settings.trash_keep_s * 10**9
-    total = sum(entry.size_bytes for entry in engine.trash)
+    weight = weights(engine)
+    for entry in engine.trash:
+        if weight[entry.id] > settings.trash_max_bytes:  # it goes alone, not after all that is older
+            weight.pop(entry.id)
+            drop(engine, entry)
+    too_much = max(sum(weight.values()) - settings.trash_max_bytes, missing_bytes(engine))
     count = len(engine.trash)
     for entry in engine.trash:
-        if entry.removed_ns > oldest_ns and total <= settings.trash_max_bytes and count <= ENTRIES_MAX:
+        if entry.removed_ns > oldest_ns and too_much <= 0 and count <= ENTRIES_MAX:
             break
-        total -= entry.size_bytes
+        too_much -= weight[entry.id]
         count -= 1
-        drop(engine, entry.container.id)
+        drop(engine, entry)
     _wake_later(engine)
 
 
@@ -87,58 +139,54 @@ def _wake_later(engine: Engine) -> None:
     if first is None or engine.shutting_down:
         return
     wait_s = max(0.0, (first.removed_ns - now_ns()) / 10**9 + engine.settings.trash_keep_s) + 1
-    engine.trash_timer = asyncio.get_running_loop().call_later(min(wait_s, 86400.0), settle, engine)
+    engine.trash_timer = asyncio.get_running_loop().call_later(min(wait_s, LOOK_S), _look, engine, first)
 
 
-def drop(engine: Engine, container_id: str) -> None:
-    """Deletes what waits of one container, for good. Safe to repeat after a crash at any point."""
-    engine.trash.drop(container_id)
-    faults.point("engine.trash.dropped")
-    engine.snapshots.remove(container_id)
-    discard_directory(engine, engine.container_dir(container_id))
-    engine.spawn(in_thread(engine.snapshots.empty_trash), "empty the trash of snapshots")
+def _look(engine: Engine, first: Trashed) -> None:
+    """Settles if the first is too old or the disk too full; else only looks again later."""
+    is_old = first.removed_ns <= now_ns() - engine.settings.trash_keep_s * 10**9
+    if is_old or missing_bytes(engine):
+        settle(engine)
+    else:
+        _wake_later(engine)
 
 
-def drop_of_images(engine: Engine, image_ids: set[str]) -> bool:
-    """Deletes containers of images that were removed; whether there were any."""
-    gone = [entry.container.id for entry in engine.trash if entry.container.image_id in image_ids]
-    for container_id in gone:
-        drop(engine, container_id)
-    return bool(gone)
+def drop(engine: Engine, entry: Trashed) -> None:
+    """Deletes what waits, for good. Safe to repeat after a crash at any point."""
+    if isinstance(entry.record, Container):
+        trash_containers.drop(engine, entry)
+    elif isinstance(entry.record, Volume):
+        trash_volumes.drop(engine, entry)
+    else:
+        trash_images.drop(engine, entry)
 
 
-async def restore_from_trash(engine: Engine, ref: str, name: str | None) -> Container:
-    """Brings a removed container back under its name (or, where that is taken, one with a number behind), or `name`.
+async def restore_from_trash(engine: Engine, ref: str, *, name: str | None, kind: str = "") -> Restored:
+    """Brings a removed thing back under its name, or `name`.
 
-    Raises NotFound, InvalidArgument, Conflict (the name asked for is taken).
+    A container whose name is taken gets one with a number behind; of an image's names those that are free.
+    Raises NotFound, InvalidArgument, Conflict (the name is taken; an image: all of its names).
     """
-    entry = engine.trash.find(ref)
-    container = entry.container
-    if name is not None:
-        name = check_container_name(name)
-        engine.containers.check_name_free(name)
-    async with engine.lock(container.id):
-        if not engine.trash.holds(container.id):
-            raise NotFound(f"No such container in the trash: {ref}")
-        container = msgspec.structs.replace(container, name=name or _free_name(engine, container.name))
-        engine.containers.add(container, along=lambda tx: engine.trash.delete(tx, container.id))
-        engine.trash.forget(container.id)
-        faults.point("engine.trash.restored")
-    engine.events.container(container, "restore")
-    return container
+    entry = engine.trash.find(ref, kind)
+    record = entry.record
+    if isinstance(record, Container):
+        container = await trash_containers.restore(engine, entry, record, name)
+        return Restored(kind="container", id=container.id, name=container.name)
+    if isinstance(record, Volume):
+        volume = await trash_volumes.restore(engine, entry, record, name)
+        return Restored(kind="volume", id=volume.name, name=volume.name)
+    image, taken = await trash_images.restore(engine, entry, record, name)
+    called = next(iter([*image.repo_tags, *image.repo_digests]), image.id)
+    return Restored(kind="image", id=image.id, name=called, taken=taken)
 
 
-def _free_name(engine: Engine, name: str) -> str:
-    candidate, number = name, 1
-    while not engine.containers.name_is_free(candidate):
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
+async def empty_trash(engine: Engine, refs: tuple[str, ...], kind: str = "") -> tuple[list[str], int]:
+    """Deletes what waits of these things, or all (of a kind): their ids and the bytes that this frees.
 
-
-async def empty_trash(engine: Engine, refs: tuple[str, ...]) -> tuple[list[str], int]:
-    """Deletes what waits of these containers, or of all: their ids and the bytes that this frees. Raises NotFound."""
-    entries = [engine.trash.find(ref) for ref in refs] if refs else list(engine.trash)
+    Raises NotFound, InvalidArgument, Conflict.
+    """
+    entries = [engine.trash.find(ref, kind) for ref in refs] or [e for e in engine.trash if kind in ("", e.kind)]
+    before = sum(weights(engine).values())
     for entry in entries:
-        drop(engine, entry.container.id)
-    return [entry.container.id for entry in entries], sum(entry.size_bytes for entry in entries)
+        drop(engine, entry)
+    return [entry.id for entry in entries], max(0, before - sum(weights(engine).values()))

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from tare.engine import container_volumes
+from tare.engine import container_volumes, trash
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import PruneReport, VolumeDetail
 from tare.errors import Conflict, InvalidArgument, NotFound
@@ -87,13 +87,13 @@ def _patterns(filters: Filters) -> list[re.Pattern[str]]:
         raise InvalidArgument(f"invalid filter 'name={filters['name']}'") from error
 
 
-async def remove_volume(engine: Engine, name: str, *, force: bool = False) -> None:
-    """Removes a volume that no container has; with force, one that isn't there is no error.
+async def remove_volume(engine: Engine, name: str, *, force: bool = False, keep: bool = True) -> None:
+    """Removes a volume that no container has; with force, one that isn't there is no error. keep: see `trash`.
 
     Raises NotFound, Conflict with the containers' ids, with Docker's texts.
     """
     try:
-        container_volumes.destroy(engine, name, container_volumes.users_of(engine, name))
+        container_volumes.destroy(engine, name, container_volumes.users_of(engine, name), keep=keep)
     except NotFound:
         if not force:
             raise
@@ -101,15 +101,17 @@ async def remove_volume(engine: Engine, name: str, *, force: bool = False) -> No
     container_volumes.empty_trash(engine)
 
 
-async def prune_volumes(engine: Engine, filters: Filters, *, named_too: bool = False) -> PruneReport:
+async def prune_volumes(engine: Engine, filters: Filters, *, named_too: bool = False, keep: bool = True) -> PruneReport:
     """Removes volumes that no container has: those that the engine named; with `all` (or named_too) every one.
 
-    Raises InvalidArgument for a wrong filter.
+    keep: they wait in the trash, if the engine has one. Raises InvalidArgument for a wrong filter.
     """
     check_filters(filters, PRUNE_FILTERS)
     everything = flag(filters, "all", False) or named_too
     used = container_volumes.volumes_in_use(engine)
-    removed, reclaimed = [], 0
+    removed: list[str] = []
+    freed: list[int] = []
+    kept: list[int] = []
     for volume in engine.volumes:
         labels = volume.labels or {}
         if volume.name in used or not (everything or volume.anonymous):
@@ -118,11 +120,13 @@ async def prune_volumes(engine: Engine, filters: Filters, *, named_too: bool = F
             continue
         try:
             size = await in_thread(engine.volumes.usage, volume.name)
-            container_volumes.destroy(engine, volume.name, container_volumes.users_of(engine, volume.name))
+            waits = keep and trash.is_on(engine)
+            users = container_volumes.users_of(engine, volume.name)
+            container_volumes.destroy(engine, volume.name, users, keep=waits)
         except (Conflict, NotFound):
             continue  # a container took it, or somebody else removed it meanwhile
         removed.append(volume.name)
-        reclaimed += size
-    engine.events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
+        (kept if waits else freed).append(size)
+    engine.events.publish("volume", "prune", "", {"reclaimed": str(sum(freed))})
     container_volumes.empty_trash(engine)
-    return PruneReport(removed=tuple(removed), reclaimed_bytes=reclaimed)
+    return PruneReport(removed=tuple(removed), reclaimed_bytes=sum(freed), trashed=len(kept), trashed_bytes=sum(kept))

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from tare.oci.image_spec import ImageConfig, ImageSpec
+from tare.storage.database import Transaction
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,23 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     value: str
     image_id: str
     layer: bool = False
+
+
+class RemovedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to make an image again while something holds its layers. names: in the form users read."""
+
+    id: str
+    document: bytes
+    manifest: bytes
+    parent_id: str | None
+    previous_id: str | None
+    diff_ids: tuple[str, ...]
+    created_ns: int
+    names: tuple[str, ...]
+
+
+Keep = Callable[[Transaction, RemovedImage], None]
+"""Takes over an image that is being removed, in the transaction that forgets it."""
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):

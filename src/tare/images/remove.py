@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from tare import faults
 from tare.errors import Conflict
 from tare.images.images import Images, drop_reference
-from tare.images.records import Image, Removed, Use, Uses
+from tare.images.records import Image, Keep, Removed, RemovedImage, Use, Uses
 from tare.images.resolve import is_id_of, resolve
 from tare.storage.digests import chain_id
 from tare.values.ids import short_id
@@ -28,24 +30,47 @@ def no_uses() -> Sequence[Use]:
     return ()
 
 
+def nothing_waits(_holder: str) -> bool:
+    return False
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    """How images are removed. keep: who takes them over, if anybody does. waits: whether a holder of layers (see
+    `Layers.holders`) is itself something removed, so that what only it has is gone for the user. were_names: names
+    that the image had until just before.
+    """
+
+    force: bool = False
+    noprune: bool = False
+    in_use: Uses = no_uses
+    keep: Keep | None = None
+    waits: Callable[[str], bool] = nothing_waits
+    were_names: tuple[str, ...] = ()
+
+
 def remove(
     images: Images, text: str, *, force: bool = False, noprune: bool = False, in_use: Uses = no_uses
 ) -> list[Removed]:
     """Removes what `text` names, by Docker's rules; untagged parents that nothing needs go too unless noprune."""
+    return remove_as(images, text, Removal(force=force, noprune=noprune, in_use=in_use))
+
+
+def remove_as(images: Images, text: str, how: Removal) -> list[Removed]:
+    """The same, with all that can be told of the removal."""
     with images.lock:
         image = resolve(images, text)
-        uses = list(in_use())
+        uses = list(how.in_use())
         removed: list[Removed] = []
         if is_id_of(image.id, text):
             if _single(images.references(image.id)):
-                _check(images, image.id, uses, force, names_matter=False)
+                _check(images, image.id, uses, how.force, names_matter=False)
                 for reference in images.references(image.id):
                     removed.append(_untag(images, reference, image.id))
-            _delete(images, image.id, uses, removed, force=force, prune=not noprune, quiet=False)
+            _delete(images, image.id, uses, removed, how, quiet=False)
         else:
-            _remove_name(images, image, text, uses, removed, force)
+            _remove_name(images, image, text, uses, removed, how.force)
             if not images.references(image.id):
-                _delete(images, image.id, uses, removed, force=force, prune=not noprune, quiet=True)
+                _delete(images, image.id, uses, removed, how, quiet=True)
     return removed
 
 
@@ -95,9 +120,10 @@ def _check(images: Images, image_id: str, uses: list[Use], force: bool, *, names
 
 
 def _delete(
-    images: Images, image_id: str, uses: list[Use], removed: list[Removed], *, force: bool, prune: bool, quiet: bool
+    images: Images, image_id: str, uses: list[Use], removed: list[Removed], how: Removal, *, quiet: bool
 ) -> None:
     """Deletes an image, then its parents while nothing needs them (quietly, stopping at the first conflict)."""
+    force, names = how.force, list(how.were_names)
     while True:
         try:
             _check(images, image_id, uses, force)
@@ -107,8 +133,10 @@ def _delete(
             raise
         image = images.get(image_id)
         removed.extend(_untag(images, reference, image_id) for reference in images.references(image_id))
-        removed.extend(_forget(images, image))
-        if not prune or image.parent_id is None or images.find(image.parent_id) is None:
+        names += [line.value for line in removed if line.kind == "untagged" and line.image_id == image_id]
+        removed.extend(_forget(images, image, tuple(dict.fromkeys(names)), how))
+        names = []
+        if how.noprune or image.parent_id is None or images.find(image.parent_id) is None:
             return
         image_id, force, quiet = image.parent_id, False, True
         if images.references(image_id) or images.children(image_id):
@@ -117,17 +145,41 @@ def _delete(
             return
 
 
-def _forget(images: Images, image: Image) -> list[Removed]:
+def _forget(images: Images, image: Image, names: tuple[str, ...], how: Removal) -> list[Removed]:
     with images.db.transaction() as tx:
         tx.run("DELETE FROM images WHERE image_id = ?", (image.id,))
         images.layers.drop_root(tx, f"image:{image.id}")
+        if how.keep is not None:
+            how.keep(tx, _what_it_takes(images, image, names))
     faults.point("images.remove.row")
     images.content.delete(image.id)
     images.content.delete(image.manifest_digest)
-    gone = {layer.diff_id for layer in images.layers.collect()}
+    gone = {layer.diff_id for layer in images.layers.collect()} | _waiting(images, image, how)
     removed = [Removed(kind="deleted", value=image.id, image_id=image.id)]
     for top in range(len(image.diff_ids), 0, -1):
         if image.diff_ids[top - 1] in gone:
             chain = chain_id(image.diff_ids[:top])
             removed.append(Removed(kind="deleted", value=chain, image_id=image.id, layer=True))
     return removed
+
+
+def _what_it_takes(images: Images, image: Image, names: tuple[str, ...]) -> RemovedImage:
+    return RemovedImage(
+        id=image.id,
+        document=images.content.get(image.id),
+        manifest=images.content.get(image.manifest_digest),
+        parent_id=image.parent_id,
+        previous_id=image.previous_id,
+        diff_ids=image.diff_ids,
+        created_ns=image.created_ns,
+        names=names,
+    )
+
+
+def _waiting(images: Images, image: Image, how: Removal) -> set[str]:
+    """The image's layers that removed things hold, and nothing else."""
+    waiting: set[str] = set()
+    held: set[str] = set()
+    for holder, diff_ids in images.layers.holders():
+        (waiting if how.waits(holder) else held).update(diff_ids)
+    return (waiting - held).intersection(image.diff_ids)

@@ -16,6 +16,8 @@ import msgspec
 
 from tare import errors, faults
 from tare.storage import durable, schema
+from tare.storage.chunks.packing import Packing
+from tare.storage.chunks.tidy import Tidied, tidy
 from tare.storage.database import Database, Transaction
 from tare.storage.decompress import Readable, compression_of
 from tare.storage.digests import checked_hex
@@ -76,6 +78,7 @@ class Layers:
         self.originals = Originals(
             self.root / "originals", db, self.trash, self.reassemble, lambda diff_id: self.get(diff_id).tar_bytes
         )
+        self.packing = Packing(self.root / "packs", self, db)
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
         self.repair()
@@ -323,9 +326,11 @@ class Layers:
                     kept_originals.update(row["originals"].split())
                 for row in tx.all("SELECT diff_ids FROM snapshots"):
                     held.update(row["diff_ids"].split())
+                held |= self.packing.kept(tx, held)
                 every = [_layer(row) for row in tx.all("SELECT * FROM layers")]
                 garbage = [layer for layer in every if layer.diff_id not in held]
                 tx.run_many("DELETE FROM layers WHERE diff_id = ?", [(layer.diff_id,) for layer in garbage])
+                self.packing.drop(tx, {layer.diff_id for layer in garbage})
                 kept = [layer.diff_id for layer in every if layer.diff_id in held]
                 originals = self.originals.collect(tx, kept, kept_originals)
                 faults.point("storage.layer.collect")
@@ -337,6 +342,14 @@ class Layers:
     def empty_trash(self) -> int:
         """Deletes what has been thrown away; slow, for a background thread."""
         return self.trash.empty()
+
+    def tidy(self) -> Tidied:
+        """Packs older versions of files, gives back what packs no longer need; slow, for a background thread."""
+        bases = list(self.packing.only_bases)
+        if sum(self.packing.unpack_over(diff_id) for diff_id in bases):
+            self.collect()
+            self.trash.empty()
+        return tidy(self.packing)
 
     def repair(self) -> list[str]:
         """Brings directories and rows together after a crash; returns a line for each thing it changed."""
@@ -359,7 +372,7 @@ class Layers:
             with self.db.transaction(durable=False) as tx:
                 self.leases.held(tx)  # forgets those of the dead
             changed += self.originals.repair()
-        return changed
+        return changed + self.packing.repair()
 
 
 class _Spooling:

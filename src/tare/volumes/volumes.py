@@ -3,12 +3,14 @@
     <root>/<name>/_data            what containers see
     <root>/<name>/.filling-*       the image's files on their way (copy_up.py); .filled: complete, to be moved to _data
     <root>/.trash/                 removed volumes, until they are deleted
+    <root>/.removed/<id>/          removed volumes that can be taken back; who removed them keeps their records
 
     volumes(name TEXT PRIMARY KEY, record BLOB, pending TEXT)    record: JSON of tare.volumes.records.Volume
 
 pending is the id of a container that is being made with the volume, or removed with it: if that container isn't stored
 after a crash, an anonymous volume goes too. A volume's row is written before its directory and deleted before it:
-`repair` makes what is missing and throws away what nobody knows, so that a crash leaves no half volume.
+`repair` makes what is missing and throws away what nobody knows, so that a crash leaves no half volume. One that is put
+aside is moved when its row is gone, and back before there is a row: a directory without a row belongs to who waits.
 
 Must never follow a link inside a volume, nor make a path of a name that wasn't checked.
 """
@@ -18,20 +20,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from tare import faults
 from tare.errors import Conflict, InvalidArgument, NotFound
-from tare.storage.database import Database
+from tare.storage.database import Database, Transaction
 from tare.storage.durable import sync_directory
 from tare.storage.merged import Stack
 from tare.storage.trash import Trash
 from tare.storage.tree_reader import open_directory
 from tare.storage.usage import usage
-from tare.values.ids import new_id
+from tare.values.ids import is_id, new_id
 from tare.values.timestamps import now_ns
 from tare.volumes import copy_up, shared
 from tare.volumes.records import ANONYMOUS_LABEL, LOCAL_DRIVER, LocalMount, Volume
@@ -40,6 +42,7 @@ from tare.volumes.rules import check_driver, check_name, parse_local_options
 _SCHEMA = [
     "CREATE TABLE volumes (name TEXT PRIMARY KEY, record BLOB NOT NULL, pending TEXT NOT NULL DEFAULT '')",
 ]
+Along = Callable[[Transaction], None]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Volume).decode
 
@@ -52,6 +55,8 @@ class Volumes:
         self._database = database
         self.root.mkdir(mode=0o701, parents=True, exist_ok=True)
         self._trash = Trash(self.root / ".trash")
+        self._removed = self.root / ".removed"
+        self._removed.mkdir(mode=0o700, exist_ok=True)
         database.migrate("volumes", _SCHEMA)
         rows = database.all("SELECT record FROM volumes ORDER BY rowid")
         self._by_name = {volume.name: volume for volume in (_decode(row["record"]) for row in rows)}
@@ -166,24 +171,71 @@ class Volumes:
         """Whether a container is being made with it."""
         return self._held[name] > 0
 
-    def remove(self, name: str, users: Collection[str] = (), *, durable: bool = True) -> Volume:
-        """Removes a volume that no container uses. Raises NotFound, Conflict with Docker's text."""
+    def remove(self, name: str, users: Collection[str] = (), *, aside: str = "", along: Along | None = None) -> Volume:
+        """Removes a volume that no container uses. Raises NotFound, Conflict with Docker's text.
+
+        aside: the id under which its files wait for `take_back`. along: done in the transaction that forgets it.
+        """
         volume = self.find(name)
         if users or self.is_held(name):
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         if volume.mount is not None:
             shared.unmount(self.mountpoint(name))
         faults.point("volumes.remove.begin")
-        self._forget(name, durable=durable)
+        self._forget(name, along=along)
         faults.point("volumes.remove.row")
-        self._trash.throw(self.directory(name))
+        if aside:
+            self._put_aside(name, aside)
+        else:
+            self._trash.throw(self.directory(name))
         faults.point("volumes.remove.directory")
         return volume
 
-    def _forget(self, name: str, *, durable: bool) -> None:
+    def _forget(self, name: str, *, durable: bool = True, along: Along | None = None) -> None:
         with self._database.transaction(durable=durable) as tx:
             tx.run("DELETE FROM volumes WHERE name = ?", (name,))
+            if along is not None:
+                along(tx)
         self._by_name.pop(name, None)
+
+    def _put_aside(self, name: str, aside: str) -> None:
+        with suppress(FileNotFoundError):
+            self.directory(name).rename(self.aside(aside))
+
+    def aside(self, entry_id: str) -> Path:
+        """Where a removed volume's files wait. Raises InvalidArgument for what is no id."""
+        if not is_id(entry_id):
+            raise InvalidArgument(f"invalid id: {entry_id}")
+        return self._removed / entry_id
+
+    def take_back(self, entry_id: str, volume: Volume, along: Along) -> None:
+        """Brings back what was put aside, as `volume`. along: done in the transaction that records it.
+
+        Raises Conflict if there is a volume of that name.
+        """
+        if volume.name in self._by_name:
+            raise Conflict(f"volume name {volume.name} is in use")
+        waiting, place = self.aside(entry_id), self.directory(volume.name)
+        self._trash.throw(place)
+        with suppress(FileNotFoundError):
+            waiting.rename(place)
+        faults.point("volumes.restore.moved")
+        try:
+            self._make_directory(volume.name)
+            sync_directory(self.root)
+            sync_directory(self._removed)
+            with self._database.transaction() as tx:
+                tx.run("INSERT INTO volumes (name, record) VALUES (?, ?)", (volume.name, _encode(volume)))
+                along(tx)
+        except BaseException:
+            self._put_aside(volume.name, entry_id)
+            raise
+        faults.point("volumes.restore.row")
+        self._by_name[volume.name] = volume
+
+    def drop_aside(self, entry_id: str) -> None:
+        """Throws away what was put aside; `empty_trash` gives the space back."""
+        self._trash.throw(self.aside(entry_id))
 
     def fill(self, name: str, stack: Stack, place: str) -> bool:
         """Copy-up of what the image has at `place` into a volume that is empty. Slow, for a thread; see copy_up.py.
@@ -212,6 +264,13 @@ class Volumes:
         except FileNotFoundError:
             return 0  # removed meanwhile
 
+    def usage_aside(self, entry_id: str) -> int:
+        """Bytes of the files of a volume that was put aside."""
+        try:
+            return usage(self.aside(entry_id))
+        except FileNotFoundError:
+            return 0
+
     def unmount_unused(self, names: Iterable[str], mounted: Collection[str]) -> None:
         """Takes away what no running container has any more. mounted: the volumes that running ones have."""
         for name in names:
@@ -225,16 +284,24 @@ class Volumes:
         """Deletes what was removed; slow, for a thread."""
         return self._trash.empty()
 
-    def repair(self, stored: Callable[[str], bool], used: Collection[str]) -> list[str]:
+    def repair(
+        self,
+        stored: Callable[[str], bool],
+        used: Collection[str],
+        *,
+        waiting: Mapping[str, str] = {},
+        discard: Callable[[str, str], object] | None = None,
+    ) -> list[str]:
         """Brings rows and directories together after a crash; returns a line for each thing it changed.
 
-        stored: whether a container of that id is. used: names of the volumes that containers have.
+        stored: whether a container of that id is. used: names of the volumes that containers have. waiting: the names
+        of those that were put aside, by id. discard: removes a volume by its name that was to go with a container's id.
         """
-        changed = []
+        changed = self._repair_aside(waiting)
         for row in self._database.all("SELECT name, pending FROM volumes WHERE pending != ''"):
             name, container_id = row["name"], row["pending"]
             if not stored(container_id) and name not in used and self._by_name[name].anonymous:
-                self.remove(name)
+                discard(name, container_id) if discard else self.remove(name)
                 changed.append(f"removed volume {name} of a container that isn't there")
             elif not stored(container_id):
                 self.mark((name,), "")
@@ -248,6 +315,19 @@ class Volumes:
         for name in self._by_name:
             self._make_directory(name)
             copy_up.resume(self.directory(name), self._trash)
+        return changed
+
+    def _repair_aside(self, waiting: Mapping[str, str]) -> list[str]:
+        changed = []
+        for entry_id, name in waiting.items():
+            if name not in self._by_name and not self.aside(entry_id).exists() and self.directory(name).exists():
+                shared.unmount(self.mountpoint(name))
+                self._put_aside(name, entry_id)
+                changed.append(f"put removed volume {name} aside")
+        for entry in list(os.scandir(self._removed)):
+            if entry.name not in waiting:
+                self._trash.throw(Path(entry.path))
+                changed.append(f"dropped removed volume {entry.name}")
         return changed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.cli.command import FORCE_PRUNE, PRUNE_FILTER, Command, Values
+from tare.cli.command import FORCE_PRUNE, NO_TRASH, PRUNE_FILTER, Command, Values
 from tare.cli.pruning import prune_containers, run_prune
 
 TYPE_CHECKING = False
@@ -14,7 +14,9 @@ WARNING = "WARNING! This will remove all stopped containers."
 
 
 def run(session: Session, flags: Values, _arguments: list[str]) -> int:
-    return run_prune(session, flags, WARNING, lambda: prune_containers(session, flags.items("filter")))
+    return run_prune(
+        session, flags, WARNING, lambda: prune_containers(session, flags.items("filter"), not flags.on("no-trash"))
+    )
 
 
-COMMAND = Command("", run, (PRUNE_FILTER, FORCE_PRUNE), most=0)
+COMMAND = Command("", run, (PRUNE_FILTER, FORCE_PRUNE, NO_TRASH), most=0)

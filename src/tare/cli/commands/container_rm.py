@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.cli.command import Command, Flag, Values
+from tare.cli.command import NO_TRASH, Command, Flag, Values
 from tare.cli.session import container_path
 
 TYPE_CHECKING = False
@@ -15,6 +15,8 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     for flag, key in (("force", "force"), ("volumes", "v"), ("link", "link")):
         if flags.on(flag):
             query[key] = "1"
+    if flags.on("no-trash"):
+        query["trash"] = "0"
     return session.for_all("DELETE", arguments, lambda name: container_path(name.strip("/")), query)
 
 
@@ -23,6 +25,7 @@ COMMAND = Command(
     run,
     (
         Flag("force", "f", "bool", "Kill it first if it runs"),
+        NO_TRASH,
         Flag("link", "l", "bool", "Remove the link, not the container"),
         Flag("volumes", "v", "bool", "Remove its anonymous volumes too"),
     ),

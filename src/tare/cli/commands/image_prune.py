@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.cli.command import FORCE_PRUNE, PRUNE_FILTER, Command, Flag, Values
+from tare.cli.command import FORCE_PRUNE, NO_TRASH, PRUNE_FILTER, Command, Flag, Values
 from tare.cli.pruning import prune_images, run_prune
 
 TYPE_CHECKING = False
@@ -17,12 +17,18 @@ ALL = "WARNING! This will remove all images without at least one container assoc
 def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     everything = flags.on("all")
     warning = ALL if everything else DANGLING
-    return run_prune(session, flags, warning, lambda: prune_images(session, flags.items("filter"), everything))
+    keep = not flags.on("no-trash")
+    return run_prune(session, flags, warning, lambda: prune_images(session, flags.items("filter"), everything, keep))
 
 
 COMMAND = Command(
     "",
     run,
-    (Flag("all", "a", "bool", "Remove all unused images, not just those without a name"), PRUNE_FILTER, FORCE_PRUNE),
+    (
+        Flag("all", "a", "bool", "Remove all unused images, not just those without a name"),
+        PRUNE_FILTER,
+        FORCE_PRUNE,
+        NO_TRASH,
+    ),
     most=0,
 )

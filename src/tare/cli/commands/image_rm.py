@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.cli.command import Command, Flag, Values
+from tare.cli.command import NO_TRASH, Command, Flag, Values
 from tare.cli.session import describe, image_path
 from tare.client.errors import ApiError, CannotConnect, ClientError
 
@@ -17,6 +17,8 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
         query["force"] = "1"
     if flags.on("no-prune"):
         query["noprune"] = "1"
+    if flags.on("no-trash"):
+        query["trash"] = "0"
     if flags["platform"]:
         session.require("1.50", "--platform")
         query["platforms"] = [parse_platform(text) for text in flags["platform"]]
@@ -50,6 +52,7 @@ COMMAND = Command(
     (
         Flag("force", "f", "bool", "Remove it even if it is used or has several names"),
         Flag("no-prune", "", "bool", "Keep parents that have no name"),
+        NO_TRASH,
         Flag("platform", "", "strings", "Remove only these platforms' variants"),
     ),
     least=1,

@@ -71,6 +71,40 @@ def own_rows(usage: dict[str, Any]) -> list[Row]:
     return rows
 
 
+LEDGER_HEADERS = {"Owner": "OWNER", "Size": "SIZE", "Disk": "ON DISK", "About": "WHAT"}
+ABOUT = {
+    "images": "layers of images",
+    "containers": "what containers have changed",
+    "volumes": "volumes",
+    "logs": "containers' logs and small files",
+    "trash": "removed, and can be restored",
+    "recipes": "what gives layers back as the tars they were",
+    "documents": "images' configs and manifests",
+    "database": "the engine's records",
+    "leftovers": "being made or deleted",
+    "engine": "made ahead, and directories",
+}
+
+
+def ledger_rows(usage: dict[str, Any]) -> list[Row]:
+    """Every byte below the data root; only Tare tells."""
+    shares = (usage.get("Tare") or {}).get("Ledger") or []
+    if not shares:
+        return []
+    total = {"Owner": "total", "Size": sum(s["Size"] for s in shares), "Disk": sum(s["Disk"] for s in shares)}
+    return [_ledger_row(share) for share in [*shares, total]]
+
+
+def _ledger_row(share: dict[str, Any]) -> Row:
+    fields = {
+        "Owner": lambda: share["Owner"],
+        "Size": lambda: format_size(share["Size"]),
+        "Disk": lambda: format_size(share["Disk"]),
+        "About": lambda: ABOUT.get(share["Owner"], ""),
+    }
+    return Row("*formatter.diskUsageContext", fields)
+
+
 IMAGE_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")
 CONTAINER_COLUMNS = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
 VOLUME_COLUMNS = ("Name", "Links", "Size")
@@ -100,10 +134,10 @@ def print_verbose(session: Session, usage: dict[str, Any]) -> None:
     cached = sum(item.get("Size", 0) for item in usage.get("BuildCache") or [] if not item.get("Shared"))
     session.out(f"\nBuild cache usage: {format_size(cached)}\n")
     session.out("   ".join(CACHE_HEADERS))
-    own = own_rows(usage)
-    if own:
-        session.out("\nOther space usage:\n")
-        print_rows(session, own, "", ("Type", "TotalCount", "Size"), HEADERS)
+    rows = ledger_rows(usage)
+    if rows:
+        session.out("\nAll of the data root, by owner:\n")
+        print_rows(session, rows, "", tuple(LEDGER_HEADERS), LEDGER_HEADERS)
 
 
 def run(session: Session, flags: Values, _arguments: list[str]) -> int:

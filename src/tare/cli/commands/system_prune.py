@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from tare.cli.command import FORCE_PRUNE, PRUNE_FILTER, Command, Flag, Values
-from tare.cli.pruning import prune_containers, prune_images, prune_networks, prune_volumes, run_prune
+from tare.cli.command import FORCE_PRUNE, NO_TRASH, PRUNE_FILTER, Command, Flag, Values
+from tare.cli.pruning import (
+    Report,
+    prune_containers,
+    prune_images,
+    prune_networks,
+    prune_volumes,
+    run_prune,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +29,15 @@ def warning_of(flags: Values) -> str:
 
 
 def run(session: Session, flags: Values, _arguments: list[str]) -> int:
-    filters = flags.items("filter")
+    filters, keep = flags.items("filter"), not flags.on("no-trash")
 
-    def prune() -> tuple[str, int]:
-        parts = [prune_containers(session, filters), prune_networks(session, filters)]
+    def prune() -> Report:
+        parts = [prune_containers(session, filters, keep), prune_networks(session, filters)]
         if flags.on("volumes"):
-            parts.append(prune_volumes(session, filters, everything=False))
-        parts.append(prune_images(session, filters, flags.on("all")))
-        return "\n".join(text for text, _ in parts if text), sum(space for _, space in parts)
+            parts.append(prune_volumes(session, filters, False, keep))
+        parts.append(prune_images(session, filters, flags.on("all"), keep))
+        text = "\n".join(part.text for part in parts if part.text)
+        return Report(text, sum(part.freed for part in parts), sum(part.waiting for part in parts))
 
     return run_prune(session, flags, warning_of(flags), prune)
 
@@ -41,6 +49,7 @@ COMMAND = Command(
         Flag("all", "a", "bool", "Remove all unused images, not just those without a name"),
         PRUNE_FILTER,
         FORCE_PRUNE,
+        NO_TRASH,
         Flag("volumes", "", "bool", "Remove anonymous volumes too"),
     ),
     most=0,

@@ -1,9 +1,10 @@
-"""`tare trash empty`: deletes removed containers for good."""
+"""`tare trash empty`: deletes what was removed for good."""
 
 from __future__ import annotations
 
 from tare.cli.command import FORCE_PRUNE, Command, Values
-from tare.cli.pruning import run_prune
+from tare.cli.commands.trash_ls import KIND, kind_query
+from tare.cli.pruning import Report, run_prune
 from tare.client.engine import quote
 
 TYPE_CHECKING = False
@@ -12,15 +13,16 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
-    def prune() -> tuple[str, int]:
-        paths = [f"/tare/trash/{quote(container)}" for container in arguments] or ["/tare/trash"]
-        answers = [session.engine.delete(path) for path in paths]
-        deleted = [container for answer in answers for container in answer["Deleted"]]
-        lines = ["Deleted Containers:", *deleted, ""] if deleted else []
-        return "\n".join(lines), sum(answer["SpaceReclaimed"] for answer in answers)
+    def prune() -> Report:
+        paths = [f"/tare/trash/{quote(ref)}" for ref in arguments] or ["/tare/trash"]
+        answers = [session.engine.delete(path, kind_query(flags)) for path in paths]
+        deleted = [ref for answer in answers for ref in answer["Deleted"]]
+        lines = ["Deleted for good:", *deleted, ""] if deleted else []
+        return Report("\n".join(lines), sum(answer["SpaceReclaimed"] for answer in answers))
 
-    what = "these containers" if arguments else "all containers in the trash"
+    kind = flags.text("kind")
+    what = "these" if arguments else f"all {kind}s in the trash" if kind else "all in the trash"
     return run_prune(session, flags, f"WARNING! This will delete {what} for good.", prune)
 
 
-COMMAND = Command("[CONTAINER...]", run, (FORCE_PRUNE,))
+COMMAND = Command("[REMOVED...]", run, (FORCE_PRUNE, KIND))

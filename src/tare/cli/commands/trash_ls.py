@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 HEADERS = {
-    "ID": "CONTAINER ID",
+    "ID": "ID",
     "Name": "NAME",
     "Image": "IMAGE",
     "Removed": "REMOVED",
@@ -23,13 +23,19 @@ HEADERS = {
     "Until": "UNTIL",
     "Kind": "KIND",
 }
-COLUMNS = ("ID", "Name", "Image", "Removed", "Size")
+COLUMNS = ("ID", "Kind", "Name", "Image", "Removed", "Size")
+KIND = Flag("kind", "", "string", "Only these: container, volume or image", "")
+
+
+def kind_query(flags: Values) -> dict[str, str | list[str]]:
+    kind = flags.text("kind")
+    return {"kind": kind} if kind else {}
 
 
 def trash_row(entry: dict[str, Any]) -> Row:
     fields = {
         "ID": lambda: short_id(entry["Id"]),
-        "Name": lambda: entry["Name"],
+        "Name": lambda: ", ".join(entry.get("Names") or [entry["Name"]]),
         "Image": lambda: entry["Image"],
         "Removed": lambda: format_ago(float(parse_moment(entry["Removed"]))),
         "Size": lambda: format_size(entry["Size"], 3),
@@ -40,7 +46,7 @@ def trash_row(entry: dict[str, Any]) -> Row:
 
 
 def run(session: Session, flags: Values, _arguments: list[str]) -> int:
-    found = session.engine.get("/tare/trash") or []
+    found = session.engine.get("/tare/trash", kind_query(flags)) or []
     if flags.on("quiet"):
         for entry in found:
             session.out(short_id(entry["Id"]))
@@ -49,4 +55,4 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     return 0
 
 
-COMMAND = Command("", run, (FORMAT_TABLE, Flag("quiet", "q", "bool", "Show ids only")), most=0)
+COMMAND = Command("", run, (FORMAT_TABLE, KIND, Flag("quiet", "q", "bool", "Show ids only")), most=0)

@@ -1,8 +1,9 @@
-"""`tare trash restore`: brings removed containers back."""
+"""`tare trash restore`: brings removed containers, volumes and images back."""
 
 from __future__ import annotations
 
 from tare.cli.command import CliError, Command, Flag, Values
+from tare.cli.commands.trash_ls import KIND, kind_query
 from tare.cli.session import describe
 from tare.client.engine import quote
 from tare.client.errors import ApiError
@@ -15,20 +16,24 @@ if TYPE_CHECKING:
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
     name = flags.text("name")
     if name and len(arguments) > 1:
-        raise CliError("--name names one container only")
-    query: dict[str, str | list[str]] = {"name": name} if name else {}
+        raise CliError("--name names one thing only")
+    query = kind_query(flags)
+    if name:
+        query["name"] = name
     failed = False
-    for container in arguments:
+    for ref in arguments:
         try:
-            found = session.engine.post(f"/tare/trash/{quote(container)}/restore", query)
+            found = session.engine.post(f"/tare/trash/{quote(ref)}/restore", query)
         except ApiError as error:
             session.err(describe(error))
             failed = True
         else:
             session.out(found["Name"])
+            for name_taken in found.get("Taken") or []:
+                session.err(f"{name_taken} is another image now: not given back")
     return 1 if failed else 0
 
 
 COMMAND = Command(
-    "CONTAINER [CONTAINER...]", run, (Flag("name", "", "string", "Name to give it (default: its own)", ""),), least=1
+    "REMOVED [REMOVED...]", run, (KIND, Flag("name", "", "string", "Name to give it (default: its own)", "")), least=1
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.cli.command import FORCE_PRUNE, PRUNE_FILTER, Command, Flag, Values
+from tare.cli.command import FORCE_PRUNE, NO_TRASH, PRUNE_FILTER, Command, Flag, Values
 from tare.cli.pruning import prune_volumes, run_prune
 
 TYPE_CHECKING = False
@@ -18,12 +18,13 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     everything = flags.on("all")
     # Before 1.42 the engine's prune took named volumes too.
     warning = ALL if everything or not session.engine.at_least("1.42") else ANONYMOUS
-    return run_prune(session, flags, warning, lambda: prune_volumes(session, flags.items("filter"), everything))
+    keep = not flags.on("no-trash")
+    return run_prune(session, flags, warning, lambda: prune_volumes(session, flags.items("filter"), everything, keep))
 
 
 COMMAND = Command(
     "",
     run,
-    (Flag("all", "a", "bool", "Remove named ones too"), PRUNE_FILTER, FORCE_PRUNE),
+    (Flag("all", "a", "bool", "Remove named ones too"), PRUNE_FILTER, FORCE_PRUNE, NO_TRASH),
     most=0,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.cli.command import Command, Flag, Values
+from tare.cli.command import NO_TRASH, Command, Flag, Values
 from tare.client.engine import quote
 
 TYPE_CHECKING = False
@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
     query: dict[str, str | list[str]] = {"force": "1"} if flags.on("force") else {}
+    if flags.on("no-trash"):
+        query["trash"] = "0"
     return session.for_each(arguments, lambda name: session.engine.delete(f"/volumes/{quote(name)}", query))
 
 
 COMMAND = Command(
-    "VOLUME [VOLUME...]", run, (Flag("force", "f", "bool", "Don't complain about one that isn't there"),), least=1
+    "VOLUME [VOLUME...]",
+    run,
+    (Flag("force", "f", "bool", "Don't complain about one that isn't there"), NO_TRASH),
+    least=1,
 )

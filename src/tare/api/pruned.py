@@ -1,0 +1,17 @@
+"""What the prune operations answer: Docker's keys, and what waits in the trash instead of being freed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tare.api.call import json_response
+from tare.api.messages import Response
+from tare.engine.records import PruneReport
+
+
+def pruned_response(key: str, removed: list[Any] | None, report: PruneReport) -> Response:
+    """SpaceReclaimed is what was freed; what went into the trash is under `Tare`, if anything did."""
+    made: dict[str, Any] = {key: removed, "SpaceReclaimed": report.reclaimed_bytes}
+    if report.trashed:
+        made["Tare"] = {"Trash": {"Count": report.trashed, "Size": report.trashed_bytes}}
+    return json_response(made)
