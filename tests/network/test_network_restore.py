@@ -12,11 +12,22 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from network_world import HOST_WAN, OUTSIDE, Engine, Outside, delete_link, is_reachable, listen, talk
+from network_world import (
+    HOST_WAN,
+    OUTSIDE,
+    Engine,
+    Outside,
+    client_socket,
+    delete_link,
+    is_reachable,
+    listen,
+    talk,
+)
 
 from tare.errors import ResourceExhausted
 from tare.kernel.nftables import NftablesSocket, Transaction
-from tare.network.records import PortRequest
+from tare.network.records import EndpointRequest, NetworkRequest, PortRequest
+from tare.values.ids import new_id
 
 # A daemon's life in one script; TARE_FAULT kills it at a named point.
 _LIFE = """
@@ -186,5 +197,62 @@ def test_deleted_bridge_is_made_anew(engine: Engine) -> None:
                 assert talk(None, "127.0.0.1", 8080, server) == "172.30.0.1"
                 assert talk(one.namespace_fd, one.gateway, 8080, server) == "172.30.0.1"
             assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
+
+    asyncio.run(scenario())
+
+
+def test_mend_puts_everything_right_and_says_what_it_was(engine: Engine) -> None:
+    """After the ruleset was flushed, a bridge and a container's link deleted: `network repair` makes them anew, names
+    them, and a container that was left alone keeps its connection; a second time finds nothing."""
+
+    async def scenario() -> None:
+        async with engine:
+            made = await engine.network.create(NetworkRequest(name="own"))
+            kept = await engine.attach()
+            lost = await engine.network.attach(new_id(), EndpointRequest(mode="own", container_name="lost"))
+            other = await engine.network.attach(new_id(), EndpointRequest(mode="own", container_name="other"))
+            with listen(kept.namespace_fd, 80) as server, client_socket(None) as client:
+                client.connect((kept.ip, 80))
+                accepted, _ = server.accept()
+                with accepted:
+                    delete_link(lost.record.link)
+                    delete_link(made.bridge_name)
+                    assert engine.network._table is not None
+                    engine.network._table.remove()
+                    found = await engine.network.mend()
+                    assert found == [
+                        f"bridge {made.bridge_name} of network own",
+                        "table inet tn",
+                        "table bridge tn",
+                        f"link of container {lost.record.container_id[:12]} to network own",
+                    ]
+                    assert await engine.network.mend() == []
+                    client.sendall(b"still")
+                    assert accepted.recv(16) == b"still"
+            with listen(lost.namespace_fd, 80) as server:
+                assert talk(other.namespace_fd, lost.ip, 80, server) == other.ip
+                assert talk(None, lost.ip, 80, server) == made.gateway
+            with listen(other.namespace_fd, 80) as server:
+                assert talk(lost.namespace_fd, other.ip, 80, server) == lost.ip
+
+    asyncio.run(scenario())
+
+
+def test_rules_are_told_in_words(engine: Engine) -> None:
+    """The listing is what the kernel has: published ports, the guard's members, and counters of what was dropped."""
+
+    async def scenario() -> None:
+        async with engine:
+            box = await engine.attach(PortRequest(80, host_port=8080), PortRequest(53, "udp", "127.0.0.1", 5353))
+            rules, guard = engine.network.rules()
+            elements = {item.name: item.elements for item in (*rules.sets, *guard.sets)}
+            assert (rules.family, rules.name, rules.whole) == ("inet", "tn", True)
+            assert elements["published_any"] == (f"tcp . 8080 → {box.ip} . 80",)
+            assert elements["published"] == (f"udp . 127.0.0.1 . 5353 → {box.ip} . 53",)
+            assert elements["bridges"] == ("tn0",)
+            assert elements["macs"] == (f"{box.record.link} . {box.mac}",)
+            assert [chain.name for chain in guard.chains] == ["ports"]
+            assert all(text for table in (rules, guard) for chain in table.chains for text, _ in chain.rules)
+            assert ("not published", 0) in next(c for c in rules.chains if c.name == "forward").rules
 
     asyncio.run(scenario())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tare.api.call import Call, empty_response, json_response
 from tare.api.messages import Response
 from tare.api.network_json import network_json
@@ -10,7 +12,11 @@ from tare.api.router import Route
 from tare.engine.network_connect import connect_container, disconnect_container
 from tare.engine.network_create import create_network, prune_networks, remove_network
 from tare.engine.network_options import ConnectOptions, DisconnectOptions, NetworkOptions
+from tare.engine.network_upkeep import list_rules, repair_networks
 from tare.engine.networks import inspect_network, list_networks
+
+if TYPE_CHECKING:
+    from tare.engine.network_upkeep import ListedTable
 
 
 async def list_(call: Call) -> Response:
@@ -57,7 +63,33 @@ async def disconnect(call: Call) -> Response:
     return empty_response(200)
 
 
+async def rules(call: Call) -> Response:
+    """GET /tare/networks/rules, which Docker doesn't have: the engine's packet filter in words."""
+    return json_response([_table_json(table) for table in await list_rules(call.engine)])
+
+
+def _table_json(table: ListedTable) -> dict[str, Any]:
+    chains = [
+        {
+            "Name": chain.name,
+            "Hook": chain.hook,
+            "Priority": chain.priority,
+            "Rules": [{"Rule": text, "Packets": packets} for text, packets in chain.rules],
+        }
+        for chain in table.chains
+    ]
+    sets = [{"Name": item.name, "Elements": list(item.elements)} for item in table.sets]
+    return {"Family": table.family, "Name": table.name, "Whole": table.whole, "Chains": chains, "Sets": sets}
+
+
+async def repair(call: Call) -> Response:
+    """POST /tare/networks/repair, which Docker doesn't have: what somebody broke is put right, and named."""
+    return json_response({"Repaired": await repair_networks(call.engine)})
+
+
 ROUTES = (
+    Route("GET", "/tare/networks/rules", "TareNetworkRules", rules),
+    Route("POST", "/tare/networks/repair", "TareNetworkRepair", repair, finishes=True),
     Route("GET", "/networks", "NetworkList", list_),
     Route("GET", "/networks/{id}", "NetworkInspect", inspect),
     Route("POST", "/networks/create", "NetworkCreate", create, finishes=True),

@@ -56,7 +56,7 @@ admin  ContainerUpdate ImageBuild BuildPrune ImageCreate ImageAttestations Image
 admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth DistributionInspect Session VolumeUpdate
 admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable PluginUpgrade PluginCreate PluginPush
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
-admin  TareContainerCheckout TareLog TareReflog TareSquash TareUndo
+admin  TareNetworkRules TareNetworkRepair TareContainerCheckout TareLog TareReflog TareSquash TareUndo
 admin  TareImagesOffer TareImagesMissing TareImagesSend TareImagesReceive
 """
 

@@ -131,6 +131,7 @@ def _network_settings(settings: DaemonSettings) -> NetworkSettings:
         firewall=settings.iptables,
         default_bind_address=settings.ip,
         publish_allow=tuple(settings.publish_allow),
+        publish_allow=tuple(settings.publish_allow),
         table="tare" if settings.bridge in ("tare0", "none") else "tare_" + re.sub(r"\W", "_", settings.bridge),
     )
 

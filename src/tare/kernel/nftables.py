@@ -48,7 +48,7 @@ _HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting":
 # nft's own numbers for types of data; the kernel only stores them, `nft list` prints by them.
 TYPE_IP_ADDRESS, TYPE_IP6_ADDRESS, TYPE_MAC, TYPE_PROTOCOL, TYPE_PORT, TYPE_LINK_NAME = 7, 8, 9, 12, 13, 41
 _TYPE_BITS = 6
-_TYPE_LENGTHS = {
+TYPE_LENGTHS = {
     TYPE_IP_ADDRESS: 4,
     TYPE_IP6_ADDRESS: 16,
     TYPE_MAC: 6,
@@ -297,7 +297,7 @@ class Transaction:
         if item.data:
             body += be32(6, item.data.number) + be32(7, item.data.length)
         if item.flags & _SET_CONCAT:
-            body += nested(9, nested(2, *(nested(1, be32(1, _TYPE_LENGTHS[part])) for part in item.key.parts)))
+            body += nested(9, nested(2, *(nested(1, be32(1, TYPE_LENGTHS[part])) for part in item.key.parts)))
         body += be32(10, number)
         if item.key.parts == (TYPE_LINK_NAME,):
             body += attribute(13, _HOST_BYTE_ORDER)

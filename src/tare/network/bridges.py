@@ -65,6 +65,15 @@ class Bridges:
         self._up[record.network_id] = made = BridgeNetwork(record, link, addresses)
         return made
 
+    def is_whole(self, record: NetworkRecord) -> bool:
+        """Whether the bridge is there and up, has its address, and all that is plugged into it."""
+        link = self._route.link(record.bridge_name)
+        if link is None or not link.is_up:
+            return False
+        if record.interface not in {address.interface for address in self._route.addresses(link.ifindex)}:
+            return False
+        return self._up.get(record.network_id) is not None and self._up[record.network_id].link.ifindex == link.ifindex
+
     def plug_in(self, endpoint: EndpointRecord) -> None:
         """Connects an endpoint to its network's bridge again, should that be another link than before."""
         network = self._up.get(endpoint.network_id)

@@ -87,11 +87,15 @@ def set_port_flags(sock: RouteSocket, record: EndpointRecord, *, isolated: bool)
 
 
 def plug_in(sock: RouteSocket, record: EndpointRecord, bridge: Link, *, isolated: bool) -> None:
-    """After the bridge was deleted and made anew: what was plugged into the old one belongs into this."""
+    """After the bridge was deleted and made anew: what was plugged into the old one belongs into this, and is up."""
     link = sock.link(record.link) if record.link else None
-    if link is not None and link.master != bridge.ifindex:
+    if link is None:
+        return
+    if link.master != bridge.ifindex:
         flags = (route.set_master(link.name, bridge.ifindex), _port_flags(record, isolated))
         sock.execute((*flags, *_address_behind(link.ifindex, record)))
+    if not link.is_up:
+        sock.execute((route.set_up(link.name),))
 
 
 def _port_flags(record: EndpointRecord, isolated: bool) -> Request:

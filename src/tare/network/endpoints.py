@@ -128,8 +128,35 @@ class Endpoints:
             return
         sandbox = Sandbox(open_namespace(f"/proc/{pid}/ns/net"))
         self.sandboxes[container_id] = sandbox
+        await self.relink(container_id)
         if any(self._names_containers(record) for record in records):
             await self._serve_names(container_id, sandbox)
+
+    async def relink(self, container_id: str) -> list[str]:
+        """Makes a live container's links anew that somebody deleted; returns their networks' names."""
+        records = self._store.endpoints_of(container_id)
+        lost = [record for record in records if record.link and self._route.link(record.link) is None]
+        if not lost:
+            return []
+        _, namespace = await self._enter(container_id)
+        try:
+            for record in lost:
+                network = self._bridges.get(record.network_id)
+                if network is not None:
+                    endpoint_links.connect(
+                        self._route,
+                        record,
+                        namespace,
+                        network.link,
+                        mtu=network.record.mtu,
+                        isolated=not network.record.icc,
+                        default_route=False,
+                    )
+                    faults.point("network.repair.link")
+            self._settle(container_id, namespace)
+        finally:
+            os.close(namespace.rtnetlink_socket_fd)
+        return [record.network for record in lost]
 
     async def release(self, container_id: str) -> None:
         """Takes the container off its networks; nothing to do is fine. Its processes should be gone by now."""

@@ -21,12 +21,13 @@ from tare.errors import KernelError
 from tare.kernel import nftables as nft
 from tare.kernel.netlink import is_missing
 from tare.network.records import EndpointRecord
+from tare.network.rule_listing import ListedTable, list_table
 
 _log = logging.getLogger(__name__)
 
 _PORTS, _MACS, _ADDRESSES, _ADDRESSES6 = "ports", "macs", "addresses", "addresses6"
 _LINK = nft.Type((nft.TYPE_LINK_NAME,), 16)
-_SETS = (
+SETS = (
     nft.Set(_PORTS, _LINK),
     nft.Set(_MACS, nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_MAC), 24)),
     nft.Set(_ADDRESSES, nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_IP_ADDRESS), 20)),
@@ -85,6 +86,10 @@ class PortGuard:
     def is_whole(self) -> bool:
         return not self.is_there or self._socket.rule_count(self.table, nft.NFPROTO_BRIDGE) == len(_rules())
 
+    def listing(self) -> ListedTable:
+        """The table as the kernel has it."""
+        return list_table(self._socket, self.table, nft.NFPROTO_BRIDGE, SETS, self.is_whole())
+
     def remove(self) -> None:
         if self.is_there:
             transaction = nft.Transaction(self.table, nft.NFPROTO_BRIDGE)
@@ -100,7 +105,7 @@ def build_table(table: str, records: Iterable[EndpointRecord]) -> nft.Transactio
     transaction = nft.Transaction(table, nft.NFPROTO_BRIDGE)
     transaction.replace_table()
     transaction.add_chain(CHAIN)
-    for number, item in enumerate(_SETS):
+    for number, item in enumerate(SETS):
         transaction.add_set(item, number + 1)
     for rule in _rules():
         transaction.add_rule(rule)

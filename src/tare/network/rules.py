@@ -46,7 +46,7 @@ _LINK_PAIR = nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_LINK_NAME), 32)
 _ADDRESS = nft.Type((nft.TYPE_IP_ADDRESS,), 4)
 _LINK_ADDRESS = nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_IP_ADDRESS), 20)
 
-_SETS = (
+SETS = (
     nft.Set(PUBLISHED, _PORT_KEY, _TARGET),
     nft.Set(PUBLISHED_ANY, _ANY_KEY, _TARGET),
     nft.Set(_BRIDGES, _LINK),
@@ -100,7 +100,7 @@ def build_table(
     transaction.replace_table()
     for chain in _CHAINS:
         transaction.add_chain(chain)
-    for number, item in enumerate(_SETS):
+    for number, item in enumerate(SETS):
         transaction.add_set(item, number + 1)
     for rule in _rules(bridges, bool(allow)):
         transaction.add_rule(rule)

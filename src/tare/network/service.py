@@ -42,6 +42,7 @@ from tare.network.records import (
     PortBinding,
     PortRequest,
 )
+from tare.network.rule_listing import ListedTable
 from tare.network.store import NetworkStore
 from tare.network.table import Table
 from tare.network.table_watch import TableWatch
@@ -120,6 +121,26 @@ class Network:
             self._bridges.plug_in(endpoint)
         if self._table is not None:
             self._table.rebuild_all()
+
+    async def mend(self) -> list[str]:
+        """Finds what somebody broke (bridges, links, rules), puts it right, and says what it was."""
+        async with self._changing:
+            found = [
+                f"bridge {record.bridge_name} of network {record.name}"
+                for record in self.networks()
+                if record.driver == BRIDGE and not self._bridges.is_whole(record)
+            ]
+            if self._table is not None:
+                found += [f"table {table.family} {table.name}" for table in self._table.listing() if not table.whole]
+            self.repair()
+            for container_id in list(self._endpoints.sandboxes):
+                for network in await self._endpoints.relink(container_id):
+                    found.append(f"link of container {container_id[:12]} to network {network}")
+            return found
+
+    def rules(self) -> tuple[ListedTable, ...]:
+        """The engine's packet filter as the kernel has it; nothing, if the engine writes none."""
+        return self._table.listing() if self._table is not None else ()
 
     async def restore(self, live: Collection[str]) -> None:
         """Makes what is there agree with the containers that live: ids with a running process."""

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from tare import faults
 from tare.errors import KernelError
 from tare.kernel.netlink import is_missing
-from tare.kernel.nftables import NftablesSocket, Transaction
+from tare.kernel.nftables import NFPROTO_INET, NftablesSocket, Transaction
 from tare.network import rules
 from tare.network.port_guard import PortGuard
 from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
+from tare.network.rule_listing import ListedTable, list_table
 from tare.network.store import NetworkStore
 
 _HOOK_FORWARD = 2
@@ -59,10 +60,18 @@ class Table:
         self.guard.rebuild(self._store.endpoints())
         self.rebuild()
 
+    def listing(self) -> tuple[ListedTable, ...]:
+        """Both tables as the kernel has them."""
+        own = list_table(self._socket, self.name, NFPROTO_INET, rules.SETS, self._has_rules())
+        return (own, self.guard.listing()) if self.guard.is_there else (own,)
+
     def is_whole(self) -> bool:
         """Whether the table still has the rules that it was built with."""
+        return self._has_rules() and self.guard.is_whole()
+
+    def _has_rules(self) -> bool:
         wanted = rules.rule_count(self._bridges(), allows=bool(self._allow))
-        return self._socket.rule_count(self.name) == wanted and self.guard.is_whole()
+        return self._socket.rule_count(self.name) == wanted
 
     def _bridges(self) -> list[rules.BridgeRules]:
         return [

@@ -96,3 +96,12 @@ class AsyncNetworks:
     async def remove(self, name: str) -> None:
         """Removes a network that no container is in."""
         await self._calls.do("DELETE", f"/networks/{quote(name)}")
+
+    async def rules(self) -> tuple[Mapping[str, Any], ...]:
+        """The engine's packet filter in words, table by table: Family, Name, Whole, Chains, Sets."""
+        return tuple(await self._calls.json("GET", "/tare/networks/rules"))
+
+    async def repair(self) -> tuple[str, ...]:
+        """Puts right what somebody broke of bridges, links and rules; says what it was."""
+        found = await self._calls.json("POST", "/tare/networks/repair")
+        return tuple(found["Repaired"])

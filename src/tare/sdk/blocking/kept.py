@@ -97,3 +97,12 @@ class Networks:
     def remove(self, name: str) -> None:
         """Removes a network that no container is in."""
         self._calls.do("DELETE", f"/networks/{quote(name)}")
+
+    def rules(self) -> tuple[Mapping[str, Any], ...]:
+        """The engine's packet filter in words, table by table: Family, Name, Whole, Chains, Sets."""
+        return tuple(self._calls.json("GET", "/tare/networks/rules"))
+
+    def repair(self) -> tuple[str, ...]:
+        """Puts right what somebody broke of bridges, links and rules; says what it was."""
+        found = self._calls.json("POST", "/tare/networks/repair")
+        return tuple(found["Repaired"])
