@@ -58,6 +58,8 @@ admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable Pl
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
 admin  TareNetworkRules TareNetworkRepair TareContainerCheckout TareLog TareReflog TareSquash TareUndo
 admin  TareImagesOffer TareImagesMissing TareImagesSend TareImagesReceive
+admin  TareDepartureDescribe TareDepartureBegin TareDeparturePart TareDepartureFinish TareDepartureStay TareArrivalBegin
+admin  TareArrivalLook TareArrivalPart TareArrivalFinish TareArrivalStart TareArrivalGiveUp
 """
 
 

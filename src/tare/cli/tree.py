@@ -69,6 +69,7 @@ COMMANDS = {
     "image tag": "Give an image another name, or with --undo NAME put a name back to where it was",
     "inspect": "Show all that is known about containers, images, networks and volumes",
     "log": "Show images as versions: which was made from which, by whom and why",
+    "move": "Carry a container with all that is its own to another engine",
     "network connect": "Connect a container to a network",
     "network create": "Make a network",
     "network disconnect": "Disconnect a container from a network",

@@ -43,6 +43,8 @@ async def launch(engine: Engine, container: Container) -> Container:
     The caller holds the container's lock. Raises InvalidArgument with Docker's text when the command can't be run
     (the record then holds exit code 126 or 127), Conflict, ResourceExhausted, Unavailable, Internal.
     """
+    if container.leaving:
+        raise Conflict(f'container "{container.name}" is being moved; tare move --abort gives that up')
     async with container_volumes.mounted(engine, container), contextlib.AsyncExitStack() as undo:
         run_dir = engine.run_dir(container.id)
         shutil.rmtree(run_dir, ignore_errors=True)

@@ -31,6 +31,8 @@ async def unpause_container(engine: Engine, ref: str) -> None:
         container = engine.containers.find(container.id)
         if not container.state.paused:
             raise Internal(f"Container {container.id} is not paused")  # 500, as Docker's API file says
+        if container.leaving:
+            raise Conflict(f'container "{container.name}" is being moved; tare move --abort gives that up')
         await in_thread(open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).thaw)
         container = engine.containers.save_state(container.id, status="running")
         engine.events.container(container, "unpause")

@@ -94,6 +94,21 @@ class Snapshots:
             sync_directory(self.root)
         return self._overlay(directory, stacked, volatile)
 
+    def adopt(self, snapshot_id: str, diff_ids: Sequence[str], upper: Path) -> None:
+        """The same with an upper directory that is there, whole and on the disk; it is renamed into its place."""
+        self.prepare(snapshot_id, diff_ids, durable=True)
+        place = self.upper(snapshot_id)
+        self.trash.throw(place)
+        faults.point("storage.snapshot.adopt")
+        upper.rename(place)
+        sync_directory(place.parent)
+
+    def give_back(self, snapshot_id: str, upper: Path) -> None:
+        """Undoes `adopt`, however far it came."""
+        if not upper.exists() and self.exists(snapshot_id):
+            self.upper(snapshot_id).rename(upper)
+        self.remove(snapshot_id)
+
     def _make(self, directory: Path, stacked: _Stacked) -> None:
         path = str(directory)
         if not self._spares.take(path):
