@@ -11,6 +11,7 @@ from tare.images.import_image import host_platform
 from tare.images.instruction import apply_changes
 from tare.images.records import Image
 from tare.oci.image_spec import History, ImageConfig, ImageSpec, Origin, RootFS
+from tare.storage.chunks.tidy import note as note_layer
 from tare.storage.layers import Layer
 from tare.storage.snapshots import Snapshots
 from tare.values.reference import Reference
@@ -40,11 +41,22 @@ class CommitOptions(msgspec.Struct, frozen=True, kw_only=True):
 def commit_snapshot(
     images: Images, snapshots: Snapshots, snapshot_id: str, parent: Image | None, options: CommitOptions
 ) -> Image:
-    """Makes the layer of a snapshot's changes and the image over it; nothing in between can be collected."""
+    """Makes the layer of a snapshot's changes and the image over it; nothing in between can be collected.
+
+    Older versions of large files in it are packed by the next `Layers.tidy`.
+    """
     apply_changes(options.config, options.changes)  # wrong ones are refused before any work
     with images.layers.lease(snapshots.diff_ids(snapshot_id)) as lease:
         layer = snapshots.commit(snapshot_id, lease=lease)
-        return commit(images, layer, snapshots.diff_ids(snapshot_id), parent, options)
+        image = commit(images, layer, snapshots.diff_ids(snapshot_id), parent, options)
+    previous = images.find(options.previous_id) if options.previous_id else None
+    note_layer(images.layers.packing, layer.diff_id, [*_nearest(previous), *_nearest(parent)])
+    return image
+
+
+def _nearest(image: Image | None) -> Sequence[str]:
+    """An image's layers, topmost first."""
+    return image.diff_ids[::-1] if image is not None else ()
 
 
 def commit(images: Images, layer: Layer, below: Sequence[str], parent: Image | None, options: CommitOptions) -> Image:

@@ -11,6 +11,7 @@ from tare.kernel.libc import syscall
 _FICLONE = 0x40049409  # include/uapi/linux/fs.h
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_TOPDIR_FL = 0x00020000
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # include/uapi/linux/falloc.h
 _NO_REFLINKS = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY))
 
 
@@ -28,6 +29,11 @@ def clone_file(from_fd: int, to_fd: int) -> bool:
             return False
         raise
     return True
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(2), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: the range reads as zeros, its whole blocks are free."""
+    syscall("fallocate", fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
 
 
 def spread_subdirectories(fd: int) -> bool:

@@ -31,6 +31,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "keyctl": (250, 219),
     "ioprio_set": (251, 30),
     "unshare": (272, 97),
+    "fallocate": (285, 47),
     "syncfs": (306, 267),
     "setns": (308, 268),
     "sched_setattr": (314, 274),

@@ -12,6 +12,7 @@ from pathlib import Path
 from tare import errors, faults
 from tare.kernel.disks import clone_file
 from tare.storage import tar_format as fmt
+from tare.storage.chunks import mark
 from tare.storage.extract import OPAQUE, WHITEOUT, Extracted
 from tare.storage.hashing import ThreadedDigest
 from tare.storage.limits import DEFAULT_LIMITS
@@ -175,7 +176,7 @@ class _Committing:
 
     def _copy(self, source: int, target: int, size: int) -> None:
         """The content into tree and digest. Once shared, the copy is what is read: it can't change any more."""
-        if size and clone_file(source, target):
+        if size and mark.packed_as(source) is None and clone_file(source, target):
             os.ftruncate(target, size)
             for _, chunk in content(target, size):
                 self._digest.update(chunk)

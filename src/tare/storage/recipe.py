@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from tare import errors
+from tare.storage.chunks import mark
 from tare.storage.tree_reader import open_beneath
 
 MAGIC = b"tare-recipe 1\n"
@@ -154,7 +155,7 @@ class Files(Protocol):
 
 
 class TreeFiles:
-    """Payloads that lie as plain files below the layer's own directories."""
+    """Payloads that lie as files below the layer's own directories, packed or not."""
 
     def __init__(self, tree_fd: int, shadow_fd: int | None) -> None:
         self._tree_fd = tree_fd
@@ -166,7 +167,15 @@ class TreeFiles:
             raise errors.Internal(f"a layer's displaced file {path!r} is not there")
         descriptor = open_beneath(at_fd, path, os.O_RDONLY | os.O_NONBLOCK)
         try:
+            small = len(extents) == 1 and extents[0][1] <= mark.MIN_BYTES
             for offset, length in extents:
+                pieces = None if small else mark.pieces(descriptor, offset, length)
+                if pieces is not None:
+                    try:
+                        yield from pieces
+                        continue
+                    except mark.NoLongerPacked:
+                        pass
                 end = offset + length
                 while offset < end:
                     chunk = os.pread(descriptor, min(end - offset, _READ_BYTES), offset)

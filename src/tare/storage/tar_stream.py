@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 
 from tare import errors
+from tare.storage.chunks import mark
 
 _CHUNK_BYTES = 256 << 10
 _ZEROS = bytes(_CHUNK_BYTES)
@@ -25,8 +26,19 @@ def open_regular(directory_fd: int, name: bytes) -> int:
 
 
 def content(descriptor: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, chunk) up to `size` bytes; holes come as zeros without being read, a file cut short is padded."""
+    """(offset, chunk) up to `size` bytes; holes come as zeros without being read, a file cut short is padded.
+
+    Of a packed file too. Raises Internal where that is damaged.
+    """
+    pieces = mark.pieces(descriptor, 0, size) if size > mark.MIN_BYTES else None
     offset = 0
+    if pieces is not None:
+        try:
+            for piece in pieces:
+                yield offset, piece
+                offset += len(piece)
+        except mark.NoLongerPacked:
+            pass
     while offset < size:
         data, end = _next_data(descriptor, offset, size)
         while offset < data:
