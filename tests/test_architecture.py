@@ -29,9 +29,11 @@ DOORS = {
     "images": FLOOR | {"kernel", "oci", "storage"},
     "network": FLOOR | {"kernel", "oci", "storage"},
     "volumes": FLOOR | {"kernel", "oci", "storage"},
-    "engine": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes"},
+    "registry": FLOOR | {"kernel", "oci", "storage"},
+    "engine": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes", "registry"},
     "api": FLOOR | {"engine", "storage"},  # storage: what an archive answer tells of a path
-    "daemon": FLOOR | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes", "engine", "api"},
+    "daemon": FLOOR
+    | {"kernel", "oci", "runtime", "storage", "images", "network", "volumes", "registry", "engine", "api"},
     "client": {"values"},
     "certificates": {"errors"},
     "sdk": {"values", "client"},

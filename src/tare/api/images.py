@@ -9,15 +9,16 @@ from tare.api.image_json import history_json, inspect_json, removed_json, summar
 from tare.api.messages import Response
 from tare.api.pages import Page
 from tare.api.pruned import pruned_response
+from tare.api.registries import pull_image
 from tare.api.router import Route
 from tare.engine import image_verbs
 from tare.errors import Unsupported
 
 
 async def create(call: Call) -> Response:
-    """POST /images/create: imports the body (`fromSrc=-`)."""
+    """POST /images/create: pulls (`fromImage`), or imports the body (`fromSrc=-`)."""
     if call.text("fromImage"):
-        raise Unsupported("ImageCreate with fromImage (pulling an image) is not implemented by Tare yet")
+        return await pull_image(call)
     if call.text("fromSrc") != "-":
         raise Unsupported("ImageCreate with fromSrc other than - (importing from a URL) is not implemented by Tare yet")
     image_id = await image_verbs.import_image(

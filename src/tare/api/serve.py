@@ -41,6 +41,7 @@ ROUTES = (
     *image_transfer.ROUTES,
     *image_travel.ROUTES,
     *networks.ROUTES,
+    *registries.ROUTES,
     *versions.ROUTES,
     *volumes.ROUTES,
     *trash.ROUTES,

@@ -26,6 +26,9 @@ from tare.errors import KernelError
 from tare.images.images import Images
 from tare.network.records import NetworkSettings
 from tare.network.service import Network
+from tare.registry.endpoints import check_insecure, check_mirror
+from tare.registry.records import RegistrySettings
+from tare.registry.registries import Registries
 from tare.runtime.cgroups import open_cgroup
 from tare.runtime.launcher_client import Launcher
 from tare.storage.content import Content
@@ -84,6 +87,7 @@ def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
         snapshots=snapshots,
         images=images,
         volumes=Volumes(data_root / "volumes", database),
+        registries=Registries(data_root / "registry", database, _registry_settings(settings)),
         network=network,
         launcher=launcher,
         watch=exits.watch,
@@ -118,6 +122,21 @@ def _engine_settings(settings: DaemonSettings) -> EngineSettings:
     )
 
 
+def _registry_settings(settings: DaemonSettings) -> RegistrySettings:
+    for text in settings.insecure_registries:
+        check_insecure(text)
+    for text in settings.registry_mirrors:
+        check_mirror(text)
+    return RegistrySettings(
+        certs_root=Path(settings.registry_certs),
+        insecure=tuple(settings.insecure_registries),
+        mirrors=tuple(settings.registry_mirrors),
+        max_downloads=settings.max_concurrent_downloads,
+        max_uploads=settings.max_concurrent_uploads,
+        max_attempts=settings.max_download_attempts,
+    )
+
+
 def _network_settings(settings: DaemonSettings) -> NetworkSettings:
     enabled = settings.bridge != "none"
     return NetworkSettings(
@@ -130,7 +149,6 @@ def _network_settings(settings: DaemonSettings) -> NetworkSettings:
         ip_forward=settings.ip_forward,
         firewall=settings.iptables,
         default_bind_address=settings.ip,
-        publish_allow=tuple(settings.publish_allow),
         publish_allow=tuple(settings.publish_allow),
         table="tare" if settings.bridge in ("tare0", "none") else "tare_" + re.sub(r"\W", "_", settings.bridge),
     )
@@ -169,6 +187,7 @@ async def _shut_down(engine: Engine, settings: DaemonSettings, launcher: Launche
         live.link.close()
     idle = not engine.live
     await engine.settle()
+    await asyncio.to_thread(engine.registries.close)
     await engine.network.stop(remove=idle)
     launcher.close()
     engine.database.close()

@@ -48,6 +48,12 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     log_driver: str = "json-file"
     log_opts: list[str] = []
     labels: list[str] = []
+    insecure_registries: list[str] = []
+    registry_mirrors: list[str] = []
+    registry_certs: str = "/etc/docker/certs.d"
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
     dns: list[str] = []
     dns_search: list[str] = []
     dns_opts: list[str] = []
@@ -80,6 +86,12 @@ _LISTS = {
     "default_ulimits": ("--default-ulimit", None, "default ulimit of containers (name=soft[:hard])"),
     "log_opts": ("--log-opt", None, "default log driver option (key=value)"),
     "labels": ("--label", None, "label of this engine (key=value)"),
+    "insecure_registries": (
+        "--insecure-registry",
+        None,
+        "registry, or network of registries (CIDR), to which TLS isn't checked, or isn't there",
+    ),
+    "registry_mirrors": ("--registry-mirror", None, "mirror of Docker Hub to pull from first (https://HOST)"),
     "dns": ("--dns", None, "DNS server for containers"),
     "dns_search": ("--dns-search", None, "DNS search domain for containers"),
     "dns_opts": ("--dns-opt", None, "DNS option for containers"),
@@ -111,6 +123,10 @@ _HELP = {
     "trash_keep": "how long what was removed can be restored (0: not at all)",
     "trash_max": "how many bytes removed things may hold together",
     "trash_free": "how much of the disk must stay free of removed things (bytes, or a percentage)",
+    "registry_certs": "directory with one for each registry: *.crt authorities, *.cert and *.key of this engine",
+    "max_concurrent_downloads": "layers that are downloaded at once",
+    "max_concurrent_uploads": "layers of a push that are uploaded at once",
+    "max_download_attempts": "attempts in a row without progress before a download or upload fails",
     "tls": "use TLS on TCP sockets",
     "tlsverify": "use TLS and require client certificates",
     "tlscacert": "file of the authority that signs client certificates",
@@ -184,6 +200,9 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
         _check_subnet(text)
     parse_bytes(settings.trash_max)
     parse_duration(settings.trash_keep)
+    for name in ("max_concurrent_downloads", "max_concurrent_uploads", "max_download_attempts"):
+        if getattr(settings, name) < 1:
+            raise InvalidArgument(f"invalid {name.replace('_', '-')}: must be at least 1")
     parse_trash_free(settings.trash_free)
     return settings
 

@@ -21,6 +21,7 @@ from tare.engine.records import ExecRecord, WaitResult
 from tare.engine.trash_store import TrashStore
 from tare.images.images import Images
 from tare.network.service import Network
+from tare.registry.registries import Registries
 from tare.runtime.launcher_client import Launcher
 from tare.runtime.messages import StreamWish
 from tare.runtime.monitor_client import MonitorLink
@@ -30,6 +31,7 @@ from tare.storage.snapshots import Snapshots
 from tare.volumes.volumes import Volumes
 
 if TYPE_CHECKING:
+    from tare.engine.layer_fetch import LayerFetches
     from tare.engine.log_shipping import Shipper
 
 log = logging.getLogger("tare.engine")
@@ -98,6 +100,7 @@ class Engine:
         snapshots: Snapshots,
         images: Images,
         volumes: Volumes,
+        registries: Registries,
         network: Network,
         launcher: Launcher,
         watch: Callable[[Engine, str, Live], Coroutine[Any, Any, None]],
@@ -108,6 +111,8 @@ class Engine:
         self.snapshots = snapshots
         self.images = images
         self.volumes = volumes
+        self.registries = registries
+        self.layer_fetches: LayerFetches | None = None
         self.network = network
         self.launcher = launcher
         self.containers = Containers(database)

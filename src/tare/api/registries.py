@@ -1,0 +1,156 @@
+"""Registries: pull, push, login, search, a look at what a registry has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import msgspec
+
+from tare.api.call import JSON_TYPE, Call, json_response
+from tare.api.errors import response_of
+from tare.api.image_transfer import platforms
+from tare.api.messages import Response
+from tare.api.registry_credentials import body_credentials, header_credentials
+from tare.api.router import Route
+from tare.engine import registry_verbs
+from tare.engine.pull import PullOptions, pull
+from tare.engine.push import PushOptions, push
+from tare.engine.registry_verbs import Sent, Told, parse_platform
+from tare.errors import InvalidArgument, TareError
+from tare.values.reference import parse_reference
+from tare.values.units import format_bytes
+
+_BAR = 50
+
+
+async def pull_image(call: Call) -> Response:
+    """POST /images/create?fromImage=…: what goes wrong before the first message has a status of its own."""
+    name, tag = call.text("fromImage").rstrip(":"), call.text("tag")
+    reference = parse_reference(name)
+    if tag:
+        text = f"{reference.domain}/{reference.path}"
+        reference = parse_reference(f"{text}@{tag}" if ":" in tag else f"{text}:{tag}")
+    options = PullOptions(
+        reference=reference,
+        all_tags=reference.tag is None and reference.digest is None,
+        platform=parse_platform(call.text("platform")) if call.text("platform") else None,
+        credentials=header_credentials(call.request.headers, reference.domain),
+    )
+    return await _told(pull(call.engine, options))
+
+
+async def push_image(call: Call) -> Response:
+    """POST /images/{name}/push."""
+    reference = parse_reference(call.path["name"])
+    if reference.tag is not None or reference.digest is not None:
+        if call.text("tag"):
+            raise InvalidArgument("invalid reference format")
+    elif call.text("tag"):
+        reference = parse_reference(f"{reference.domain}/{reference.path}:{call.text('tag')}")
+    credentials = header_credentials(call.request.headers, reference.domain)
+    wanted = platforms(call)
+    return await _told(
+        push(call.engine, PushOptions(reference=reference, credentials=credentials, platforms=tuple(wanted)))
+    )
+
+
+async def auth(call: Call) -> Response:
+    """POST /auth."""
+    token = await registry_verbs.log_in(call.engine, body_credentials(await call.json()))
+    return json_response({"IdentityToken": token, "Status": "Login Succeeded"})
+
+
+async def search(call: Call) -> Response:
+    """GET /images/search."""
+    term = call.text("term")
+    credentials = header_credentials(call.request.headers, registry_verbs.split_term(term)[0])
+    found = await registry_verbs.search(
+        call.engine, term, limit=call.number("limit"), filters=call.filters(), credentials=credentials
+    )
+    return json_response(
+        [
+            {
+                "star_count": one.star_count,
+                "is_official": one.is_official,
+                "name": one.name,
+                "is_automated": one.is_automated,
+                "description": one.description,
+            }
+            for one in found
+        ]
+    )
+
+
+async def distribution(call: Call) -> Response:
+    """GET /distribution/{name}/json."""
+    name = call.path["name"]
+    credentials = header_credentials(call.request.headers, parse_reference(name).domain)
+    found = await registry_verbs.inspect_distribution(call.engine, name, credentials)
+    one = found.descriptor
+    shown = [
+        {"architecture": each.architecture, "os": each.os, **({"variant": each.variant} if each.variant else {})}
+        for each in found.platforms
+    ]
+    return json_response(
+        {"Descriptor": {"mediaType": one.media_type, "digest": one.digest, "size": one.size}, "Platforms": shown}
+    )
+
+
+async def _told(told: AsyncGenerator[Told, None]) -> Response:
+    try:
+        first = await anext(told)
+    except StopAsyncIteration:
+        return Response(200, JSON_TYPE)
+    return Response(200, JSON_TYPE, _lines(first, told))
+
+
+async def _lines(first: Told, told: AsyncGenerator[Told, None]) -> AsyncIterator[bytes]:
+    try:
+        yield _line(_message(first))
+        async for item in told:
+            yield _line(_message(item))
+    except TareError as error:
+        response_of(error, "registry")  # logs it, if it is ours to worry about
+        yield _line({"errorDetail": {"message": str(error)}, "error": str(error)})
+    except Exception as error:
+        response_of(error, "registry")
+        yield _line({"errorDetail": {"message": "internal error"}, "error": "internal error"})
+    finally:
+        await told.aclose()
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(message) + b"\r\n"
+
+
+def _message(item: Told) -> dict[str, Any]:
+    if isinstance(item, Sent):
+        return {"progressDetail": {}, "aux": {"Tag": item.tag, "Digest": item.digest, "Size": item.size}}
+    made: dict[str, Any] = {"status": item.status}
+    if item.layer:
+        made["progressDetail"] = {}
+        if item.current:
+            made["progressDetail"] = {"current": item.current, "total": item.total}
+            made["progress"] = progress_bar(item.current, item.total)
+    if item.id:
+        made["id"] = item.id
+    return made
+
+
+def progress_bar(current: int, total: int) -> str:
+    """The text of a message's `progress`, which old clients print as it is."""
+    if total <= 0:
+        return f"{format_bytes(current, 4):>8}"
+    filled = min(current * _BAR // total, _BAR)
+    bar = "[" + "=" * filled + ">" + " " * (_BAR - filled) + "] "
+    shown = f"{format_bytes(current, 4):>8}"
+    return bar + (shown if current > total else f"{shown}/{format_bytes(total, 4)}")
+
+
+ROUTES = (
+    Route("POST", "/images/{name}/push", "ImagePush", push_image),
+    Route("POST", "/auth", "SystemAuth", auth),
+    Route("GET", "/images/search", "ImageSearch", search),
+    Route("GET", "/distribution/{name}/json", "DistributionInspect", distribution),
+)

@@ -1,0 +1,170 @@
+"""push: an image's tag, or all tags of a repository, to a registry.
+
+Must never name a tag in the registry before all that it needs is there. A layer that came compressed goes out bit for
+bit; one that was made here is compressed the same way each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from tare import faults
+from tare.engine.engine import Engine
+from tare.engine.push_layers import LayerPushes, OutgoingLayer
+from tare.engine.registry_jobs import Job, Sent, Step, Told
+from tare.errors import InvalidArgument, NotFound
+from tare.images.archive_image import format_platform, suits
+from tare.images.images import name_of, set_reference
+from tare.images.records import Image, Platform
+from tare.oci.image_spec import (
+    CONFIG_TYPE,
+    DOCKER_CONFIG_TYPE,
+    DOCKER_MANIFEST_TYPE,
+    LAYER_TYPE,
+    Descriptor,
+    Manifest,
+    format_document,
+    parse_manifest,
+)
+from tare.registry.endpoints import Endpoint, endpoints
+from tare.registry.lookups import at_endpoint, ping
+from tare.registry.records import NOBODY, Credentials, RegistryFailure
+from tare.registry.repository import Repository
+from tare.values.reference import Reference
+
+_DOCKER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+
+class PushOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """reference: with a tag, or without to push all tags of the repository. platforms: that the images must be for."""
+
+    reference: Reference
+    credentials: Credentials = NOBODY
+    platforms: tuple[Platform, ...] = ()
+
+
+def push(engine: Engine, options: PushOptions) -> AsyncGenerator[Told, None]:
+    """Pushes; tells how it goes. Raises NotFound, NotAllowed …; who stops listening calls it off."""
+    if options.reference.digest is not None:
+        raise InvalidArgument("cannot push a digest reference")
+    return Job(engine, "tare-push", lambda job: _Push(job, options).run()).steps()
+
+
+class _Push:
+    def __init__(self, job: Job[None], options: PushOptions) -> None:
+        self._job = job
+        self._engine = job.engine
+        self._options = options
+
+    def run(self) -> None:
+        reference = self._options.reference
+        self._job.say(Step(status=f"The push refers to repository [{reference.domain}/{reference.path}]"))
+        tags = self._tags(reference)
+        settings = self._engine.registries.settings
+        endpoint = at_endpoint(endpoints(reference.domain, settings), self._reached)
+        repository = Repository(self._job.transport, endpoint, self._options.credentials, reference.path, "pull,push")
+        for tag, image in tags:
+            self._check_platform(image, reference._replace(tag=tag))
+        for tag, image in tags:
+            self._one(repository, reference._replace(tag=tag), image)
+
+    def _reached(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint if somebody answers there. What it answers comes again with the first real request."""
+        ping(self._job.transport, endpoint).close()
+        return endpoint
+
+    def _tags(self, reference: Reference) -> list[tuple[str, Image]]:
+        """The tags to push. Raises NotFound with Docker's texts."""
+        images = self._engine.images
+        rows = images.db.all(
+            "SELECT suffix, image_id FROM image_references WHERE name = ? ORDER BY suffix", (name_of(reference),)
+        )
+        if not rows:
+            raise NotFound(f"An image does not exist locally with the tag: {reference.repository}")
+        found = [(row["suffix"][1:], images.get(row["image_id"])) for row in rows if row["suffix"].startswith(":")]
+        if reference.tag is not None:
+            found = [(tag, image) for tag, image in found if tag == reference.tag]
+            if not found:
+                raise NotFound(f"tag does not exist: {reference.familiar}")
+        if not found:
+            raise NotFound(f"no tags to push for {reference.repository}")
+        return found
+
+    def _check_platform(self, image: Image, reference: Reference) -> None:
+        built = Platform(os=image.spec.os, architecture=image.spec.architecture, variant=image.spec.variant)
+        for wanted in self._options.platforms:
+            if not suits(built, wanted):
+                raise NotFound(
+                    f"image with reference {reference.familiar} was found but does not provide the specified platform"
+                    f" ({format_platform(wanted)})"
+                )
+
+    def _one(self, repository: Repository, reference: Reference, image: Image) -> None:
+        with self._engine.layers.lease(image.diff_ids, what="push") as lease:
+            pushes = LayerPushes(self._job, repository, lease)
+            found = self._original_manifest(image, pushes)
+            fixed = found[0].layers if found else [None] * len(image.diff_ids)
+            layers = pushes.send(
+                [OutgoingLayer(diff_id=diff_id, fixed=one) for diff_id, one in zip(image.diff_ids, fixed, strict=True)]
+            )
+            pushes.send_document(image.id, self._engine.images.content.get(image.id))
+            faults.point("push.blobs.sent")
+            if found:
+                manifest, document = found
+                digest = repository.put_manifest(reference.tag or "latest", manifest.media_type, document)
+            else:
+                digest, document = self._put_made(repository, reference, image, layers)
+        faults.point("push.manifest.sent")
+        self._engine.registries.known.saw_manifest(image.id, digest, document)
+        self._name(image, reference._replace(tag=None, digest=digest))
+        tag = reference.tag or "latest"
+        self._job.say(Step(status=f"{tag}: digest: {digest} size: {len(document)}"))
+        self._job.say(Sent(tag=tag, digest=digest, size=len(document)))
+        self._job.publish("push", reference.familiar, reference.repository)
+
+    def _original_manifest(self, image: Image, pushes: LayerPushes) -> tuple[Manifest, bytes] | None:
+        """A manifest that the image came or went with, if all that it lists can be had; None to make one."""
+        documents = [self._engine.images.content.get(image.manifest_digest)]
+        documents += self._engine.registries.known.manifests(image.id)
+        for document in documents:
+            manifest = parse_manifest(document)
+            if manifest.config.digest != image.id or len(manifest.layers) != len(image.diff_ids):
+                continue
+            pairs = list(zip(manifest.layers, image.diff_ids, strict=True))
+            if pairs and all(layer.digest == diff_id for layer, diff_id in pairs):
+                continue  # plain tars, as archives have them: they go out compressed
+            if all(pushes.can_have(layer, diff_id) for layer, diff_id in pairs):
+                return manifest, document
+        return None
+
+    def _put_made(
+        self, repository: Repository, reference: Reference, image: Image, layers: list[Descriptor]
+    ) -> tuple[str, bytes]:
+        size = len(self._engine.images.content.get(image.id))
+        manifest = Manifest(config=Descriptor(media_type=CONFIG_TYPE, digest=image.id, size=size), layers=layers)
+        document = format_document(manifest)
+        tag = reference.tag or "latest"
+        try:
+            return repository.put_manifest(tag, manifest.media_type, document), document
+        except RegistryFailure:
+            if any(layer.media_type != f"{LAYER_TYPE}+gzip" for layer in layers):
+                raise
+        # A registry from before the OCI's types.
+        manifest = Manifest(
+            media_type=DOCKER_MANIFEST_TYPE,
+            config=Descriptor(media_type=DOCKER_CONFIG_TYPE, digest=image.id, size=size),
+            layers=[msgspec.structs.replace(layer, media_type=_DOCKER_GZIP) for layer in layers],
+        )
+        document = format_document(manifest)
+        return repository.put_manifest(tag, manifest.media_type, document), document
+
+    def _name(self, image: Image, reference: Reference) -> None:
+        """The image is known by the pushed manifest's digest from now on, if it is still there."""
+        images = self._engine.images
+        with images.lock:
+            if images.find(image.id) is None:
+                return
+            with images.db.transaction() as tx:
+                set_reference(tx, reference, image.id, why="push")

@@ -1,0 +1,1 @@
+"""The client of image registries (OCI distribution): see the room's modules."""

@@ -1,0 +1,120 @@
+"""urllib3 as the transport uses it: pools whose connections tell which socket they are on, and words for its errors.
+
+Imported with the first request to a registry, not before.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from tare.registry.transport import adopt
+
+_CONNECTIONS = 4
+
+
+class _Told:
+    """Hands a duplicate of the socket to the watch: it shuts the connection, whatever TLS is doing on it."""
+
+    line: socket.socket | None = None
+
+    def _new_conn(self) -> socket.socket:
+        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        self.line = made.dup()
+        adopt(self.line)
+        return made
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.line is not None:
+            adopt(self.line)
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def close(self) -> None:
+        super().close()  # type: ignore[misc]
+        if self.line is not None:
+            self.line.close()
+            self.line = None
+
+
+class _Plain(_Told, HTTPConnection):
+    pass
+
+
+class _Secure(_Told, HTTPSConnection):
+    pass
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+def make_pool(
+    origin: str, context: Callable[[], ssl.SSLContext], proxy: str, timeouts_s: tuple[float, float]
+) -> urllib3.HTTPConnectionPool:
+    """Connections to one origin, perhaps through a proxy."""
+    parts = urlsplit(origin)
+    host = parts.hostname or ""
+    timeout = urllib3.Timeout(connect=timeouts_s[0], read=timeouts_s[1])
+    if proxy:
+        made = urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", timeout=timeout)
+        return made.connection_from_url(origin, pool_kwargs={"ssl_context": context()} if _secure(origin) else None)
+    if _secure(origin):
+        return _SecurePool(host, parts.port, timeout=timeout, maxsize=_CONNECTIONS, ssl_context=context())
+    return _PlainPool(host, parts.port, timeout=timeout, maxsize=_CONNECTIONS)
+
+
+def _secure(origin: str) -> bool:
+    return origin.startswith("https://")
+
+
+def explain(error: Exception) -> str | None:
+    """Why a request failed, in the words of Docker's errors; None for what is no failure of a connection."""
+    if isinstance(error, NameResolutionError):
+        return f"dial tcp: lookup {error.conn.host}: no such host"
+    if isinstance(error, NewConnectionError):
+        cause = error.__cause__ or error.__context__
+        reason = (cause.strerror or str(cause)).lower() if isinstance(cause, OSError) else str(error)
+        return f"dial tcp {error.conn.host}:{error.conn.port}: connect: {reason}"
+    if isinstance(error, ConnectTimeoutError):
+        return "dial tcp: i/o timeout"
+    if isinstance(error, ReadTimeoutError | TimeoutError):
+        return "net/http: timeout awaiting response"
+    if isinstance(error, SSLError | ssl.SSLError):
+        return _tls_reason(error)
+    if isinstance(error, LocationValueError):
+        return str(error)
+    if isinstance(error, ProtocolError):
+        return "unexpected EOF" if "IncompleteRead" in str(error) else f"EOF: {error.args[-1] if error.args else error}"
+    if isinstance(error, HTTPError | OSError):
+        return str(error)
+    return None
+
+
+def _tls_reason(error: Exception) -> str:
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        _, _, rest = text.partition("certificate verify failed: ")
+        return f"x509: {rest.partition(' (_ssl')[0] or 'certificate is not trusted'}"
+    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text or "record layer failure" in text:
+        return "http: server gave HTTP response to HTTPS client"
+    return f"tls: {text}"

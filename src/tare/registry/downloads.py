@@ -1,0 +1,147 @@
+"""Blobs on their way in: each grows in a file of its own, so that what broke off goes on where it was.
+
+Must never hand out a file before its digest has been checked, nor let one grow beyond the size that was promised.
+
+    <root>/partial/<64 hex>      grows; kept for a day after it was last touched
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tare import faults
+from tare.errors import InvalidArgument, TareError, TooLarge, Unavailable
+from tare.registry.records import Interrupted
+from tare.registry.repository import Repository
+from tare.registry.transport import Answer
+from tare.storage.digests import checked_hex
+from tare.storage.durable import make_private_directory
+from tare.storage.limits import DEFAULT_LIMITS
+
+KEPT_S = 24 * 3600
+_READ_BYTES = 1 << 20
+MAX_BLOB_BYTES = 1 << 40
+
+Progress = Callable[[int], None]
+
+
+class Partials:
+    """The directory of blobs on their way in. One writer a digest is the caller's duty."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        make_private_directory(root)
+        self.expire()
+
+    def path(self, digest: str) -> Path:
+        return self.root / checked_hex(digest)
+
+    def expire(self) -> None:
+        """Deletes what nobody has gone on with for a day."""
+        for entry in os.scandir(self.root):
+            try:
+                if entry.stat(follow_symlinks=False).st_mtime < time.time() - KEPT_S:
+                    os.unlink(entry.path)
+            except FileNotFoundError:
+                pass
+
+    def drop(self, digest: str) -> None:
+        self.path(digest).unlink(missing_ok=True)
+
+    @contextmanager
+    def opened(self, digest: str) -> Iterator[int]:
+        """The blob's file, made if need be."""
+        fd = os.open(self.path(digest), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+class Download:
+    """One blob from one repository (or from the next, where one fails). size: as the manifest says."""
+
+    def __init__(self, partials: Partials, digest: str, size: int, sources: list[Repository]) -> None:
+        if not 0 <= size <= MAX_BLOB_BYTES:
+            raise InvalidArgument(f"layer {digest} claims to have {size} bytes")
+        self._partials = partials
+        self._digest = digest
+        self._size = size
+        self._sources = sources
+
+    def fill(self, fd: int, progress: Progress, wait_retry: Callable[[int], None], attempts: int) -> None:
+        """Fills the file. wait_retry(s) waits before the next attempt, or raises Cancelled.
+
+        Raises Interrupted, Unavailable when all attempts failed, InvalidArgument for a wrong length.
+        """
+        DEFAULT_LIMITS.check_space(fd, self._size, f"layer {self._digest}")
+        failed, source = 0, 0
+        while True:
+            before = os.fstat(fd).st_size
+            try:
+                self._append(fd, self._sources[source % len(self._sources)], progress)
+                break
+            except (Interrupted, Unavailable):
+                # Progress made is a registry that lives: only fruitless attempts count.
+                failed = 0 if os.fstat(fd).st_size > before else failed + 1
+                if failed >= attempts:
+                    raise
+                source += 1
+                if source % len(self._sources) == 0:
+                    wait_retry(min(5 * max(failed, 1), 60))
+            except TareError:
+                source += 1
+                if source >= len(self._sources):
+                    raise
+        faults.point("registry.download.written")
+
+    def _append(self, fd: int, source: Repository, progress: Progress) -> None:
+        have = os.fstat(fd).st_size
+        if have > self._size:
+            os.ftruncate(fd, 0)
+            have = 0
+        progress(have)
+        if have == self._size:
+            return
+        answer = source.open_blob(self._digest, have)
+        try:
+            if answer.status == 200:
+                os.ftruncate(fd, 0)
+                have = 0
+            self._refuse_wrong_length(answer, have)
+            os.lseek(fd, have, os.SEEK_SET)
+            for piece in answer.pieces():
+                have += len(piece)
+                if have > self._size:
+                    os.ftruncate(fd, 0)
+                    raise TooLarge(f"layer {self._digest} is larger than the {self._size} bytes that were promised")
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(fd, view) :]
+                progress(have)
+                faults.point("registry.download.piece")
+        finally:
+            answer.close()
+        if have < self._size:
+            raise Interrupted(f"{answer.url}: unexpected EOF")
+
+    def _refuse_wrong_length(self, answer: Answer, have: int) -> None:
+        text = answer.headers.get("content-length", "")
+        if text.isascii() and text.isdigit() and len(text) < 18 and have + int(text) != self._size:
+            raise InvalidArgument(f"layer {self._digest} should have {self._size} bytes, not {have + int(text)}")
+
+    def check(self, fd: int) -> None:
+        """Raises InvalidArgument, and empties the file, unless its bytes have the digest."""
+        sha256 = hashlib.sha256()
+        os.lseek(fd, 0, os.SEEK_SET)
+        while piece := os.read(fd, _READ_BYTES):
+            sha256.update(piece)
+        if f"sha256:{sha256.hexdigest()}" != self._digest:
+            os.ftruncate(fd, 0)
+            raise InvalidArgument(f"filesystem layer verification failed for digest {self._digest}")
+        faults.point("registry.download.checked")
