@@ -9,6 +9,7 @@ import msgspec
 from tare.engine.engine import Engine, in_thread
 from tare.engine.options import CommitOptions, ContainerConfig
 from tare.engine.records import Container
+from tare.engine.sweep import empty_trash_soon
 from tare.errors import Conflict, KernelError
 from tare.images import commit as image_commit
 from tare.images.records import Image
@@ -39,6 +40,7 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
     )
     committing = _commit(engine, container, wanted, pause=options.pause)
     image = await engine.uninterrupted(committing, f"commit {container.id[:12]}")
+    empty_trash_soon(engine)  # packs what this version has newer
     name = reference.with_default_tag().familiar if reference else ""
     engine.events.container(container, "commit", comment=options.comment, imageID=image.id, imageRef=name)
     return image.id

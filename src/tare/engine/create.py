@@ -99,6 +99,9 @@ async def _store(engine: Engine, container: Container, wanted: tuple[Wanted, ...
         directory.mkdir(mode=0o710)
         faults.point("engine.create.directory")
         undo.callback(engine.snapshots.remove, container.id)
+        if engine.layers.packing.concerns(container.layers):
+            # An older version whose large files are packed. They stay plain long enough; `prepare` looks again.
+            await in_thread(engine.layers.packing.unpack_for, container.layers)
         engine.snapshots.prepare(container.id, container.layers)
         faults.point("engine.create.snapshot")
         async with container_volumes.prepared(engine, container.id, wanted) as points:

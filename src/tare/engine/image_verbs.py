@@ -12,6 +12,7 @@ from tare.engine import trash, trash_containers, trash_images
 from tare.engine.commit import image_reference
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import PruneReport
+from tare.engine.sweep import empty_trash_soon
 from tare.engine.thread_stream import BodyReader
 from tare.errors import InvalidArgument
 from tare.images import history as image_history_verb
@@ -179,7 +180,7 @@ def _publish_removed(engine: Engine, removed: Iterable[Removed]) -> None:
 
 def _sweep(engine: Engine) -> None:
     """Frees the space of removed layers, in its own time."""
-    engine.spawn(in_thread(engine.layers.empty_trash), "empty the trash of layers")
+    empty_trash_soon(engine)
 
 
 async def prune_images(engine: Engine, filters: Filters, *, keep: bool = True) -> tuple[list[Removed], PruneReport]:

@@ -31,7 +31,7 @@ def discard_directory(engine: Engine, path: Path) -> None:
 
 
 def empty_trash_soon(engine: Engine) -> None:
-    """Deletes the trees of what was removed; one sweep at a time, however often it is asked for."""
+    """Deletes the trees of what was removed, packs older versions of files; one sweep at a time, however often it is asked for."""
     engine.trash_is_full = True
     if not engine.sweeping:
         engine.sweeping = True
@@ -45,5 +45,6 @@ async def _empty_trash(engine: Engine) -> None:
             await in_thread(engine.snapshots.empty_trash)
             await in_thread(engine.layers.empty_trash)
             await in_thread(engine.volumes.empty_trash)
+            await in_thread(engine.layers.tidy)
     finally:
         engine.sweeping = False

@@ -56,6 +56,7 @@ async def _give_back(engine: Engine) -> None:
     await in_thread(engine.snapshots.empty_trash)
     if await in_thread(engine.layers.collect):  # its image went before it
         await in_thread(engine.layers.empty_trash)
+    await in_thread(engine.layers.tidy)
 
 
 def drop_of_images(engine: Engine, image_ids: set[str]) -> None:

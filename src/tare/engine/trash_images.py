@@ -44,6 +44,7 @@ def drop(engine: Engine, entry: Trashed) -> None:
 async def _give_back(engine: Engine) -> None:
     await in_thread(engine.layers.collect)
     await in_thread(engine.layers.empty_trash)
+    await in_thread(engine.layers.tidy)
 
 
 async def restore(

@@ -85,6 +85,7 @@ class Snapshots:
                 raise errors.Conflict(f"snapshot {snapshot_id} already exists") from None
         try:
             faults.point("storage.snapshot.row")
+            self._make_plain(diff_ids)
             self._make(directory, stacked)
         except BaseException:
             self.remove(snapshot_id)
@@ -120,6 +121,11 @@ class Snapshots:
             os.chown(upper, stacked.uid, stacked.gid)
         os.chmod(upper, stacked.mode)
 
+    def _make_plain(self, diff_ids: Sequence[str]) -> None:
+        """What the stack shows must be in its layers' files. The snapshot's row keeps it there from now on."""
+        if self.layers.packing.concerns(diff_ids):
+            self.layers.packing.unpack_for(diff_ids)
+
     def root_filesystem(self, snapshot_id: str) -> OverlayRoot:
         """The same as `prepare` gave, ready to be mounted again."""
         diff_ids, volatile = self._row(snapshot_id)
@@ -143,6 +149,7 @@ class Snapshots:
         diff_ids, _ = self._row(snapshot_id)
         directory = self._directory(snapshot_id)
         faults.point("storage.snapshot.reset")
+        self._make_plain(diff_ids)
         self.trash.throw(directory)
         self._make(directory, self._stacked(diff_ids))
         sync_directory(self.root)
