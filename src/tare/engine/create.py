@@ -10,7 +10,7 @@ import msgspec
 from tare import faults
 from tare.engine import check, container_volumes, depends, health_rules, links
 from tare.engine.container_networks import wanted_endpoints
-from tare.engine.engine import Engine
+from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import resolve_image
 from tare.engine.log_options import log_path
 from tare.engine.mount_specs import Wanted

@@ -31,7 +31,10 @@ def discard_directory(engine: Engine, path: Path) -> None:
 
 
 def empty_trash_soon(engine: Engine) -> None:
-    """Deletes the trees of what was removed, packs older versions of files; one sweep at a time, however often it is asked for."""
+    """Deletes the trees of what was removed, packs older versions of files.
+
+    One sweep at a time, however often it is asked for.
+    """
     engine.trash_is_full = True
     if not engine.sweeping:
         engine.sweeping = True
