@@ -186,6 +186,7 @@ async def _shut_down(engine: Engine, settings: DaemonSettings, launcher: Launche
     for live in engine.live.values():
         live.link.close()
     idle = not engine.live
+    engine.layers.packing.stop()
     await engine.settle()
     await asyncio.to_thread(engine.registries.close)
     await engine.network.stop(remove=idle)
