@@ -27,6 +27,7 @@ from tare.engine import (
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
+from tare.engine.sweep import empty_trash_soon
 from tare.errors import TareError
 from tare.runtime.cgroups import open_cgroup
 from tare.runtime.create import StartFailed
@@ -74,6 +75,7 @@ async def restore(engine: Engine) -> None:
         if container.id not in engine.live:
             await _settle_stopped(engine, container)
     await trash.settle_all(engine)
+    empty_trash_soon(engine)  # an earlier engine may have died before it packed what was committed
 
 
 async def _settle_stopped(engine: Engine, container: Container) -> None:
