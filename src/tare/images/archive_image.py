@@ -12,16 +12,26 @@ import msgspec
 from tare.errors import InvalidArgument, TareError
 from tare.images.archive_read import StoredLayer
 from tare.images.import_image import host_platform
+from tare.images.platforms import format_platform as format_platform
+from tare.images.platforms import suits as suits
 from tare.images.records import Platform
 from tare.oci.image_spec import ImageSpec, Manifest, parse_image_spec
 from tare.values.digest import digest_bytes, is_digest
 from tare.values.reference import Reference, parse_reference
 
 
+class ArchivedIndex(msgspec.Struct, frozen=True, kw_only=True):
+    """An index for several platforms that an archive holds. attached: what else it leads to. references: its names."""
+
+    document: bytes
+    attached: tuple[bytes, ...] = ()
+    references: tuple[Reference, ...] = ()
+
+
 class ArchivedImage(msgspec.Struct, frozen=True, kw_only=True):
     """config: the document as it is. manifest: kept where it says nothing but what the store has, else None.
 
-    parent_id: the id of the image in the same archive that this one was made from, or "".
+    parent_id: the id of the image in the same archive that this one was made from, or "". index: whose it is.
     """
 
     config: bytes
@@ -29,10 +39,15 @@ class ArchivedImage(msgspec.Struct, frozen=True, kw_only=True):
     manifest: bytes | None = None
     references: tuple[Reference, ...] = ()
     parent_id: str = ""
+    index: ArchivedIndex | None = None
 
     @property
     def id(self) -> str:
         return digest_bytes(self.config)
+
+    @property
+    def manifest_digest(self) -> str:
+        return digest_bytes(self.manifest) if self.manifest is not None else ""
 
     @property
     def platform(self) -> Platform:
@@ -57,10 +72,10 @@ def checked_spec(config: bytes, layers: Sequence[StoredLayer]) -> ImageSpec:
 
 
 def says_the_same(manifest: Manifest, config: bytes, layers: Sequence[StoredLayer]) -> bool:
-    """Whether a manifest describes what the store has: this config, and these layers as plain tars."""
+    """Whether a manifest describes what the store can give out: this config, and these layers as they came."""
     return (
         (manifest.config.digest, manifest.config.size) == (digest_bytes(config), len(config))
-        and all(layer.plain for layer in layers)
+        and all(layer.plain or layer.kept for layer in layers)
         and [(layer.digest, layer.size) for layer in manifest.layers] == [(one.digest, one.size) for one in layers]
     )
 
@@ -76,16 +91,5 @@ def checked_tag(text: str) -> Reference:
     return reference
 
 
-def suits(image: Platform, wanted: Platform) -> bool:
-    """Whether an image for one platform is what was asked for."""
-    if (image.os, image.architecture) != (wanted.os, wanted.architecture):
-        return False
-    return not wanted.variant or not image.variant or image.variant == wanted.variant
-
-
 def ours() -> Platform:
     return host_platform()
-
-
-def format_platform(platform: Platform) -> str:
-    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)

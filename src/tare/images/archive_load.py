@@ -13,7 +13,7 @@ from tare import faults
 from tare.errors import InvalidArgument
 from tare.images.archive_docker import MANIFEST, docker_images
 from tare.images.archive_image import ArchivedImage, format_platform, suits
-from tare.images.archive_oci import INDEX, LAYOUT, oci_images
+from tare.images.archive_oci import INDEX, LAYOUT, holds_indexes, oci_images
 from tare.images.archive_read import Contents, Progress, read_archive
 from tare.images.images import Images
 from tare.images.records import Image, Platform
@@ -48,7 +48,7 @@ def load(
             contents = read_archive(stream, images.layers, lease, progress, limits)
             found = archived_images(contents, platforms)
             faults.point("images.load.checked")
-            return [_record(images, one, loaded) for one in parents_first(found)]
+            return _record_all(images, parents_first(found), loaded)
     except BaseException:
         images.layers.collect()
         raise
@@ -57,7 +57,7 @@ def load(
 def archived_images(contents: Contents, platforms: Sequence[Platform] = ()) -> list[ArchivedImage]:
     """What images an archive holds: Docker's manifest.json counts; without it, or to choose platforms, the layout."""
     layout = contents.has(LAYOUT) and contents.has(INDEX)
-    if contents.has(MANIFEST) and not (layout and platforms):
+    if contents.has(MANIFEST) and not (layout and (platforms or holds_indexes(contents))):
         images = docker_images(contents)
         if platforms:
             images = [image for image in images if any(suits(image.platform, one) for one in platforms)]
@@ -84,17 +84,49 @@ def parents_first(found: Sequence[ArchivedImage]) -> list[ArchivedImage]:
     return done
 
 
+def _record_all(images: Images, found: Sequence[ArchivedImage], loaded: Callable[[Loaded], None]) -> list[Loaded]:
+    """Each image by itself; those of an index first, then the index, which is known by its first image."""
+    done = [_record(images, one, loaded) for one in found if one.index is None]
+    indexes: dict[bytes, list[ArchivedImage]] = {}
+    for one in found:
+        if one.index is not None:
+            indexes.setdefault(one.index.document, []).append(one)
+    return done + [_record_index(images, members, loaded) for members in indexes.values()]
+
+
+def _record_index(images: Images, found: Sequence[ArchivedImage], loaded: Callable[[Loaded], None]) -> Loaded:
+    index = found[0].index
+    assert index is not None
+    with images.lock:
+        taken = _taken(images, index.references, found[0].id)
+        for one in found:
+            images.record_document(one.config, why="load", manifest=one.manifest)
+        image = images.record_index(
+            index.document,
+            {one.manifest_digest: one.id for one in found if one.manifest is not None},
+            found[0].id,
+            why="load",
+            attached=index.attached,
+            references=index.references,
+        )
+    done = Loaded(image=image, references=index.references, taken_from=taken)
+    loaded(done)
+    return done
+
+
+def _taken(images: Images, references: Sequence[Reference], image_id: str) -> dict[str, str]:
+    """The names that other images have, with these images' ids."""
+    owners = {reference.familiar: images.referred(reference) for reference in references}
+    return {name: owner for name, owner in owners.items() if owner is not None and owner != image_id}
+
+
 def _record(images: Images, one: ArchivedImage, loaded: Callable[[Loaded], None]) -> Loaded:
     parent = images.find(one.parent_id) if one.parent_id else None
     diff_ids = tuple(one.spec.rootfs.diff_ids)
     if parent is not None and (parent.id == one.id or diff_ids[: len(parent.diff_ids)] != parent.diff_ids):
         parent = None
     with images.lock:
-        taken = {}
-        for reference in one.references:
-            owner = images.referred(reference)
-            if owner is not None and owner != one.id:
-                taken[reference.familiar] = owner
+        taken = _taken(images, one.references, one.id)
         image = images.record_document(
             one.config,
             why="load",

@@ -13,6 +13,7 @@ import msgspec
 from tare.errors import InvalidArgument, TareError, Unsupported
 from tare.images.archive_image import (
     ArchivedImage,
+    ArchivedIndex,
     checked_spec,
     checked_tag,
     format_platform,
@@ -30,6 +31,7 @@ from tare.oci.image_spec import (
     INDEX_TYPE,
     MANIFEST_TYPE,
     Descriptor,
+    Index,
     IndexEntry,
     Manifest,
     parse_document,
@@ -60,10 +62,14 @@ class _Variant(msgspec.Struct, frozen=True, kw_only=True):
     document: bytes
     platform: Platform | None
     reference: Reference | None
+    index: str = ""
 
 
 def oci_images(contents: Contents, platforms: Sequence[Platform] = ()) -> list[ArchivedImage]:
-    """The images of the layout: of each name the variants for the platforms, or for this machine's."""
+    """The images of the layout. Of an index for several platforms all that are there, or those for the platforms.
+
+    Of several images with one name, those for the platforms, or for this machine's.
+    """
     _check_layout(contents)
     index = parse_index(contents.document(INDEX, "it"))
     _check_media_type(index.media_type, _INDEXES, INDEX)
@@ -72,10 +78,61 @@ def oci_images(contents: Contents, platforms: Sequence[Platform] = ()) -> list[A
         _collect(contents, entry, _reference(entry), variants, 1)
     if not variants:
         raise InvalidArgument("invalid archive: its index.json holds no image")
-    groups: dict[Reference | None, list[_Variant]] = {}
+    indexes = _indexes(contents, index)
+    groups: dict[tuple[Reference | None, str], list[_Variant]] = {}
     for variant in variants:
-        groups.setdefault(variant.reference, []).append(variant)
-    return [_image(contents, variant) for name, group in groups.items() for variant in _chosen(name, group, platforms)]
+        groups.setdefault((variant.reference, variant.index), []).append(variant)
+    return [
+        _image(contents, variant, indexes.get(digest))
+        for (name, digest), group in groups.items()
+        for variant in _chosen(name, group, platforms)
+    ]
+
+
+def holds_indexes(contents: Contents) -> bool:
+    """Whether the layout has an index below its own."""
+    entries = parse_index(contents.document(INDEX, "it")).manifests
+    return any(entry.media_type in _INDEXES and contents.has(_path(entry.digest)) for entry in entries)
+
+
+def _indexes(contents: Contents, layout: Index) -> dict[str, ArchivedIndex]:
+    """The indexes of a layout, with the documents that they lead to beside images: nested indexes, attestations."""
+    found: dict[str, ArchivedIndex] = {}
+    for entry in layout.manifests:
+        if entry.media_type not in _INDEXES:
+            continue
+        reference = _reference(entry)
+        before = found.get(entry.digest)
+        names = (*(before.references if before else ()), *((reference,) if reference else ()))
+        attached: dict[str, bytes] = {}
+        _attach(contents, parse_index(_blob(contents, entry, "an index")), attached, 1)
+        found[entry.digest] = ArchivedIndex(
+            document=_blob(contents, entry, "an index"), attached=tuple(attached.values()), references=names
+        )
+    return found
+
+
+def _attach(contents: Contents, index: Index, attached: dict[str, bytes], depth: int) -> None:
+    for entry in index.manifests:
+        if depth > _MAX_DEPTH or len(attached) > _MAX_ENTRIES or not contents.has_document(_path(entry.digest)):
+            continue
+        if entry.media_type in _INDEXES:
+            attached[entry.digest] = _blob(contents, entry, "an index")
+            _attach(contents, parse_index(attached[entry.digest]), attached, depth + 1)
+            continue
+        document = _blob(contents, entry, "an index")
+        manifest = parse_manifest(document)
+        if manifest.config.media_type in (CONFIG_TYPE, DOCKER_CONFIG_TYPE) and not _is_unknown(entry):
+            continue
+        attached[entry.digest] = document
+        for part in (manifest.config, *manifest.layers):
+            if contents.has_document(_path(part.digest)):
+                attached[part.digest] = _blob(contents, part, "a manifest")
+
+
+def _is_unknown(entry: IndexEntry) -> bool:
+    """How BuildKit marks attestations."""
+    return entry.platform is not None and "unknown" in (entry.platform.os, entry.platform.architecture)
 
 
 def kept_manifests(contents: Contents) -> dict[str, tuple[Manifest, bytes]]:
@@ -110,7 +167,12 @@ def _reference(entry: IndexEntry) -> Reference | None:
 
 
 def _collect(
-    contents: Contents, entry: IndexEntry, reference: Reference | None, variants: list[_Variant], depth: int
+    contents: Contents,
+    entry: IndexEntry,
+    reference: Reference | None,
+    variants: list[_Variant],
+    depth: int,
+    within: str = "",
 ) -> None:
     """Adds the manifests below an entry. Those that the archive doesn't hold are other platforms', left out of it."""
     if depth > _MAX_DEPTH or len(variants) > _MAX_ENTRIES:
@@ -121,7 +183,7 @@ def _collect(
         index = parse_index(_blob(contents, entry, "an index"))
         _check_media_type(index.media_type, (entry.media_type,), entry.digest)
         for below in index.manifests:
-            _collect(contents, below, reference, variants, depth + 1)
+            _collect(contents, below, reference, variants, depth + 1, within or entry.digest)
         return
     if entry.media_type not in _MANIFESTS:
         raise InvalidArgument(f"invalid archive: {entry.digest} has the media type {entry.media_type[:100]!r}")
@@ -131,13 +193,14 @@ def _collect(
     if manifest.config.media_type not in (CONFIG_TYPE, DOCKER_CONFIG_TYPE):
         return  # an attestation or another artifact (manifest.md, "Guidelines for Artifact Usage")
     platform = entry.platform
-    if platform is not None and "unknown" in (platform.os, platform.architecture):
-        return  # how BuildKit marks attestations
+    if _is_unknown(entry) or (within and platform is not None and platform.os not in ("", "linux")):
+        return
     variants.append(
         _Variant(
             manifest=manifest,
             document=document,
             reference=reference,
+            index=within,
             platform=Platform(os=platform.os, architecture=platform.architecture, variant=platform.variant)
             if platform is not None and platform.architecture
             else None,
@@ -147,6 +210,8 @@ def _collect(
 
 def _chosen(name: Reference | None, group: list[_Variant], platforms: Sequence[Platform]) -> list[_Variant]:
     wanted = platforms or (ours(),)
+    if group[0].index and not platforms:
+        return sorted(group, key=lambda one: one.platform is not None and not suits(one.platform, ours()))
     fitting = [
         variant for variant in group if variant.platform is None or any(suits(variant.platform, one) for one in wanted)
     ]
@@ -158,7 +223,7 @@ def _chosen(name: Reference | None, group: list[_Variant], platforms: Sequence[P
     raise InvalidArgument(f"{shown} has no image for {', '.join(format_platform(one) for one in wanted)}")
 
 
-def _image(contents: Contents, variant: _Variant) -> ArchivedImage:
+def _image(contents: Contents, variant: _Variant, index: ArchivedIndex | None) -> ArchivedImage:
     manifest = variant.manifest
     config = _blob(contents, manifest.config, "a manifest")
     layers = []
@@ -172,6 +237,7 @@ def _image(contents: Contents, variant: _Variant) -> ArchivedImage:
         spec=spec,
         manifest=variant.document if says_the_same(manifest, config, layers) else None,
         references=(variant.reference,) if variant.reference else (),
+        index=index,
     )
 
 

@@ -18,7 +18,7 @@ from tare.oci.image_spec import MAX_DOCUMENT_BYTES
 from tare.storage import tar_format as fmt
 from tare.storage.decompress import CHUNK_BYTES, Readable, compression_of, plain_chunks
 from tare.storage.hashing import ThreadedDigest
-from tare.storage.layers import Layers, Lease
+from tare.storage.layers import Blob, Layers, Lease
 from tare.storage.limits import DEFAULT_LIMITS, Limits
 from tare.storage.tar_format import BLOCK, Entry, shown
 from tare.storage.tar_reader import TarReader
@@ -36,11 +36,15 @@ Progress = Callable[[str, int, int], None]
 
 
 class StoredLayer(msgspec.Struct, frozen=True, kw_only=True):
-    """A layer that the archive brought. digest, size: of the bytes as they were in it, perhaps compressed."""
+    """A layer that the archive brought. digest, size: of the bytes as they were in it, perhaps compressed.
+
+    kept: they can be given out again so.
+    """
 
     digest: str
     size: int
     diff_id: str
+    kept: bool = True
 
     @property
     def plain(self) -> bool:
@@ -70,6 +74,9 @@ class Contents:
     def has(self, name: str) -> bool:
         found = self._resolve(name)
         return found in self.documents or found in self.layers or found in self.too_large
+
+    def has_document(self, name: str) -> bool:
+        return self._resolve(name) in self.documents
 
     def layer(self, name: str, asked_by: str) -> StoredLayer:
         """A layer. Raises InvalidArgument as `document` does."""
@@ -170,26 +177,26 @@ class _Reading:
             raise InvalidArgument(f'invalid archive: "{_cut(name)}" is not the name of a blob')
         named = f"sha256:{blob[1]}" if blob else ""
         packed = compression_of(head) != "none"
-        if named and not packed and self._layers.hold(named, self._lease) is not None:
+        present = self._present(named, packed)
+        if present:
             digest = payload.digest()
             _check(name, named, digest)
-            return StoredLayer(digest=digest, size=size, diff_id=digest)
-        hashing = ThreadedDigest() if packed else None
-        try:
-            payload.digesting = hashing
-            diff_id = self._store(name, payload)
-            payload.drain()
-            digest = hashing.finish() if hashing else diff_id
-        finally:
-            if hashing:
-                hashing.close()
+            return StoredLayer(digest=digest, size=size, diff_id=present)
+        stored = self._store(name, payload)
         if named:
-            _check(name, named, digest)
-        return StoredLayer(digest=digest, size=size, diff_id=diff_id)
+            _check(name, named, stored.digest)
+        return StoredLayer(digest=stored.digest, size=size, diff_id=stored.layer.diff_id, kept=stored.original)
 
-    def _store(self, name: str, payload: _Payload) -> str:
+    def _present(self, digest: str, packed: bool) -> str:
+        """The diff ID of a layer that is here under this digest, held from now on; "" if it isn't."""
+        if digest and packed:
+            original = self._layers.hold_original(digest, self._lease)
+            return original.diff_id if original else ""
+        return digest if digest and self._layers.hold(digest, self._lease) else ""
+
+    def _store(self, name: str, payload: _Payload) -> Blob:
         try:
-            return self._layers.add(payload, self._limits, lease=self._lease).diff_id
+            return self._layers.add_blob(payload, self._limits, lease=self._lease)
         except InvalidArgument as error:
             kind = TooLarge if isinstance(error, TooLarge) else InvalidArgument
             raise kind(f'layer "{_cut(name)}": {error}') from error
@@ -202,7 +209,6 @@ class _Payload:
         self._pieces = reader.payload()
         self._rest = b""
         self._done = 0
-        self.digesting: ThreadedDigest | None = None
         self.progress: Callable[[int], None] = lambda done: None
 
     def peek(self, size: int) -> bytes:
@@ -219,8 +225,6 @@ class _Payload:
             self._rest = bytes(piece)
         data, self._rest = self._rest[:size], self._rest[size:]
         self._done += len(data)
-        if self.digesting is not None:
-            self.digesting.update(data)
         self.progress(self._done)
         return data
 
@@ -230,18 +234,15 @@ class _Payload:
             parts.append(part)
         return b"".join(parts)
 
-    def drain(self) -> None:
-        while self.read():
-            pass
-
     def digest(self) -> str:
         """The digest of all that is left."""
-        self.digesting = ThreadedDigest()
+        digesting = ThreadedDigest()
         try:
-            self.drain()
-            return self.digesting.finish()
+            while data := self.read():
+                digesting.update(data)
+            return digesting.finish()
         finally:
-            self.digesting.close()
+            digesting.close()
 
 
 def _is_layer(head: bytes) -> bool:

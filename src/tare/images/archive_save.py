@@ -12,35 +12,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import msgspec
 
 from tare.errors import Internal, InvalidArgument, NotFound
-from tare.images.archive_image import format_platform, suits
-from tare.images.archive_oci import IMAGE_NAME, INDEX, LAYOUT, REF_NAME
+from tare.images.archive_oci import INDEX, LAYOUT
+from tare.images.archive_plan import Chosen as Chosen
+from tare.images.archive_plan import Plan, PlannedLayer, planned
+from tare.images.documents import for_platform
 from tare.images.images import Images, name_of
+from tare.images.platforms import format_platform
 from tare.images.records import Image, Platform
 from tare.images.resolve import is_id_of, resolve
-from tare.oci.image_spec import (
-    LAYER_TYPE,
-    DescriptorPlatform,
-    Index,
-    IndexEntry,
-    format_document,
-    parse_manifest,
-)
+from tare.oci.image_spec import Index, format_document
 from tare.storage import tar_format as fmt
 from tare.storage.hashing import ThreadedDigest
-from tare.storage.layers import Layer
 from tare.storage.tar_format import Entry
 from tare.storage.tar_writer import END, format_entry, padding
-from tare.values.digest import digest_bytes
 from tare.values.reference import Reference, parse_reference
 
 Write = Callable[[bytes], object]
-
-
-class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    """An image to save, with the tags that go along."""
-
-    image: Image
-    references: tuple[Reference, ...]
 
 
 def choose(images: Images, names: Sequence[str], platforms: Sequence[Platform] = ()) -> list[Chosen]:
@@ -50,19 +37,31 @@ def choose(images: Images, names: Sequence[str], platforms: Sequence[Platform] =
     """
     if not names:
         raise InvalidArgument("no images to save")
-    found: dict[str, dict[str, Reference]] = {}
+    found: dict[str, Chosen] = {}
     for name in names:
         for image, reference in _named(images, name):
-            if platforms and not any(suits(_platform(image), wanted) for wanted in platforms):
-                shown = ", ".join(format_platform(wanted) for wanted in platforms)
-                raise NotFound(f"image with reference {name} was found but does not provide the platform ({shown})")
-            tags = found.setdefault(image.id, {})
-            if reference is not None:
-                tags[reference.canonical] = reference
-    return [
-        Chosen(image=images.get(image_id), references=tuple(tags[text] for text in sorted(tags)))
-        for image_id, tags in found.items()
-    ]
+            variants = _for_platforms(images, image, platforms, name) if platforms else [image]
+            for variant in variants:
+                tags = set(found[variant.id].references) if variant.id in found else set()
+                if reference is not None:
+                    tags.add(reference)
+                ordered = tuple(sorted(tags, key=lambda one: one.canonical))
+                found[variant.id] = Chosen(image=variant, references=ordered, alone=len(variants) == len(platforms))
+    return list(found.values())
+
+
+def _for_platforms(images: Images, image: Image, platforms: Sequence[Platform], name: str) -> list[Image]:
+    """The image, or those of its index, for each of the platforms."""
+    found = []
+    for wanted in platforms:
+        try:
+            found.append(for_platform(images, image, wanted, name))
+        except NotFound:
+            shown = ", ".join(format_platform(one) for one in platforms)
+            raise NotFound(
+                f"image with reference {name} was found but does not provide the platform ({shown})"
+            ) from None
+    return list({one.id: one for one in found}.values())
 
 
 def _named(images: Images, name: str) -> list[tuple[Image, Reference | None]]:
@@ -92,10 +91,6 @@ def _whole_repository(images: Images, name: str) -> list[tuple[Image, Reference 
     return [(images.get(row["image_id"]), reference._replace(tag=row["suffix"][1:])) for row in rows]
 
 
-def _platform(image: Image) -> Platform:
-    return Platform(os=image.spec.os, architecture=image.spec.architecture, variant=image.spec.variant)
-
-
 def save(
     images: Images,
     chosen: Sequence[Chosen],
@@ -109,64 +104,39 @@ def save(
     without: diff IDs of layers that are left out. notes: further documents by name.
     """
     diff_ids = list(dict.fromkeys(diff_id for one in chosen for diff_id in one.image.diff_ids))
-    with images.layers.lease(diff_ids):
-        layers = {diff_id: images.layers.get(diff_id) for diff_id in diff_ids}
-        blobs: dict[str, bytes] = {}
-        entries: list[IndexEntry] = []
-        for one in chosen:
-            config, manifest = _documents(images, one.image)
-            blobs[one.image.id], blobs[digest_bytes(manifest)] = config, manifest
-            entries += _index_entries(one, manifest)
+    with images.layers.lease(diff_ids, what="save") as lease:
+        plan = planned(images, chosen, plain=bool(notes))
+        for layer in plan.layers.values():
+            held = images.layers.hold(layer.diff_id, lease)
+            if held is None or (layer.digest != layer.diff_id and not images.layers.hold_original(layer.digest, lease)):
+                raise NotFound(f"layer {layer.digest} was removed")
         _document(write, LAYOUT, msgspec.json.encode({"imageLayoutVersion": "1.0.0"}))
-        _document(write, INDEX, format_document(Index(manifests=entries)))
-        _document(write, "manifest.json", _docker_manifest(chosen, layers))
+        _document(write, INDEX, format_document(Index(manifests=plan.entries)))
+        _document(write, "manifest.json", _docker_manifest(chosen, plan))
         _document(write, "repositories", _repositories(chosen))
         for name, data in notes.items():
             _document(write, name, data)
         for directory in (b"blobs/", b"blobs/sha256/"):
             write(format_entry(Entry(name=directory, kind=fmt.DIRECTORY, mode=0o755)))
-        for digest, data in sorted(blobs.items()):
+        for digest, data in sorted(plan.documents.items()):
             _document(write, _blob_path(digest), data)
-        for diff_id in diff_ids:
-            if diff_id not in without:
-                _layer(images, layers[diff_id], write)
+        for layer in plan.layers.values():
+            if layer.diff_id not in without:
+                _layer(images, layer, write)
         write(END)
 
 
-def _documents(images: Images, image: Image) -> tuple[bytes, bytes]:
-    return images.content.get(image.id), images.content.get(image.manifest_digest)
-
-
-def _index_entries(one: Chosen, manifest: bytes) -> list[IndexEntry]:
-    platform = DescriptorPlatform(
-        os=one.image.spec.os, architecture=one.image.spec.architecture, variant=one.image.spec.variant
-    )
-    annotations = [
-        {IMAGE_NAME: reference.canonical, REF_NAME: reference.tag or ""} for reference in one.references
-    ] or [{}]
-    return [
-        IndexEntry(
-            media_type=parse_manifest(manifest).media_type,
-            digest=digest_bytes(manifest),
-            size=len(manifest),
-            annotations=each,
-            platform=platform,
-        )
-        for each in annotations
-    ]
-
-
-def _docker_manifest(chosen: Sequence[Chosen], layers: dict[str, Layer]) -> bytes:
+def _docker_manifest(chosen: Sequence[Chosen], plan: Plan) -> bytes:
     saved = {one.image.id for one in chosen}
     items = []
     for one in chosen:
         item: dict[str, object] = {
             "Config": _blob_path(one.image.id),
             "RepoTags": [reference.familiar for reference in one.references] or None,
-            "Layers": [_blob_path(diff_id) for diff_id in one.image.diff_ids],
+            "Layers": [_blob_path(layer.digest) for layer in plan.of_image[one.image.id]],
             "LayerSources": {
-                diff_id: {"mediaType": LAYER_TYPE, "size": layers[diff_id].tar_bytes, "digest": diff_id}
-                for diff_id in one.image.diff_ids
+                layer.diff_id: {"mediaType": layer.media_type, "size": layer.size_bytes, "digest": layer.digest}
+                for layer in plan.of_image[one.image.id]
             },
         }
         if one.image.parent_id in saved:
@@ -190,9 +160,14 @@ def _document(write: Write, name: str, data: bytes) -> None:
     write(data + padding(len(data)))
 
 
-def _layer(images: Images, layer: Layer, write: Write) -> None:
-    name = _blob_path(layer.diff_id).encode()
-    write(format_entry(Entry(name=name, kind=fmt.REGULAR, mode=0o644, size=layer.tar_bytes)))
+def _layer(images: Images, layer: PlannedLayer, write: Write) -> None:
+    name = _blob_path(layer.digest).encode()
+    write(format_entry(Entry(name=name, kind=fmt.REGULAR, mode=0o644, size=layer.size_bytes)))
+    if layer.digest != layer.diff_id:
+        for chunk in images.layers.originals.open(layer.digest):
+            write(chunk)
+        write(padding(layer.size_bytes))
+        return
     digest = ThreadedDigest()
     try:
         for chunk in digest.passing(images.layers.reassemble(layer.diff_id)):
@@ -200,9 +175,9 @@ def _layer(images: Images, layer: Layer, write: Write) -> None:
         found = digest.finish()
     finally:
         digest.close()
-    if (found, digest.total) != (layer.diff_id, layer.tar_bytes):
+    if (found, digest.total) != (layer.diff_id, layer.size_bytes):
         raise Internal(f"layer {layer.diff_id} is damaged: its archive now has the digest {found}")
-    write(padding(layer.tar_bytes))
+    write(padding(layer.size_bytes))
 
 
 def _blob_path(digest: str) -> str:

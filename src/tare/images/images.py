@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 
 from tare import faults
 from tare.errors import NotFound
-from tare.images import schema
+from tare.images import documents, schema
 from tare.images.moves import record_move
 from tare.images.records import Image
 from tare.oci.image_spec import (
@@ -62,14 +62,16 @@ class Images:
         for row in self.db.all("SELECT name, suffix, image_id FROM image_references"):
             names.setdefault(row["image_id"], []).append((row["name"], row["suffix"]))
         rows = self.db.all("SELECT * FROM images ORDER BY created_ns DESC, image_id")
-        return [self._image(row, names.get(row["image_id"], [])) for row in rows]
+        holders = documents.holders(self.db)
+        return [self._image(row, names.get(row["image_id"], []), holders.get(row["image_id"], ())) for row in rows]
 
     def children(self, image_id: str) -> list[str]:
         return [row["image_id"] for row in self.db.all("SELECT image_id FROM images WHERE parent_id = ?", (image_id,))]
 
     def references(self, image_id: str) -> list[Reference]:
         """All names of an image, tags and digests, in the order of their text."""
-        return sorted(_reference(name, suffix) for name, suffix in self._names(image_id))
+        found = (_reference(name, suffix) for name, suffix in self._names(image_id))
+        return sorted(found, key=lambda reference: reference.canonical)
 
     def referred(self, reference: Reference) -> str | None:
         """The id of the image that bears this name (with its tag, else its digest)."""
@@ -106,25 +108,27 @@ class Images:
         parent_id: str | None = None,
         previous_id: str | None = None,
         references: Sequence[Reference] = (),
+        target: str = "",
         along: Callable[[Transaction], None] | None = None,
     ) -> Image:
         """The same for a config that came from elsewhere, byte by byte; manifest: its own, if it has one.
 
-        An image that is there already keeps the manifest and the parent that it has. along: done in the transaction,
-        before the names are set.
+        An image that is there already keeps the parent and the manifest that it has, and gets this one beside it; the
+        names then stand for this one. Compressed layers that a manifest lists are kept with the image, if they are
+        here. target: the index that the names stand for. along: done in the transaction, before the names are set.
         """
         spec = parse_image_spec(document)
         layers = [self.layers.get(diff_id) for diff_id in spec.rootfs.diff_ids]
         with self.lock, ExitStack() as undo:
             present = self.find(digest_bytes(document))
             image_id = self._put(document, undo)
-            if present is None:
-                manifest_digest = self._put(manifest or format_document(plain_manifest(document, layers)), undo)
-            else:
+            given = self._put(manifest, undo) if manifest else ""
+            if present is not None:
                 manifest_digest = present.manifest_digest
+            else:
+                manifest_digest = given or self._put(format_document(plain_manifest(document, layers)), undo)
             faults.point("images.record.content")
             with self.db.transaction() as tx:
-                self.layers.set_root(tx, f"image:{image_id}", spec.rootfs.diff_ids)
                 tx.run(
                     "INSERT OR IGNORE INTO images (image_id, manifest_digest, parent_id, previous_id, diff_ids,"
                     " size_bytes, created_ns, last_tagged_ns) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
@@ -138,13 +142,58 @@ class Images:
                         parse_rfc3339(spec.created) if spec.created else 0,
                     ),
                 )
+                if given and given != manifest_digest:
+                    target = target or given
+                    documents.add(tx, image_id, given, "manifest")
+                manifests = [self.content.get(digest) for digest in documents.manifests(tx, image_id)]
+                originals = documents.originals(manifests, spec.rootfs.diff_ids)
+                self.layers.set_root(tx, f"image:{image_id}", spec.rootfs.diff_ids, originals)
                 if along is not None:
                     along(tx)
                 for reference in references:
-                    set_reference(tx, reference, image_id, why=why)
+                    set_reference(tx, reference, image_id, why=why, target=target)
             undo.pop_all()
             faults.point("images.record.done")
         return self.get(image_id)
+
+    def record_index(
+        self,
+        document: bytes,
+        members: Mapping[str, str],
+        main_id: str,
+        *,
+        why: str,
+        attached: Sequence[bytes] = (),
+        references: Sequence[Reference] = (),
+    ) -> Image:
+        """Keeps an index whole with those of its images that are here, which live as long as the main one.
+
+        members: ids of recorded images by their manifests' digests. attached: documents that belong to it beside its
+        images. references: names that stand for the index, and lead to the main image.
+        """
+        with self.lock, ExitStack() as undo:
+            digest = self._put(document, undo)
+            others = [self._put(one, undo) for one in attached]
+            faults.point("images.index.content")
+            with self.db.transaction() as tx:
+                documents.add(tx, main_id, digest, "index")
+                for other in others:
+                    documents.add(tx, main_id, other, "attached")
+                for manifest_digest, image_id in members.items():
+                    documents.add_member(tx, digest, manifest_digest, image_id)
+                for reference in references:
+                    set_reference(tx, reference, main_id, why=why, target=digest)
+            undo.pop_all()
+            faults.point("images.index.done")
+        return self.get(main_id)
+
+    def target(self, reference: Reference) -> str:
+        """The digest of the manifest or index that a name stands for, "" for its image's own manifest."""
+        row = self.db.one(
+            "SELECT target FROM image_references WHERE name = ? AND suffix = ?",
+            (name_of(reference), suffix_of(reference)),
+        )
+        return row["target"] if row else ""
 
     def _put(self, document: bytes, undo: ExitStack) -> str:
         """Stores a document; if it is new, `undo` takes it back."""
@@ -155,16 +204,20 @@ class Images:
 
     def repair(self) -> list[str]:
         """Deletes documents that no image has, as a crash may leave them; returns a line for each."""
-        changed = []
         with self.lock:
-            known: set[str] = set()
-            for row in self.db.all("SELECT image_id, manifest_digest FROM images"):
-                known.update((row["image_id"], row["manifest_digest"]))
-            for digest in list(self.content.digests()):
-                if digest not in known:
-                    self.content.delete(digest)
-                    changed.append(f"removed unreferred document {digest}")
-        return changed
+            gone = self.drop_documents(self.content.digests())
+        return [f"removed unreferred document {digest}" for digest in gone]
+
+    def drop_documents(self, digests: Iterable[str]) -> list[str]:
+        """Deletes those of the documents that no image has; returns their digests."""
+        known: set[str] = set()
+        for row in self.db.all("SELECT image_id, manifest_digest FROM images"):
+            known.update((row["image_id"], row["manifest_digest"]))
+        known.update(row["digest"] for row in self.db.all("SELECT digest FROM image_documents"))
+        gone = [digest for digest in dict.fromkeys(digests) if digest not in known]
+        for digest in gone:
+            self.content.delete(digest)
+        return gone
 
     def _names(self, image_id: str) -> list[tuple[str, str]]:
         rows = self.db.all("SELECT name, suffix FROM image_references WHERE image_id = ?", (image_id,))
@@ -173,9 +226,16 @@ class Images:
     def _read_spec(self, image_id: str) -> ImageSpec:
         return parse_image_spec(self.content.get(image_id))
 
-    def _image(self, row: sqlite3.Row, names: Iterable[tuple[str, str]] | None = None) -> Image:
+    def _image(
+        self,
+        row: sqlite3.Row,
+        names: Iterable[tuple[str, str]] | None = None,
+        part_of: tuple[str, ...] | None = None,
+    ) -> Image:
         if names is None:
             names = self._names(row["image_id"])
+        if part_of is None:
+            part_of = documents.holders(self.db, row["image_id"]).get(row["image_id"], ())
         references = [_reference(name, suffix) for name, suffix in names]
         return Image(
             id=row["image_id"],
@@ -189,6 +249,7 @@ class Images:
             repo_tags=_sorted(reference for reference in references if reference.tag),
             repo_digests=_sorted(reference for reference in references if not reference.tag),
             spec=self._spec(row["image_id"]),
+            part_of=part_of,
         )
 
 
@@ -211,12 +272,15 @@ def suffix_of(reference: Reference) -> str:
     return f":{reference.with_default_tag().tag}"
 
 
-def set_reference(tx: Transaction, reference: Reference, image_id: str, *, why: str) -> None:
-    """Within a transaction: the name belongs to this image from now on, whoever had it. why: the verb."""
+def set_reference(tx: Transaction, reference: Reference, image_id: str, *, why: str, target: str = "") -> None:
+    """Within a transaction: the name belongs to this image from now on, whoever had it. why: the verb.
+
+    target: the manifest or index that it stands for, if not the image's own manifest.
+    """
     record_move(tx, name_of(reference), suffix_of(reference), image_id, why)
     tx.run(
-        "INSERT OR REPLACE INTO image_references (name, suffix, image_id) VALUES (?, ?, ?)",
-        (name_of(reference), suffix_of(reference), image_id),
+        "INSERT OR REPLACE INTO image_references (name, suffix, image_id, target) VALUES (?, ?, ?, ?)",
+        (name_of(reference), suffix_of(reference), image_id, target),
     )
     tx.run("UPDATE images SET last_tagged_ns = ? WHERE image_id = ?", (now_ns(), image_id))
 

@@ -17,7 +17,7 @@ ACCEPTED = ("before", "dangling", "label", "label!", "reference", "since", "unti
 
 
 def list_images(images: Images, filters: Filters | None = None, *, all_images: bool = False) -> list[Image]:
-    """Newest first. Without all_images, untagged images that others were made from are left out."""
+    """Newest first. Without all_images, untagged images are left out that others were made from or an index holds."""
     filters = filters or {}
     for name in filters:
         if name not in ACCEPTED:
@@ -42,7 +42,8 @@ def list_images(images: Images, filters: Filters | None = None, *, all_images: b
             continue
         if dangling is not None and image.dangling != dangling:
             continue
-        if image.dangling and image.id in parents and not all_images:
+        unnamed = not image.repo_tags and not image.repo_digests
+        if unnamed and (image.part_of or image.id in parents) and not all_images:
             continue
         if patterns:
             matched = _matching(image, patterns)

@@ -14,7 +14,7 @@ from tare.storage.database import Transaction
 class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image. id: digest of its OCI config. repo_tags, repo_digests: its names in the form users read, sorted.
 
-    previous_id: the commit before it of the same container.
+    previous_id: the commit before it of the same container. part_of: ids of images by whose index it is held.
     """
 
     id: str
@@ -28,6 +28,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     repo_tags: tuple[str, ...]
     repo_digests: tuple[str, ...]
     spec: ImageSpec
+    part_of: tuple[str, ...] = ()
 
     @property
     def config(self) -> ImageConfig:
@@ -35,7 +36,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def dangling(self) -> bool:
-        return not self.repo_tags and not self.repo_digests
+        return not self.repo_tags and not self.repo_digests and not self.part_of
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):

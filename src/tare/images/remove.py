@@ -8,6 +8,7 @@ import msgspec
 
 from tare import faults
 from tare.errors import Conflict
+from tare.images import documents
 from tare.images.images import Images, drop_reference
 from tare.images.records import Image, Keep, Removed, RemovedImage, Use, Uses
 from tare.images.resolve import is_id_of, resolve
@@ -146,14 +147,15 @@ def _delete(
 
 
 def _forget(images: Images, image: Image, names: tuple[str, ...], how: Removal) -> list[Removed]:
+    held = [image.id, image.manifest_digest, *documents.all_of(images, image.id)]
     with images.db.transaction() as tx:
         tx.run("DELETE FROM images WHERE image_id = ?", (image.id,))
         images.layers.drop_root(tx, f"image:{image.id}")
         if how.keep is not None:
             how.keep(tx, _what_it_takes(images, image, names))
     faults.point("images.remove.row")
-    images.content.delete(image.id)
-    images.content.delete(image.manifest_digest)
+    images.drop_documents(held)
+    _forget_members(images, how)
     gone = {layer.diff_id for layer in images.layers.collect()} | _waiting(images, image, how)
     removed = [Removed(kind="deleted", value=image.id, image_id=image.id)]
     for top in range(len(image.diff_ids), 0, -1):
@@ -161,6 +163,16 @@ def _forget(images: Images, image: Image, names: tuple[str, ...], how: Removal) 
             chain = chain_id(image.diff_ids[:top])
             removed.append(Removed(kind="deleted", value=chain, image_id=image.id, layer=True))
     return removed
+
+
+def _forget_members(images: Images, how: Removal) -> None:
+    """The other platforms of an index that went with its image, unless somebody needs them for themselves."""
+    for image_id in documents.without_index(images):
+        member = images.find(image_id)
+        if member is None or not member.dangling or images.children(image_id):
+            continue
+        if not any(use.image_id == image_id for use in how.in_use()):
+            _forget(images, member, (), how)
 
 
 def _what_it_takes(images: Images, image: Image, names: tuple[str, ...]) -> RemovedImage:

@@ -58,6 +58,9 @@ def _by_prefix(images: Images, text: str) -> Image | None:
 def _by_manifest(images: Images, digest: str, repository: str) -> str | None:
     """A local image is also known by its manifest's digest, under each repository it has a tag in."""
     row = images.db.one("SELECT image_id FROM images WHERE manifest_digest = ?", (digest,))
+    row = row or images.db.one(
+        "SELECT image_id FROM image_documents WHERE digest = ? AND kind != 'attached'", (digest,)
+    )
     if row is None:
         return None
     image_id: str = row["image_id"]

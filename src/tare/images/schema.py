@@ -14,7 +14,17 @@ image_references                names of images
   name            TEXT               canonical, without tag: docker.io/library/busybox
   suffix          TEXT               ":latest" or "@sha256:…"
   image_id        TEXT               → images
+  target          TEXT               the manifest or index that the name stands for; "": the image's own manifest
   PRIMARY KEY (name, suffix)
+
+image_documents                 documents that came with an image, beside its config and its own manifest
+  image_id        TEXT               → images
+  digest          TEXT
+  kind            TEXT               manifest (of the same image), index, attached (attestations of an index)
+
+index_members                   the images of an index that are here; one of them has the index in image_documents
+  index_digest, manifest_digest TEXT
+  image_id        TEXT               → images
 
 tag_moves                       the reflog: where names were before; holds nothing alive
   number          INTEGER PRIMARY KEY
@@ -59,4 +69,20 @@ STEPS = (
     CREATE INDEX tag_moves_by_name ON tag_moves (name, suffix);
     """,
     "ALTER TABLE images ADD COLUMN previous_id TEXT",
+    """
+    ALTER TABLE image_references ADD COLUMN target TEXT NOT NULL DEFAULT '';
+    CREATE TABLE image_documents (
+        image_id TEXT NOT NULL REFERENCES images (image_id) ON DELETE CASCADE,
+        digest TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        PRIMARY KEY (image_id, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE index_members (
+        index_digest TEXT NOT NULL,
+        manifest_digest TEXT NOT NULL,
+        image_id TEXT NOT NULL REFERENCES images (image_id) ON DELETE CASCADE,
+        PRIMARY KEY (index_digest, manifest_digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX index_members_by_image ON index_members (image_id);
+    """,
 )
