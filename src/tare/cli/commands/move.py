@@ -8,6 +8,7 @@ from tare.cli.command import CliError, Command, Flag, Values
 from tare.cli.far import far_engine
 from tare.cli.flags import check_count
 from tare.cli.moving import Moved, Wishes, give_up, move
+from tare.cli.session import container_path
 from tare.cli.units import format_size
 
 TYPE_CHECKING = False
@@ -35,7 +36,7 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
         done = move(source, far_engine(arguments[1]), ref, wishes)
     finally:
         if thaw:
-            source.call("POST", f"/containers/{ref}/unpause")
+            source.call("POST", container_path(ref, "unpause"))
     if flags.on("quiet"):
         session.out(done.id)
     else:
@@ -51,7 +52,6 @@ def _copy_name(flags: Values, ref: str) -> str:
 
 def _hold(session: Session, ref: str, how: str, copy: bool) -> tuple[str, bool]:
     """What to do with one that runs: asked for on a terminal. A copy's source is frozen for it, then goes on."""
-    from tare.cli.session import container_path
     from tare.client.errors import ApiError
 
     try:
