@@ -123,14 +123,12 @@ def test_operations_that_are_not_there_say_so_by_name(api: RawClient) -> None:
     """501 names the operation; swarm's say what a node outside a swarm says."""
     answer = api.request("PUT", "/volumes/x", {})
     assert answer.status == 503 and answer.message.startswith("volume update only valid for cluster volumes")
-    answer = api.request("POST", "/images/some/name/push")
-    assert (answer.status, answer.message) == (501, "ImagePush is not implemented by Tare yet")
+    answer = api.request("POST", "/plugins/some/push")
+    assert (answer.status, answer.message) == (501, "PluginPush is not implemented by Tare yet")
     answer = api.request("GET", "/services")
     assert answer.status == 503 and answer.message.startswith(SWARM)
     assert api.request("POST", "/swarm/leave").message == "This node is not part of a swarm"
     assert api.request("POST", "/swarm/init", {}).message == "SwarmInit is not implemented by Tare yet"
-    pull = api.request("POST", "/images/create", query={"fromImage": "busybox", "tag": "latest"})
-    assert pull.status == 501 and "pulling an image" in pull.message
 
 
 def test_truthful_emptiness(api: RawClient) -> None:

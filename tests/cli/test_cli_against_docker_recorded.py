@@ -97,7 +97,7 @@ def test_the_lower_version_is_spoken(tmp_path: Path, offered: str, used: str) ->
     made.recorder.stop()
 
 
-@pytest.mark.parametrize("name", ["build", "login", "swarm"])
+@pytest.mark.parametrize("name", ["build", "manifest", "swarm"])
 def test_what_is_absent_says_so(bench: Bench, name: str) -> None:
     """A command of Docker's that tare doesn't have is named as such, and nothing is sent."""
     done = bench.run(TARE, f"{name} x")

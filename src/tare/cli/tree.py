@@ -69,6 +69,8 @@ COMMANDS = {
     "image tag": "Give an image another name, or with --undo NAME put a name back to where it was",
     "inspect": "Show all that is known about containers, images, networks and volumes",
     "log": "Show images as versions: which was made from which, by whom and why",
+    "login": "Log in to a registry, and keep the credentials",
+    "logout": "Forget the credentials for a registry",
     "move": "Carry a container with all that is its own to another engine",
     "network connect": "Connect a container to a network",
     "network create": "Make a network",
@@ -77,11 +79,10 @@ COMMANDS = {
     "network ls": "List networks",
     "network prune": "Remove all unused networks",
     "network repair": "Put right what somebody broke of bridges, links and rules",
-    "network repair": "Put right what somebody broke of bridges, links and rules",
     "network rm": "Remove networks",
     "network rules": "Show the engine's packet filter in words",
-    "network rules": "Show the engine's packet filter in words",
     "reflog": "Show where names of images were before",
+    "search": "Look for images in Docker Hub, or in another registry",
     "send": "Take images straight to another engine; only the layers that are missing there travel",
     "squash": "Make one version of several that follow each other",
     "system dial-stdio": "Connect standard input and output to the engine, as ssh:// addresses need it",
@@ -152,7 +153,7 @@ ALIASES = {
 
 # Docker's that Tare doesn't have yet: named, so that the answer is clear.
 ABSENT = frozenset(
-    "bake build builder buildx checkpoint compose config login logout manifest node plugin search secret "
+    "bake build builder buildx checkpoint compose config manifest node plugin secret "
     "service stack swarm trust".split()
 ) | frozenset(
     {"image build", "volume update"},

@@ -59,7 +59,7 @@ class _Pull:
         except NotThere as error:
             raise _not_found(reference, error, self._options.all_tags) from error
         except NotAllowed as error:
-            if error.code == "NO_CREDENTIALS":
+            if error.code == "NO_CREDENTIALS" or (error.code == "UNAUTHORIZED" and not self._options.credentials.empty):
                 raise RegistryFailure(str(error)) from error
             raise NotFound(
                 f"pull access denied for {reference.repository}, repository does not exist or may require"

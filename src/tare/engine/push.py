@@ -30,7 +30,7 @@ from tare.oci.image_spec import (
 )
 from tare.registry.endpoints import Endpoint, endpoints
 from tare.registry.lookups import at_endpoint, ping
-from tare.registry.records import NOBODY, Credentials, RegistryFailure
+from tare.registry.records import NOBODY, Credentials, NotAllowed, RegistryFailure
 from tare.registry.repository import Repository
 from tare.values.reference import Reference
 
@@ -67,8 +67,13 @@ class _Push:
         repository = Repository(self._job.transport, endpoint, self._options.credentials, reference.path, "pull,push")
         for tag, image in tags:
             self._check_platform(image, reference._replace(tag=tag))
-        for tag, image in tags:
-            self._one(repository, reference._replace(tag=tag), image)
+        try:
+            for tag, image in tags:
+                self._one(repository, reference._replace(tag=tag), image)
+        except NotAllowed as error:
+            if error.code == "NO_CREDENTIALS":
+                raise RegistryFailure("no basic auth credentials") from error
+            raise
 
     def _reached(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint if somebody answers there. What it answers comes again with the first real request."""

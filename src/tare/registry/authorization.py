@@ -73,7 +73,7 @@ class Authorization:
             if challenge.scheme == "basic":
                 if self._credentials.empty or repeated:
                     if self._credentials.empty:
-                        raise NotAllowed("no basic auth credentials", "NO_CREDENTIALS")
+                        raise NotAllowed(f'Head "{refused.url}": no basic auth credentials', "NO_CREDENTIALS")
                     raise failure_of(refused)
                 return self._basic()
             wanted = frozenset(scopes) | frozenset(challenge.parameters.get("scope", "").split())
