@@ -13,7 +13,8 @@ from tare.oci.image_spec import Descriptor, DescriptorPlatform, parse_image_spec
 from tare.registry import lookups
 from tare.registry.lookups import Found as FoundRepository
 from tare.registry.lookups import domain_of
-from tare.registry.records import HUB_DOMAIN, NOBODY, Credentials
+from tare.registry.records import HUB_DOMAIN, NOBODY, Credentials, NotAllowed, RegistryFailure, RegistrySettings
+from tare.registry.transport import Transport
 from tare.values.filters import Filters, check_filters
 from tare.values.reference import parse_reference
 
@@ -76,7 +77,7 @@ async def search(
     found = await Job(
         engine,
         "tare-search",
-        lambda job: lookups.search(settings, credentials, domain, path, limit, job.transport),
+        lambda job: _search(settings, credentials, domain, path, limit, job.transport),
     ).result()
     return [
         msgspec.structs.replace(one, name=one.name if domain == HUB_DOMAIN else f"{domain}/{one.name}")
@@ -85,6 +86,16 @@ async def search(
         and wanted.get("is-automated", one.is_automated) == one.is_automated
         and wanted.get("is-official", one.is_official) == one.is_official
     ]
+
+
+def _search(
+    settings: RegistrySettings, credentials: Credentials, domain: str, path: str, limit: int, transport: Transport
+) -> list[FoundRepository]:
+    try:
+        return lookups.search(settings, credentials, domain, path, limit, transport)
+    except NotAllowed as error:
+        # At a 401 Docker's command line asks for a name and a password, for ever where nobody can type any.
+        raise RegistryFailure(str(error)) from error
 
 
 def split_term(term: str) -> tuple[str, str]:

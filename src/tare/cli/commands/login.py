@@ -40,9 +40,9 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
 def _given(session: Session, flags: Values) -> tuple[str, str]:
     username, password = flags.text("username"), flags.text("password")
     if password:
-        session.err("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
         if flags.on("password-stdin"):
             raise CliError("conflicting options: cannot specify both --password and --password-stdin")
+        session.err("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
     if flags.on("password-stdin"):
         if not username:
             raise CliError("the --password-stdin option requires --username to be set")
@@ -58,7 +58,10 @@ def _again(session: Session, key: str, kept: dict[str, str]) -> bool:
     try:
         answer = _check(session, key, kept)
     except ApiError as error:
-        session.err(f"Login did not succeed, error: {describe(error)}")
+        if error.status == 401:
+            session.err("Stored credentials invalid or expired")
+        else:
+            session.err(f"Login did not succeed, error: {describe(error)}")
         return False
     token = answer.get("IdentityToken") or ""
     if token and token != kept.get("identitytoken"):
@@ -73,7 +76,8 @@ def _check(session: Session, key: str, credentials: dict[str, str]) -> dict[str,
 
 
 def _keep(session: Session, key: str, username: str, password: str, token: str) -> None:
-    if store_credentials(key, username, password, token):
+    before = stored_credentials(key)
+    if store_credentials(key, username, password, token) or before == stored_credentials(key):
         return
     from tare.client.config_file import config_directory
 
