@@ -11,18 +11,15 @@ the `nft` program; and no shared library is needed.
 from __future__ import annotations
 
 import errno
-import socket
 import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tare.errors import KernelError
 from tare.kernel.netlink import (
-    NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     NLM_F_APPEND,
     NLM_F_CREATE,
-    SOL_NETLINK,
     NetlinkSocket,
     Request,
     attribute,
@@ -35,7 +32,6 @@ from tare.kernel.netlink import (
 )
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GROUP_NFTABLES = 7
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
 _NEWCHAIN, _GETCHAIN = 3, 4
@@ -65,7 +61,7 @@ _COMMENT = 0  # kind of user data in which nft keeps a rule's comment
 # User data of a set by which `nft list` reads a name forwards: kind 0 (key's byte order), 4 bytes, 1 (the machine's).
 _HOST_BYTE_ORDER = struct.pack("=BBI", 0, 4, 1)
 
-_NFGENMSG = struct.Struct(">BBH")
+NFGENMSG = struct.Struct(">BBH")
 
 
 class Type(NamedTuple):
@@ -237,8 +233,24 @@ def counter() -> bytes:
     return _expression("counter")
 
 
-def _verdict(code: int) -> bytes:
-    return _expression("immediate", be32(1, 0), nested(2, nested(2, be32(1, code))))
+def _verdict(code: int, chain: str = "") -> bytes:
+    target = text(2, chain) if chain else b""
+    return _expression("immediate", be32(1, 0), nested(2, nested(2, be32(1, code & 0xFFFFFFFF), target)))
+
+
+def jump(chain: str) -> bytes:
+    """Goes through another chain of the table, and on here if that decides nothing."""
+    return _verdict(-3, chain)
+
+
+def back() -> bytes:
+    """Out of a chain that was jumped to."""
+    return _verdict(-5)
+
+
+def reject() -> bytes:
+    """Drops, and says so to the sender: administratively prohibited (ICMP, ICMPv6). Only in inet tables."""
+    return _expression("reject", be32(1, 2), attribute(2, bytes((3,))))
 
 
 def accept() -> bytes:
@@ -263,7 +275,7 @@ class Transaction:
         self.requests: list[Request] = []
 
     def _add(self, kind: int, call: str, path: str, body: bytes, flags: int = 0) -> None:
-        head = _NFGENMSG.pack(self._family, 0, 0)
+        head = NFGENMSG.pack(self._family, 0, 0)
         self.requests.append(Request(_SUBSYSTEM | kind, flags, head + body, call, path))
 
     def replace_table(self) -> None:
@@ -277,6 +289,10 @@ class Transaction:
         name = text(1, self.table)
         self._add(_NEWTABLE, "NFT_MSG_NEWTABLE", self.table, name, NLM_F_CREATE)
         self._add(_DELTABLE, "NFT_MSG_DELTABLE", self.table, name)
+
+    def add_plain_chain(self, name: str) -> None:
+        """A chain that rules jump to."""
+        self._add(_NEWCHAIN, "NFT_MSG_NEWCHAIN", name, text(1, self.table) + text(3, name), NLM_F_CREATE)
 
     def add_chain(self, chain: Chain) -> None:
         priority = (chain.priority & 0xFFFFFFFF).to_bytes(4, "big")
@@ -356,32 +372,6 @@ class BaseChain(NamedTuple):
     drops_by_default: bool
 
 
-class NftablesNews(NetlinkSocket):
-    """A non-blocking socket that hears of every change to the packet filter of the caller's namespace."""
-
-    def __init__(self) -> None:
-        super().__init__(NETLINK_NETFILTER)
-        self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
-        self._socket.setblocking(False)
-
-    def read_nowait(self, table: str) -> bool:
-        """Reads all that has come; whether some of it may be about `table`."""
-        concerned = False
-        while True:
-            try:
-                messages = self._receive(socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return concerned
-            except KernelError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                concerned = True  # more came than the buffer holds: anything may have changed
-                continue
-            concerned = concerned or any(
-                parse_text(parse_attributes(body, _NFGENMSG.size).get(1, b"")) == table for *_, body in messages
-            )
-
-
 class NftablesSocket(NetlinkSocket):
     """A netfilter netlink socket of the caller's network namespace, or of the one where `fd` was opened."""
 
@@ -392,13 +382,13 @@ class NftablesSocket(NetlinkSocket):
         """Carries out the transaction; on error nothing of it happened."""
         if not transaction.requests:
             return
-        bracket = _NFGENMSG.pack(0, 0, _SUBSYSTEM >> 8)
+        bracket = NFGENMSG.pack(0, 0, _SUBSYSTEM >> 8)
         begin = Request(_BATCH_BEGIN, 0, bracket, "NFNL_MSG_BATCH_BEGIN", transaction.table)
         end = Request(_BATCH_END, 0, bracket, "NFNL_MSG_BATCH_END", transaction.table)
         self.transact((begin, *transaction.requests, end))
 
     def has_table(self, table: str, family: int = NFPROTO_INET) -> bool:
-        body = _NFGENMSG.pack(family, 0, 0) + text(1, table)
+        body = NFGENMSG.pack(family, 0, 0) + text(1, table)
         try:
             self.execute((Request(_SUBSYSTEM | _GETTABLE, 0, body, "NFT_MSG_GETTABLE", table),))
         except KernelError as error:
@@ -409,7 +399,7 @@ class NftablesSocket(NetlinkSocket):
 
     def elements(self, table: str, name: str, family: int = NFPROTO_INET) -> list[Element]:
         """What is in a set or map; nothing if there is no such table."""
-        body = _NFGENMSG.pack(family, 0, 0) + text(1, table) + text(2, name)
+        body = NFGENMSG.pack(family, 0, 0) + text(1, table) + text(2, name)
         try:
             replies = self.dump(Request(_SUBSYSTEM | _GETSETELEM, 0, body, "NFT_MSG_GETSETELEM", name))
         except KernelError as error:
@@ -418,7 +408,7 @@ class NftablesSocket(NetlinkSocket):
             raise
         found = []
         for reply in replies:
-            members = parse_attributes(reply.body, _NFGENMSG.size).get(3, b"")
+            members = parse_attributes(reply.body, NFGENMSG.size).get(3, b"")
             for _, member in iterate_attributes(members):
                 parts = parse_attributes(member)
                 found.append(
@@ -438,21 +428,21 @@ class NftablesSocket(NetlinkSocket):
 
     def rules(self, table: str, family: int = NFPROTO_INET) -> list[ListedRule]:
         """A table's rules, chain by chain; none if there is no such table."""
-        body = _NFGENMSG.pack(family, 0, 0) + text(1, table)
+        body = NFGENMSG.pack(family, 0, 0) + text(1, table)
         try:
             replies = self.dump(Request(_SUBSYSTEM | _GETRULE, 0, body, "NFT_MSG_GETRULE", table))
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return []
             raise
-        return [_listed(parse_attributes(reply.body, _NFGENMSG.size)) for reply in replies]
+        return [_listed(parse_attributes(reply.body, NFGENMSG.size)) for reply in replies]
 
     def base_chains(self) -> list[BaseChain]:
         """All hooked chains of every table in this namespace, foreign ones too."""
-        body = _NFGENMSG.pack(0, 0, 0)
+        body = NFGENMSG.pack(0, 0, 0)
         found = []
         for reply in self.dump(Request(_SUBSYSTEM | _GETCHAIN, 0, body, "NFT_MSG_GETCHAIN")):
-            parts = parse_attributes(reply.body, _NFGENMSG.size)
+            parts = parse_attributes(reply.body, NFGENMSG.size)
             hook = parse_attributes(parts.get(4, b""))
             if 1 not in hook or 2 not in hook:
                 continue

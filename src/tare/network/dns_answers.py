@@ -48,6 +48,24 @@ def answer(message: bytes, names: ContainerNames, *, stream: bool) -> bytes | No
     return bytes(DNSRecord(header, q=question).pack())
 
 
+def question_name(message: bytes) -> str:
+    """The name that is asked for, in lower case and without the last dot; "" if it can't be read."""
+    try:
+        name = b".".join(DNSRecord.parse(message).questions[0].qname.label)
+    except Exception:
+        return ""
+    return name.decode("utf-8", "surrogateescape").lower()
+
+
+def addresses_in(message: bytes) -> tuple[list[str], int]:
+    """The addresses in an answer, and for how many seconds they hold."""
+    try:
+        records = [record for record in DNSRecord.parse(message).rr if record.rtype in (QTYPE.A, QTYPE.AAAA)]
+        return [str(record.rdata) for record in records], max((record.ttl for record in records), default=0)
+    except Exception:
+        return [], 0
+
+
 def refuse(message: bytes, code: int) -> bytes:
     """An answer without content: the header and, if it can be read, the question again."""
     identifier, flags = struct.unpack_from(">HH", message)

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 
+import msgspec
+
 from tare import faults
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.kernel.namespaces import open_namespace
@@ -227,6 +229,18 @@ class Endpoints:
         """Takes back published ports; connections that are open go on. Returns how many it were."""
         return sum(self._publishing.take_back(record, chosen) for record in self._store.endpoints_of(container_id))
 
+    def set_egress(self, container_id: str, egress: str) -> None:
+        """Holds a live container to another egress policy from now on; raises before anything changed."""
+        records = self._store.endpoints_of(container_id)
+        changed = [msgspec.structs.replace(record, egress=egress) for record in records if record.link]
+        for record in changed:
+            self._publishing.check_bind(record, self.network(record.network_id))
+        self._store.put_endpoint(*changed)
+        self._names.forget()
+        faults.point("network.egress.recorded")
+        for record in changed:
+            self._publishing.unbind(record, always=True)
+
     # ── the parts ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def network(self, ref: str) -> NetworkRecord:
@@ -336,11 +350,13 @@ class Endpoints:
             undo.callback(self._publishing.give_back, bindings)
             record = self._record_endpoint(container_id, endpoint_id, request, to, inside, bindings)
             undo.callback(self._leaving.watch_nowait)
+            undo.callback(self._publishing.unbind, record)
             undo.callback(self._store.remove_endpoint, record)
             faults.point("network.attach.recorded")
             if self._guard is not None and record.guarded:
                 undo.callback(self._guard.dismiss, record)
                 self._guard.admit(record)
+            self._publishing.bind(record, network)
             endpoint_links.connect(
                 self._route,
                 record,
@@ -392,6 +408,7 @@ class Endpoints:
                 nameservers=request.nameservers,
                 link_locals=request.link_locals,
                 priority=request.priority,
+                egress=request.egress,
                 guarded=network.guard and self._guard is not None and self._guard.is_there,
             )
             self._store.add_endpoint(tx, record)
@@ -413,6 +430,7 @@ class Endpoints:
         if self._guard is not None:
             self._guard.dismiss(record)
         self._store.remove_endpoint(record)
+        self._publishing.unbind(record)
         self._names.forget()
         faults.point("network.release.forgotten")
 

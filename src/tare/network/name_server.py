@@ -16,7 +16,7 @@ from typing import Any
 
 from tare import faults
 from tare.kernel import nftables as nft
-from tare.network.names import ContainerNames
+from tare.network.names import HOST_NAMES, ContainerNames
 
 RESOLVER_ADDRESS = "127.0.0.11"
 _PORT = (53).to_bytes(2, "big")
@@ -27,7 +27,7 @@ _MOST_QUESTIONS = 128  # at a time
 _MOST_PER_SECOND = 2000
 _MOST_STREAMS = 32
 _IDLE_S = 10.0
-_SERVFAIL = 2
+_SERVFAIL, _REFUSED = 2, 5
 
 
 class NameServer:
@@ -125,10 +125,19 @@ class NameServer:
         from tare.network import dns_answers, dns_forward  # late: dnslib is for who has networks of their own only
 
         try:
-            return dns_answers.answer(message, self._names, stream=stream)
+            found = dns_answers.answer(message, self._names, stream=stream)
         except dns_answers.Ask:
+            name = dns_answers.question_name(message)
+            if not self._names.may_ask(name):
+                return dns_answers.refuse(message, _REFUSED)
             found = await dns_forward.ask(message, self._names.servers(), stream=stream)
-            return found if found is not None else dns_answers.refuse(message, _SERVFAIL)
+            if found is None:
+                return dns_answers.refuse(message, _SERVFAIL)
+            self._names.learn(name, *dns_answers.addresses_in(found))
+            return found
+        if found is not None and (name := dns_answers.question_name(message)) in HOST_NAMES:
+            self._names.learn(name, *dns_answers.addresses_in(found))
+        return found
 
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._streams) >= _MOST_STREAMS:

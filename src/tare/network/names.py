@@ -6,15 +6,21 @@ records anew.
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tare.network.egress import Policy, both, may_ask, parse_policy
 from tare.network.host_resolvers import HostResolvers
 from tare.network.records import EndpointRecord, NetworkRecord
 from tare.network.store import NetworkStore
 
 HOST_NAMES = ("host.docker.internal", "host.tare.internal")
 """The host, by the address of it that a container reaches."""
+
+
+_LEAST_S, _MOST_S, _GRACE_S = 60, 3600, 30  # how long a name's address may be sent to after the answer
 
 
 class _Index(NamedTuple):
@@ -34,6 +40,24 @@ class Names:
         self._index: _Index | None = None
         self._turn = itertools.count()
         self.resolvers = resolvers
+        self.learned: Callable[[EndpointRecord, str, Sequence[str], int], None] | None = None
+
+    def may_ask(self, records: Sequence[EndpointRecord], name: str) -> bool:
+        """Whether one of a container's endpoints may look a name up outside."""
+        return not records or any(may_ask(self._policies(record), name) for record in records)
+
+    def learn(self, records: Sequence[EndpointRecord], name: str, addresses: Sequence[str], seconds: int) -> None:
+        """Hands on what was found under a name to the endpoints that have policies."""
+        if self.learned is None:
+            return
+        outside = [text for text in addresses if not _is_near(text)]
+        for record in records:
+            if outside and self._policies(record):
+                self.learned(record, name, outside, min(max(seconds, _LEAST_S), _MOST_S) + _GRACE_S)
+
+    def _policies(self, record: EndpointRecord) -> tuple[Policy, ...]:
+        network = self.index().networks.get(record.network_id)
+        return both(parse_policy(network.egress if network is not None else ""), parse_policy(record.egress))
 
     def forget(self) -> None:
         """Endpoints have changed."""
@@ -106,6 +130,14 @@ class ContainerNames:
         own = next((record.nameservers for record in records if record.nameservers), ())
         return list(own) or self._names.resolvers.read()
 
+    def may_ask(self, name: str) -> bool:
+        """Whether the container's egress policies let it ask others for a name."""
+        return self._names.may_ask(self._endpoints(self._names.index()), name)
+
+    def learn(self, name: str, addresses: list[str], seconds: int) -> None:
+        """Others have answered, or the name is the host's: what a policy says of it holds for these addresses."""
+        self._names.learn(self._endpoints(self._names.index()), name, addresses, seconds)
+
     def _endpoints(self, index: _Index) -> list[EndpointRecord]:
         return index.by_container.get(self._container_id, [])
 
@@ -113,6 +145,12 @@ class ContainerNames:
     def _unlinked(record: EndpointRecord, name: str) -> str:
         """What a link's alias stands for."""
         return next((target.lower() for target, alias in record.links if alias.lower() == name), name)
+
+
+def _is_near(text: str) -> bool:
+    """Whether a foreign resolver may open no way to an address: a cloud's metadata, this machine, a group."""
+    address = ipaddress.ip_address(text)
+    return address.is_link_local or address.is_loopback or address.is_multicast or address.is_unspecified
 
 
 def _is_internal(index: _Index, record: EndpointRecord) -> bool:

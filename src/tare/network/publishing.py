@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tare import faults
-from tare.errors import ResourceExhausted, Unsupported
+from tare.errors import InvalidArgument, ResourceExhausted, Unsupported
 from tare.kernel.netlink_route import RouteSocket
 from tare.network import endpoint_links, flows
 from tare.network.bridges import Bridges
+from tare.network.egress import Policy, both, parse_policy
+from tare.network.egress_log import EgressLog
 from tare.network.host_ports import HostPorts
 from tare.network.records import EndpointRecord, NetworkRecord, PortBinding, PortRequest
 from tare.network.store import NetworkStore
@@ -37,10 +39,12 @@ class Publishing:
         self._table = table
         self._bridges = bridges
         self._route = sock
+        self.egress_log = EgressLog(table.group if table is not None else 0, store)
         self._forgetting: set[asyncio.Future[None]] = set()
 
     async def close(self) -> None:
         await self.wait_forgotten()
+        self.egress_log.close()
         self._host_ports.close()
 
     async def wait_forgotten(self) -> None:
@@ -77,6 +81,11 @@ class Publishing:
             except ResourceExhausted as error:
                 _log.warning("container %s keeps its port, but: %s", record.container_id, error)
 
+    def listen_again(self, record: EndpointRecord) -> None:
+        """Hears of what an earlier process' containers are denied."""
+        if self._table is not None and self._table.policies_of(record):
+            self.egress_log.open()
+
     def open(self, record: EndpointRecord, bindings: Bindings) -> None:
         """Opens ports of a recorded endpoint."""
         if self._table is None or not bindings:
@@ -92,6 +101,37 @@ class Publishing:
             future = asyncio.get_running_loop().run_in_executor(None, flows.forget_misled_datagrams, ports)
             self._forgetting.add(future)
             future.add_done_callback(self._forgetting.discard)
+
+    def check_bind(self, record: EndpointRecord, network: NetworkRecord) -> tuple[Policy, ...]:
+        """What an endpoint is held to. Raises InvalidArgument, Unsupported for what can't be."""
+        policies = both(parse_policy(network.egress), parse_policy(record.egress))
+        if not policies:
+            return policies
+        if self._table is None or not self._table.guard.is_there:
+            raise Unsupported("egress policies without the engine's packet filter, or without one for bridges")
+        if not record.guarded:
+            raise InvalidArgument(f"an egress policy needs the guard, which network {network.name} goes without")
+        if any(policy.has_names for policy in policies) and not network.names_containers:
+            raise InvalidArgument(
+                f"an egress policy with names needs a network of the user's own: on {network.name} names aren't served"
+            )
+        return policies
+
+    def bind(self, record: EndpointRecord, network: NetworkRecord) -> None:
+        """Holds a recorded endpoint to its egress policies; before its link is up."""
+        if self.check_bind(record, network) and self._table is not None:
+            self.egress_log.open()
+            self._table.bind(record)
+            faults.point("network.egress.bound")
+
+    def unbind(self, record: EndpointRecord, *, always: bool = False) -> None:
+        """After an endpoint with a policy was forgotten, or (always) has another one."""
+        if self._table is None or not record.link:
+            return
+        if always:
+            self.egress_log.open()
+        if always or self._table.policies_of(record):
+            self._table.rebuild(forget=record.ip)
 
     def close_all(self, record: EndpointRecord) -> None:
         """Closes all ports of an endpoint that is about to be forgotten."""

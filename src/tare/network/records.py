@@ -59,7 +59,7 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     mode: the network's name or id. ports: of a container on several networks they go to the one that has its default
     route. names: what other containers of a network of the user's own find it by. links: names and what they
     are to be called in this container. nameservers: whom to ask instead of the host's resolvers. priority: the highest
-    of all its endpoints gets the default route.
+    of all its endpoints gets the default route. egress: what it may send to (egress.py).
     """
 
     mode: str = "bridge"
@@ -72,6 +72,7 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     nameservers: tuple[str, ...] = ()
     link_locals: tuple[str, ...] = ()
     priority: int = 0
+    egress: str = ""
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +102,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     ip6: str = ""
     prefix6: int = 0
     gateway6: str = ""
+    egress: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +170,8 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     asked: how its user wanted its addresses (None: a default network, or nothing was said). ip_range: the part of the
     subnet that containers' addresses come from. guard: containers can't use others' MACs and addresses.
-    unsettled: being made or removed; after a crash it is taken away.
+    egress: what its containers may send to (egress.py). unsettled: being made or removed; after a crash it is taken
+    away.
     """
 
     network_id: str
@@ -188,6 +191,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     attachable: bool = False
     inside_prefix: str = "eth"
     guard: bool = True
+    egress: str = ""
     asked: AddressOptions | None = None
     address_options: dict[str, str] | None = None
     options: dict[str, str] = {}

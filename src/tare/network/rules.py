@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from tare.kernel import nftables as nft
+from tare.network import egress_rules
 from tare.values.ports import PROTOCOL_NUMBERS
 
 PUBLISHED = "published"
@@ -55,6 +56,7 @@ SETS = (
     nft.Set(_GATEWAYS, _ADDRESS),
     nft.Set(_OWN_GATEWAYS, _LINK_ADDRESS),
     nft.Set(PUBLISH_ALLOW, _ADDRESS, ranges=True),
+    *egress_rules.SETS,
 )
 
 _RAW = nft.Chain("raw", "filter", "prerouting", -300)
@@ -76,6 +78,17 @@ class BridgeRules(msgspec.Struct, frozen=True):
     gateway: ipaddress.IPv4Address | None = None
 
 
+class Egress(msgspec.Struct, frozen=True):
+    """Containers that may not send to everywhere. group: the nflog group that hears of what they tried.
+
+    named: elements of the sets of addresses that were found under allowed names, by the sets' names.
+    """
+
+    sources: tuple[egress_rules.BoundSource, ...]
+    group: int
+    named: dict[str, list[nft.Element]] = {}
+
+
 class PublishedPort(msgspec.Struct, frozen=True):
     """One port of the host that leads to a container's."""
 
@@ -91,18 +104,22 @@ def build_table(
     bridges: Sequence[BridgeRules],
     ports: Iterable[PublishedPort],
     allow: Sequence[ipaddress.IPv4Network] = (),
+    egress: Egress | None = None,
 ) -> nft.Transaction:
     """The whole table, in one transaction that replaces what was there; open connections go on (conntrack's).
 
-    allow: who may reach published ports; empty for all.
+    allow: who may reach published ports; empty for all. egress: who may not send to everywhere; None for nobody.
     """
     transaction = nft.Transaction(table)
     transaction.replace_table()
     for chain in _CHAINS:
         transaction.add_chain(chain)
+    if egress is not None:
+        transaction.add_chain(egress_rules.INPUT)
+        transaction.add_plain_chain(egress_rules.JUMP_TO)
     for number, item in enumerate(SETS):
         transaction.add_set(item, number + 1)
-    for rule in _rules(bridges, bool(allow)):
+    for rule in _rules(bridges, bool(allow), egress):
         transaction.add_rule(rule)
     transaction.add_elements(_BRIDGES, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges])
     transaction.add_elements(
@@ -116,12 +133,16 @@ def build_table(
     transaction.add_elements(_OWN_GATEWAYS, [nft.Element(link + address) for link, address in gateways])
     transaction.add_elements(PUBLISH_ALLOW, _ranges(allow))
     _add_ports(transaction, ports)
+    if egress is not None:
+        egress_rules.add_sources(transaction, egress.sources)
+        for name, elements in egress.named.items():
+            transaction.add_elements(name, elements)
     return transaction
 
 
-def rule_count(bridges: Sequence[BridgeRules], *, allows: bool = False) -> int:
+def rule_count(bridges: Sequence[BridgeRules], *, allows: bool = False, egress: Egress | None = None) -> int:
     """How many rules the table has when nobody has tampered with it."""
-    return len(_rules(bridges, allows))
+    return len(_rules(bridges, allows, egress))
 
 
 def _ranges(subnets: Sequence[ipaddress.IPv4Network]) -> list[nft.Element]:
@@ -171,8 +192,13 @@ def _padded_port(port: int) -> bytes:
     return port.to_bytes(2, "big") + b"\0\0"
 
 
-def _rules(bridges: Sequence[BridgeRules], allows: bool) -> list[nft.Rule]:
-    rules = [*_raw_rules(), *_dnat_rules(), *_forward_rules(allows)]
+def _rules(bridges: Sequence[BridgeRules], allows: bool, egress: Egress | None) -> list[nft.Rule]:
+    rules = [*_raw_rules(), *_dnat_rules()]
+    if egress is not None:
+        rules += egress_rules.guard_rules(_FORWARD.name, _BRIDGES, _MAY_TALK)
+        rules += egress_rules.guard_rules(egress_rules.INPUT.name, _BRIDGES, "")
+        rules += egress_rules.chain_rules(egress.group)
+    rules += _forward_rules(allows)
     rules.append(
         nft.Rule(
             _SNAT.name,

@@ -24,6 +24,7 @@ from tare.kernel.netns import Netns
 from tare.network import bridge, ipam
 from tare.network.bridges import Bridges
 from tare.network.defaults import ensure_networks, reached_subnets
+from tare.network.egress_log import Denied
 from tare.network.endpoints import Endpoints, OpenInside
 from tare.network.host_ports import HostPorts
 from tare.network.host_resolvers import HostResolvers
@@ -75,6 +76,8 @@ class Network:
         self._bridges = Bridges(db, self._route, self._leaving, publishes=settings.firewall)
         self._publishing = Publishing(self._store, self._host_ports, self._table, self._bridges, self._route)
         self._names = Names(self._store, HostResolvers(settings.host_resolv_conf))
+        if self._table is not None:
+            self._names.learned = self._table.learn
         self._changing = asyncio.Lock()
         self._endpoints = Endpoints(
             db,
@@ -148,6 +151,7 @@ class Network:
         for record in self._store.endpoints():
             if record.container_id in live:
                 self._publishing.hold_again(record)
+                self._publishing.listen_again(record)
                 attached.add(record.network_id)
             else:
                 await self._endpoints.release(record.container_id)
@@ -312,6 +316,14 @@ class Network:
     def unpublish(self, container_id: str, chosen: Callable[[PortBinding], bool]) -> int:
         """Takes back published ports; connections that are open go on. Returns how many it were."""
         return self._endpoints.unpublish(container_id, chosen)
+
+    def set_egress(self, container_id: str, egress: str) -> None:
+        """Holds a live container to another egress policy from now on, its open connections too."""
+        self._endpoints.set_egress(container_id, egress)
+
+    def on_denied(self, denied: Denied) -> None:
+        """Who is told of what egress policies reject."""
+        self._publishing.egress_log.denied = denied
 
     def rename(self, container_id: str, old: str, new: str) -> None:
         """A live container has another name from now on; its other names stay."""

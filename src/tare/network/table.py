@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+import zlib
 from collections.abc import Iterable, Sequence
 
 from tare import faults
 from tare.errors import KernelError
 from tare.kernel.netlink import is_missing
-from tare.kernel.nftables import NFPROTO_INET, NftablesSocket, Transaction
-from tare.network import rules
+from tare.kernel.nftables import NFPROTO_INET, Element, NftablesSocket, Transaction
+from tare.network import egress_rules, rules
+from tare.network.egress import Policy, allowed_subnets, both, named_ports, parse_policy
 from tare.network.port_guard import PortGuard
 from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
 from tare.network.rule_listing import ListedTable, list_table
 from tare.network.store import NetworkStore
 
 _HOOK_FORWARD = 2
+_FIRST_GROUP, _GROUPS = 20_000, 20_000  # nflog's, by the table's name: engines beside each other have their own
 
 
 class Table:
@@ -27,6 +30,70 @@ class Table:
         self._store = store
         self._socket = NftablesSocket()
         self.guard = PortGuard(name)
+        self.group = _FIRST_GROUP + zlib.crc32(name.encode()) % _GROUPS
+
+    def bind(self, record: EndpointRecord) -> None:
+        """Holds a recorded endpoint to its egress policy; before its link is up."""
+        sources = self._bound([record])
+        if not sources:
+            return
+        transaction = Transaction(self.name)
+        egress_rules.add_sources(transaction, sources)
+        try:
+            self._socket.commit(transaction)
+        except KernelError:
+            self.rebuild()  # the first one: there is no chain for it yet, but it is among the records
+            return
+        if not self._has_rules():
+            self.rebuild()
+
+    def learn(self, record: EndpointRecord, name: str, addresses: Iterable[str], seconds: int) -> None:
+        """Lets an endpoint send for a while to what it found under a name, as far as its policies name it."""
+        policies = self.policies_of(record)
+        transaction = Transaction(self.name)
+        for text in addresses:
+            ports = named_ports(policies, name, ipaddress.ip_address(text))
+            for own in filter(None, (record.ip, record.ip6)):
+                egress_rules.add_named(transaction, own, text, ports, seconds * 1000)
+        try:
+            self._socket.commit(transaction)
+        except KernelError as error:
+            if not is_missing(error):
+                raise  # without the table nobody is bound; its return brings no name back, the next question does
+
+    def policies_of(self, record: EndpointRecord) -> tuple[Policy, ...]:
+        """What holds for an endpoint: its network's policy and its container's."""
+        network = self._store.network_by_id(record.network_id)
+        return both(parse_policy(network.egress if network is not None else ""), parse_policy(record.egress))
+
+    def _bound(self, records: Iterable[EndpointRecord]) -> tuple[egress_rules.BoundSource, ...]:
+        networks = {record.network_id: parse_policy(record.egress) for record in self._store.networks()}
+        found = []
+        for record in records:
+            policies = both(networks.get(record.network_id), parse_policy(record.egress))
+            if policies:
+                subnets = tuple(allowed_subnets(policies))
+                found += [
+                    egress_rules.BoundSource(ipaddress.ip_address(own), subnets)
+                    for own in (record.ip, record.ip6, *record.link_locals)
+                    if own
+                ]
+        return tuple(found)
+
+    def _egress(self, records: Iterable[EndpointRecord], forget: str = "") -> rules.Egress | None:
+        sources = self._bound(records)
+        if not sources:
+            return None
+        kept = [source.address.packed for source in sources if str(source.address) != forget]
+        named = {
+            item.name: [
+                Element(element.key, timeout_ms=element.timeout_ms)
+                for element in self._socket.elements(self.name, item.name)
+                if element.key.startswith(tuple(kept))
+            ]
+            for item in egress_rules.NAMED
+        }
+        return rules.Egress(sources, self.group, named)
 
     def publish(self, record: EndpointRecord) -> None:
         """Opens the endpoint's ports; it must be recorded already."""
@@ -46,13 +113,16 @@ class Table:
                 raise
             self.rebuild(without=record.endpoint_id if is_recorded else "")
 
-    def rebuild(self, without: str = "") -> None:
-        """The whole table in one transaction: no packet meets half of it."""
+    def rebuild(self, without: str = "", forget: str = "") -> None:
+        """The whole table in one transaction: no packet meets half of it.
+
+        forget: the address of a container that has another policy now: what it may send to by name is found anew.
+        """
         bridges = self._bridges()
-        ports = [
-            port for record in self._store.endpoints() if record.endpoint_id != without for port in published(record)
-        ]
-        self._socket.commit(rules.build_table(self.name, bridges, ports, self._allow))
+        records = [record for record in self._store.endpoints() if record.endpoint_id != without]
+        ports = [port for record in records for port in published(record)]
+        egress = self._egress(records, forget)
+        self._socket.commit(rules.build_table(self.name, bridges, ports, self._allow, egress))
         faults.point("network.table.built")
 
     def rebuild_all(self) -> None:
@@ -70,7 +140,9 @@ class Table:
         return self._has_rules() and self.guard.is_whole()
 
     def _has_rules(self) -> bool:
-        wanted = rules.rule_count(self._bridges(), allows=bool(self._allow))
+        sources = self._bound(self._store.endpoints())
+        egress = rules.Egress(sources, self.group) if sources else None
+        wanted = rules.rule_count(self._bridges(), allows=bool(self._allow), egress=egress)
         return self._socket.rule_count(self.name) == wanted
 
     def _bridges(self) -> list[rules.BridgeRules]:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from tare.errors import TareError
-from tare.kernel.nftables import NftablesNews
+from tare.kernel.nftables_news import NftablesNews
 from tare.network.table import Table
 
 _log = logging.getLogger(__name__)

@@ -14,12 +14,14 @@ import msgspec
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unsupported
 from tare.network import ipam
 from tare.network.bridge import check_name
+from tare.network.egress import parse_policy
 from tare.network.records import BRIDGE, HOST, NONE, AddressOptions, NetworkRecord, NetworkRequest, NetworkSettings
 from tare.values.ids import new_id
 
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
 GUARD = "tare.network.guard"
+EGRESS = "tare.network.egress"
 _BRIDGE_OPTION = "com.docker.network.bridge."
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _KNOWN_ABSENT = ("macvlan", "ipvlan", "overlay")
@@ -96,6 +98,9 @@ def _with_options(record: NetworkRecord) -> NetworkRecord:
             changes["mtu"] = _number(name, value)
         elif name == PREFIX:
             changes["inside_prefix"] = _inside_prefix(value)
+        elif name == EGRESS:
+            parse_policy(value)
+            changes["egress"] = value
         elif name == GUARD:
             changes["guard"] = _truth(name, value)
         elif name == _BRIDGE_OPTION + "name":
