@@ -335,7 +335,7 @@ def test_prune(engine: Engine) -> None:
     engine.docker("create", "-v", f"{used}:/x", engine.image, "true")
     engine.run("-v", f"{name}:/x", "@", "sh", "-c", "head -c 5000 /dev/zero > /x/file")
     filters: dict[str, list[str]] = {"label": [f"{label}=yes"], **({"all": ["true"]} if engine.is_tare else {})}
-    answer = engine.api.request("POST", "/volumes/prune", query={"filters": filters})
+    answer = engine.api.request("POST", "/volumes/prune", query={"filters": filters, "trash": "0"})
     assert answer.json == {"VolumesDeleted": [name], "SpaceReclaimed": 5000}
     assert {kept, used} <= names(engine)
     answer = engine.api.request("POST", "/volumes/prune", query={"filters": {"name": ["x"]}}, check=False)
@@ -444,12 +444,17 @@ def test_nested_volumes(engine: Engine) -> None:
 
 
 def test_back_from_the_trash(tare: Engine) -> None:
-    """A container that comes back has an empty volume where its own was removed with it, and it is anonymous again."""
+    """A container comes back with its anonymous volume; where that is gone for good, with an empty one."""
     container = tare.start("-v", "/anon", "--stop-timeout", "0")
     name = mounts(tare, container)["/anon"]["Name"]
     tare.docker("exec", container, "touch", "/anon/file")
     tare.docker("rm", "-f", "-v", container)
     assert name not in names(tare)
+    tare.api.request("POST", f"/tare/trash/{container}/restore", check=False)
+    tare.docker("start", container)
+    assert tare.docker("exec", container, "ls", "/anon").out == "file\n" and name in names(tare)
+    tare.docker("rm", "-f", "-v", container)
+    tare.tare_cli("trash", "empty", "-f", name)
     tare.api.request("POST", f"/tare/trash/{container}/restore", check=False)
     tare.docker("start", container)
     assert tare.docker("exec", container, "ls", "/anon").out == "" and name in names(tare)

@@ -109,7 +109,7 @@ def disagreement(daemon: Tared) -> list[str]:
     containers = request("GET", "/containers/json", query={"all": 1}).json
     used = {mount["Name"] for container in containers for mount in container["Mounts"]}
     root = daemon.data_root / "volumes"
-    entries = {name for name in os.listdir(root) if name != ".trash"}
+    entries = {name for name in os.listdir(root) if name[0] != "."}
     if entries != set(volumes):
         found.append(f"directories {entries}, volumes {set(volumes)}")
     found += [f"half volume {name}" for name in entries if os.listdir(root / name) != ["_data"]]
@@ -167,7 +167,7 @@ def check_step(daemon: Tared, spec: str) -> None:
     assert not drive(daemon), f"a verb failed after the restart:\n{daemon.log_tail(20)}"
     agree(daemon)
     assert daemon.engine.api.request("GET", "/volumes").json["Volumes"] == []
-    wait_until(lambda: os.listdir(daemon.data_root / "volumes") == [".trash"], "no directory is left")
+    wait_until(lambda: set(os.listdir(daemon.data_root / "volumes")) == {".removed", ".trash"}, "no directory is left")
     wait_until(lambda: os.listdir(daemon.data_root / "volumes" / ".trash") == [], "the trash is empty")
     daemon.terminate()
 
