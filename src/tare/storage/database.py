@@ -122,6 +122,11 @@ class Database:
         rows = self.all(sql, params)
         return rows[0] if rows else None
 
+    def reindex(self) -> None:
+        """Makes all indexes anew of their tables."""
+        with self._write_lock:
+            self._writer.execute("REINDEX")
+
     def close(self) -> None:
         with self._write_lock, self._read_lock:
             self._reader.close()

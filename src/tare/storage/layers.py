@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from tare import errors, faults
 from tare.storage import durable, schema
 from tare.storage.chunks.packing import Packing
 from tare.storage.chunks.tidy import Tidied, tidy
+from tare.storage.damage import Damage, clear
 from tare.storage.database import Database, Transaction
 from tare.storage.decompress import Readable, compression_of
 from tare.storage.digests import checked_hex
@@ -75,6 +77,7 @@ class Layers:
         durable.make_spread_directory(self._staging)
         self.trash = Trash(self.root / "trash")
         self.leases = Leases(db)
+        self.damage = Damage(db)
         self.originals = Originals(
             self.root / "originals", db, self.trash, self.reassemble, lambda diff_id: self.get(diff_id).tar_bytes
         )
@@ -145,6 +148,33 @@ class Layers:
         lease.diff_ids.add(found.diff_id)
         return found
 
+    def make_again(self, diff_id: str, stream: Readable) -> bool:
+        """Replaces a layer that is marked as damaged by what the stream holds, if it is that layer."""
+        with self.staged() as staging:
+            fds = [open_directory(staging / TREE), open_directory(staging / SHADOW)]
+            try:
+                extracted = extract(stream, fds[0], fds[1], self.new_recipe(staging), DEFAULT_LIMITS)
+            finally:
+                for descriptor in fds:
+                    os.close(descriptor)
+            if extracted.diff_id != diff_id:
+                return False
+            self.publish(staging, extracted)
+        return True
+
+    def leftovers(self) -> list[tuple[str, Callable[[], object]]]:
+        """Directories of no layer that nobody works on: name, and what throws each away."""
+        with self._lock:
+            known = {row["diff_id"][7:] for row in self.db.all("SELECT diff_id FROM layers")}
+            paths = [Path(entry.path) for entry in os.scandir(self._layers) if entry.name not in known]
+            paths += [path for path in self._staging.iterdir() if path.name not in self._under_way]
+        return [(f"{path.parent.name}/{path.name}", partial(self._throw_leftover, path)) for path in sorted(paths)]
+
+    def _throw_leftover(self, path: Path) -> None:
+        with self._lock:
+            if path.parent != self._layers or self._row(f"sha256:{path.name}") is None:
+                self.trash.throw(path)
+
     @contextmanager
     def staged(self) -> Iterator[Path]:
         """An empty layer directory in the making, thrown away unless it is published."""
@@ -193,14 +223,20 @@ class Layers:
 
     def _place(self, staging: Path, layer: Layer, lease: Lease | None) -> None:
         place = self._directory(layer.diff_id)
-        self.trash.throw(place)  # left by a crash between rename and row
+        if self._row(layer.diff_id) is None:
+            self.trash.throw(place)  # left by a crash between rename and row
+        elif place.exists():
+            # Damaged; containers that run over it may keep what is left of it until the engine's next start.
+            replaced = self._staging / os.urandom(16).hex()
+            self._under_way.add(replaced.name)
+            place.rename(replaced)
         faults.point("storage.layer.rename")
         staging.rename(place)
         faults.point("storage.layer.row")
         durable.sync_directory(self._layers)
         with self.db.transaction() as tx:
             tx.run(
-                "INSERT INTO layers (diff_id, size_bytes, tar_bytes, root_entry, opaque_root, created_ns)"
+                "INSERT OR REPLACE INTO layers (diff_id, size_bytes, tar_bytes, root_entry, opaque_root, created_ns)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     layer.diff_id,
@@ -211,6 +247,7 @@ class Layers:
                     layer.created_ns,
                 ),
             )
+            clear(tx, layer.diff_id)
             if lease is not None:
                 self.leases.hold(tx, lease, layer.diff_id)
                 lease.diff_ids.add(layer.diff_id)
@@ -284,7 +321,9 @@ class Layers:
 
     def _held_row(self, diff_id: str, lease: Lease | None) -> Layer | None:
         present = self._row(diff_id)
-        if present is None or lease is None or diff_id in lease.diff_ids:
+        if present is None or self.damage.of(diff_id):
+            return None
+        if lease is None or diff_id in lease.diff_ids:
             return present
         with self.db.transaction(durable=False) as tx:
             row = tx.one("SELECT * FROM layers WHERE diff_id = ?", (diff_id,))
@@ -330,6 +369,7 @@ class Layers:
                 every = [_layer(row) for row in tx.all("SELECT * FROM layers")]
                 garbage = [layer for layer in every if layer.diff_id not in held]
                 tx.run_many("DELETE FROM layers WHERE diff_id = ?", [(layer.diff_id,) for layer in garbage])
+                tx.run_many("DELETE FROM damage WHERE subject = ?", [(layer.diff_id,) for layer in garbage])
                 self.packing.drop(tx, {layer.diff_id for layer in garbage})
                 kept = [layer.diff_id for layer in every if layer.diff_id in held]
                 originals = self.originals.collect(tx, kept, kept_originals)

@@ -90,6 +90,7 @@ class Originals:
         self._tar_bytes_of = tar_bytes_of
         self._lock = threading.Lock()
         self._unfit: set[str] = set()
+        self._spools: set[str] = set()
         durable.make_private_directory(root)
 
     # -- looking ------------------------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ class Originals:
 
     def _chunks(self, original: Original) -> Iterator[bytes]:
         if original.way is None:
-            return _file_chunks(self._path(original.digest))
+            return file_chunks(self.path(original.digest))
         return remake(original.way, self._tar_of(original.diff_id), self._tar_bytes_of(original.diff_id))
 
     # -- keeping ------------------------------------------------------------------------------------------------------
@@ -164,12 +165,17 @@ class Originals:
     @contextmanager
     def spooling(self) -> Iterator[Spool]:
         """A file aside for compressed bytes that come in; gone at the end unless `keep` took it."""
-        spool = Spool(self.root / f".{os.urandom(16).hex()}")
+        name = f".{os.urandom(16).hex()}"
+        self._spools.add(name)
         try:
-            yield spool
+            spool = Spool(self.root / name)
+            try:
+                yield spool
+            finally:
+                os.close(spool.descriptor)
+                spool.path.unlink(missing_ok=True)
         finally:
-            os.close(spool.descriptor)
-            spool.path.unlink(missing_ok=True)
+            self._spools.discard(name)
 
     def keep(self, spool: Spool, original: Original) -> bool:
         """Takes a whole spool over as the original of a layer that is recorded. On disk when it returns.
@@ -183,7 +189,7 @@ class Originals:
                 return False
             os.fsync(spool.descriptor)
             faults.point("storage.original.rename")
-            spool.path.rename(self._path(original.digest))
+            spool.path.rename(self.path(original.digest))
             durable.sync_directory(self.root)
             faults.point("storage.original.row")
             with self._db.transaction() as tx:
@@ -213,7 +219,7 @@ class Originals:
         return freed
 
     def _slim(self, original: Original, stopped: Callable[[], bool]) -> int:
-        path = self._path(original.digest)
+        path = self.path(original.digest)
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD_BYTES)
@@ -221,7 +227,7 @@ class Originals:
                 head,
                 lambda: self._tar_of(original.diff_id),
                 self._tar_bytes_of(original.diff_id),
-                lambda: _file_chunks(path),
+                lambda: file_chunks(path),
                 stopped,
             )
         except (FileNotFoundError, errors.NotFound):
@@ -248,7 +254,7 @@ class Originals:
                 tx.run_many("DELETE FROM originals WHERE digest = ?", [(original.digest,) for original in kept])
             faults.point("storage.original.drop")
             for original in kept:
-                self._path(original.digest).unlink(missing_ok=True)
+                self.path(original.digest).unlink(missing_ok=True)
         return sum(original.size_bytes for original in kept)
 
     def collect(self, tx: Transaction, layers: Iterable[str], held: set[str]) -> list[str]:
@@ -265,14 +271,35 @@ class Originals:
     def discard(self, digests: Iterable[str]) -> None:
         """After that transaction."""
         for digest in digests:
-            self._trash.throw(self._path(digest))
+            self._trash.throw(self.path(digest))
+
+    def forget(self, digest: str) -> None:
+        """Gives one up, whatever it is held by: its image goes out with a plain layer."""
+        with self._lock:
+            with self._db.transaction() as tx:
+                tx.run("DELETE FROM originals WHERE digest = ?", (digest,))
+            self.path(digest).unlink(missing_ok=True)
+
+    def strangers(self) -> list[str]:
+        """Names of files that no row has and nobody writes."""
+        with self._lock:
+            rows = {original.digest[7:] for original in self.all() if original.way is None}
+            names = {entry.name for entry in os.scandir(self.root)}
+        return sorted(name for name in names - rows if name not in self._spools)
+
+    def remove_stranger(self, name: str) -> bool:
+        """Removes such a file, if it still is one."""
+        if name not in self.strangers():
+            return False
+        (self.root / name).unlink(missing_ok=True)
+        return True
 
     def repair(self) -> list[str]:
         """Brings files and rows together after a crash; returns a line for each thing it changed."""
         changed = []
         with self._lock:
             rows = {original.digest: original for original in self.all()}
-            files = {entry.name for entry in os.scandir(self.root)}
+            files = {entry.name for entry in os.scandir(self.root)} - self._spools
             for name in sorted(files):
                 known = rows.get(f"sha256:{name}")
                 if known is None or known.way is not None:
@@ -285,11 +312,12 @@ class Originals:
                     changed.append(f"forgot lost original layer {digest}")
         return changed
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
         return self.root / checked_hex(digest)
 
 
-def _file_chunks(path: Path) -> Iterator[bytes]:
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """A file's content."""
     with path.open("rb") as file:
         while chunk := file.read(_READ_BYTES):
             yield chunk

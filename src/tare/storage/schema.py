@@ -30,6 +30,8 @@
 
     lease_holds                     (lease_id, digest): a layer's diff ID or an original's digest
 
+    damage                          what a check found broken (damage.py)
+
     snapshots                       one row per container root; it keeps its layers alive like a layer root
       snapshot_id  TEXT PRIMARY KEY
       diff_ids     TEXT               as above
@@ -95,4 +97,5 @@ STEPS = (
         PRIMARY KEY (lease_id, digest)
     ) WITHOUT ROWID;
     """,
+    "CREATE TABLE damage (subject TEXT PRIMARY KEY, problem TEXT NOT NULL, found_ns INTEGER NOT NULL) WITHOUT ROWID",
 )

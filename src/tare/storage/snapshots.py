@@ -21,6 +21,7 @@ import msgspec
 from tare import errors, faults
 from tare.storage.changes import Change, changes
 from tare.storage.commit import commit_tree, squash_trees
+from tare.storage.damage import check_undamaged
 from tare.storage.database import Database, Transaction
 from tare.storage.durable import make_private_directory, sync_directory
 from tare.storage.export import Write, export_stack
@@ -332,3 +333,4 @@ def _check_present(tx: Transaction, diff_ids: Sequence[str]) -> None:
     for diff_id in diff_ids:
         if tx.one("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)) is None:
             raise errors.NotFound(f"layer {diff_id}: not found")
+        check_undamaged(tx, diff_id)
