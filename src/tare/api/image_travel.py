@@ -8,6 +8,7 @@ from tare.api.call import JSON_TYPE, Call, json_response
 from tare.api.image_transfer import TAR_TYPE, load_messages
 from tare.api.messages import Response
 from tare.api.router import Route
+from tare.engine.export import export_image
 from tare.engine.image_travel import missing_layers, offer_images, receive_images, send_images
 from tare.errors import InvalidArgument
 
@@ -50,6 +51,11 @@ async def receive(call: Call) -> Response:
     return Response(200, JSON_TYPE, load_messages(told, quiet=call.flag("quiet")), reads_body=True)
 
 
+async def export(call: Call) -> Response:
+    """GET /tare/images/{name}/export: the root file system of an image, or of a version of it (NAME@ID), as a tar."""
+    return Response(200, TAR_TYPE, await export_image(call.engine, call.path["name"]))
+
+
 def _strings(document: Any, key: str) -> list[str]:
     found = document.get(key, []) if isinstance(document, dict) else None
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found) or len(found) > MAX_NAMES:
@@ -68,4 +74,5 @@ ROUTES = (
     Route("POST", "/tare/images/missing", "TareImagesMissing", missing),
     Route("POST", "/tare/images/send", "TareImagesSend", send),
     Route("POST", "/tare/images/receive", "TareImagesReceive", receive),
+    Route("GET", "/tare/images/{name}/export", "TareImageExport", export),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+
 import msgspec
 
 from tare.api.call import JSON_TYPE, Call, empty_response, json_response
@@ -12,25 +14,48 @@ from tare.api.pruned import pruned_response
 from tare.api.registries import pull_image
 from tare.api.router import Route
 from tare.engine import image_verbs
-from tare.errors import Unsupported
+from tare.engine.image_verbs import ImportOptions
+from tare.engine.import_url import Downloaded, import_from_url
+from tare.errors import TareError
+from tare.values.timestamps import parse_instant
 
 
 async def create(call: Call) -> Response:
-    """POST /images/create: pulls (`fromImage`), or imports the body (`fromSrc=-`)."""
+    """POST /images/create: pulls (`fromImage`), or imports the body (`fromSrc=-`) or what is at a URL."""
     if call.text("fromImage"):
         return await pull_image(call)
-    if call.text("fromSrc") != "-":
-        raise Unsupported("ImageCreate with fromSrc other than - (importing from a URL) is not implemented by Tare yet")
-    image_id = await image_verbs.import_image(
-        call.engine,
-        aiter(call.request.body),
+    options = ImportOptions(
         repository=call.text("repo"),
         tag=call.text("tag"),
         changes=call.lines("changes"),
         message=call.text("message"),
         platform=call.text("platform") or None,
+        created_ns=parse_instant(call.text("created")) if call.text("created") else None,  # Tare's own
     )
-    return Response(200, JSON_TYPE, msgspec.json.encode({"status": image_id}) + b"\r\n")
+    source = call.text("fromSrc")
+    if source != "-":
+        return Response(200, JSON_TYPE, _imported(source, await import_from_url(call.engine, source, options)))
+    image_id = await image_verbs.import_image(call.engine, aiter(call.request.body), options)
+    return Response(200, JSON_TYPE, _line({"status": image_id}))
+
+
+async def _imported(url: str, told: AsyncGenerator[Downloaded | str, None]) -> AsyncIterator[bytes]:
+    yield _line({"status": f"Downloading from {url}"})
+    try:
+        async for item in told:
+            if isinstance(item, str):
+                yield _line({"status": item})
+                continue
+            detail = {"current": item.done_bytes, "total": item.size_bytes}
+            yield _line({"status": "Importing", "progressDetail": detail, "id": "import"})
+    except TareError as error:
+        yield _line({"errorDetail": {"message": str(error)}, "error": str(error)})
+    finally:
+        await told.aclose()
+
+
+def _line(message: dict[str, object]) -> bytes:
+    return msgspec.json.encode(message) + b"\r\n"
 
 
 async def list_(call: Call) -> Response:

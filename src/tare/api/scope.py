@@ -59,7 +59,7 @@ admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete Tare
 admin  TareNetworkRules TareNetworkRepair TareContainerCheckout TareLog TareReflog TareSquash TareUndo
 admin  TareImagesOffer TareImagesMissing TareImagesSend TareImagesReceive
 admin  TareDepartureDescribe TareDepartureBegin TareDeparturePart TareDepartureFinish TareDepartureStay TareArrivalBegin
-admin  TareArrivalLook TareArrivalPart TareArrivalFinish TareArrivalStart TareArrivalGiveUp
+admin  TareArrivalLook TareArrivalPart TareArrivalFinish TareArrivalStart TareArrivalGiveUp TareImageExport
 """
 
 

@@ -23,6 +23,7 @@ from tare.images import remove as image_remove
 from tare.images import resolve as image_resolve
 from tare.images import tag as image_tag
 from tare.images.records import HistoryEntry, Image, Removed, Use
+from tare.storage.decompress import Readable
 from tare.values.filters import Filters
 from tare.values.reference import parse_reference
 
@@ -40,35 +41,42 @@ def resolve_image(engine: Engine, ref: str) -> Image:
     return image_resolve.resolve(engine.images, ref)
 
 
-async def import_image(
-    engine: Engine,
-    body: AsyncIterator[bytes],
-    *,
-    repository: str,
-    tag: str,
-    changes: tuple[str, ...],
-    message: str,
-    platform: str | None,
-) -> str:
+class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How an archive becomes an image. created_ns: what the image says of its age, for the same bytes each time."""
+
+    repository: str = ""
+    tag: str = ""
+    changes: tuple[str, ...] = ()
+    message: str = ""
+    platform: str | None = None
+    created_ns: int | None = None
+
+
+async def import_image(engine: Engine, body: AsyncIterator[bytes], options: ImportOptions) -> str:
     """Makes an image of a tar (plain or compressed) of a root file system; returns its id.
 
     Raises InvalidArgument for a wrong name, change or archive.
     """
-    reference = image_reference(repository, tag)
-    wanted = image_import.parse_platform(platform or "")
     reader = BodyReader(body, asyncio.get_running_loop())
+    return (await import_stream(engine, reader, options, "Imported from -")).id
+
+
+async def import_stream(engine: Engine, stream: Readable, options: ImportOptions, message: str) -> Image:
+    """The same of a stream for a thread. message: unless the options have one."""
+    reference = image_reference(options.repository, options.tag)
     image = await in_thread(
         image_import.import_image,
         engine.images,
-        reader,
+        stream,
         reference=reference,
-        changes=changes,
-        message=message or "Imported from -",
-        platform=wanted,
+        changes=options.changes,
+        message=options.message or message,
+        platform=image_import.parse_platform(options.platform or ""),
+        created_ns=options.created_ns,
     )
     name = reference.familiar if reference else image.id
     engine.events.publish("image", "import", image.id, {"name": name})
-    return image.id
+    return image
 
 
 async def list_images(
@@ -209,10 +217,12 @@ __all__ = [
     "HistoryEntry",
     "Image",
     "ImageSummary",
+    "ImportOptions",
     "PruneReport",
     "Removed",
     "image_history",
     "import_image",
+    "import_stream",
     "inspect_image",
     "list_images",
     "prune_images",

@@ -60,16 +60,20 @@ def import_image(
     changes: Sequence[str] = (),
     message: str = "",
     platform: Platform | None = None,
+    created_ns: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image:
-    """Reads the archive (plain or compressed) to its end and records the image. Changes are checked first."""
+    """Reads the archive (plain or compressed) to its end and records the image. Changes are checked first.
+
+    created_ns: what the image says of its age (now), so that the same input can give the same image.
+    """
     config = apply_changes(ImageConfig(), changes)
     if reference is not None and reference.digest is not None:
         raise InvalidArgument("cannot import digest reference")
     wanted = platform or host_platform()
     with images.layers.lease() as lease:
         layer = images.layers.add(stream, limits, lease=lease)
-        created = format_rfc3339(now_ns())
+        created = format_rfc3339(now_ns() if created_ns is None else created_ns)
         spec = ImageSpec(
             architecture=wanted.architecture,
             os=wanted.os,

@@ -1,6 +1,8 @@
-"""`tare import`: makes an image from a tar archive of a file system."""
+"""`tare import`: makes an image from a tar archive of a file system, or from a directory."""
 
 from __future__ import annotations
+
+import os
 
 from tare.cli.command import CliError, Command, Flag, Values
 from tare.cli.files import open_archive, pieces_of
@@ -26,6 +28,11 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
         body = pieces_of(0)
     elif source.startswith(("http://", "https://", "ftp://")):
         query["fromSrc"] = source
+    elif os.path.isdir(source):
+        from tare.cli.treetar import pack_tree
+
+        query.setdefault("message", f"Imported from {os.path.basename(os.path.abspath(source)) or '/'}")
+        body = pack_tree(source, flags.items("exclude"))
     else:
         try:
             body = pieces_of(open_archive(source))
@@ -39,10 +46,11 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
 
 
 COMMAND = Command(
-    "file|URL|- [REPOSITORY[:TAG]]",
+    "file|directory|URL|- [REPOSITORY[:TAG]]",
     run,
     (
         Flag("change", "c", "list", "Apply a Dockerfile instruction to the image"),
+        Flag("exclude", "", "list", "Leave out of a directory what matches (a path in it, or a name, with * ? [])"),
         Flag("message", "m", "string", "Message that history shows"),
         Flag("platform", "", "string", "Platform of the image"),
     ),
