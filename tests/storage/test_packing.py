@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from engine_store import Store
+from test_snapshots import in_mount
 
 from tare import errors
 from tare.storage.chunks.check import check_packing, pack_usage
+from tare.storage.chunks.maps import BASE, ZEROS, Entry, compose
 from tare.storage.chunks.tidy import note, note_everything, tidy
+from tare.storage.compare import compare
 from tare.storage.layers import Layers
 from tare.values.digest import digest_bytes
 
@@ -101,3 +106,229 @@ def test_versions_cost_what_changed(store: Store, stacked: bool) -> None:
     assert pack_usage(store.layers.packing).files == 19
     for number in (0, 10, 19):
         assert versions.shown(number) == versions.contents[number]
+
+
+def packed_versions(store: Store, count: int = 4, *, stacked: bool = False) -> Versions:
+    versions = Versions(store, stacked=stacked, size=MIB)
+    for _ in range(count):
+        versions.change(3)
+        versions.commit()
+    assert store.layers.tidy().files == count - 1
+    return versions
+
+
+def remove_image(store: Store, number: int) -> None:
+    with store.db.transaction() as tx:
+        Layers.drop_root(tx, f"image:{number}")
+    store.layers.collect()
+    store.layers.empty_trash()
+    store.layers.tidy()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2), (2, 1, 3, 0)])
+def test_versions_survive_the_removal_of_others(store: Store, order: tuple[int, ...]) -> None:
+    """Whatever goes first, the rest can be had; when all are gone, so are layers and packs."""
+    versions = packed_versions(store)
+    left = set(order)
+    for number in order:
+        remove_image(store, number)
+        left.discard(number)
+        assert check_packing(store.layers.packing) == []
+        assert {layer.diff_id for layer in store.layers.all()} == {versions.layers[one] for one in left}
+        for one in left:
+            assert digest_bytes(versions.plain_tar(one)) == versions.layers[one]
+    assert pack_usage(store.layers.packing).pack_bytes == 0
+    assert not store.db.all(
+        "SELECT 1 FROM chunks UNION ALL SELECT 1 FROM dead_ranges UNION ALL SELECT 1 FROM superseded"
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_kernel_shows_any_version(store: Store, tmp_path: Path, number: int) -> None:
+    """A container made of a packed version sees its bytes, its time and mode; afterwards the version stays plain."""
+    versions = packed_versions(store, stacked=True)
+    path = store.layers.path(versions.layers[number]) / versions.name
+    before = path.stat()
+    root = store.snapshots.prepare("run", versions.stack(number))
+    shown = in_mount(root, tmp_path / "mount", f"sha256sum < {versions.name}")
+    assert shown.decode().split() == [hashlib.sha256(versions.contents[number]).hexdigest(), "-"]
+    after = path.stat()
+    assert (after.st_mtime_ns, after.st_mode, after.st_ino) == (before.st_mtime_ns, before.st_mode, before.st_ino)
+    store.snapshots.remove("run")
+    store.layers.tidy()
+    assert path.stat().st_blocks * 512 >= MIB
+    assert tidy(store.layers.packing, eager=True).files == (1 if number < 3 else 0)
+
+
+def test_what_a_container_sees_stays_plain(store: Store) -> None:
+    """Packing waits for containers of the version itself, not for those of later ones that cover the file."""
+    versions = Versions(store, stacked=True, size=MIB)
+    for _ in range(3):
+        versions.change()
+        versions.commit()
+    store.snapshots.prepare("first", versions.stack(0))
+    store.snapshots.prepare("last", versions.stack(2))
+    done = store.layers.tidy()
+    assert (done.files, done.waiting) == (1, 1)
+    plain = [(store.layers.path(one) / versions.name).stat().st_blocks > 8 for one in versions.layers]
+    assert plain == [True, False, True]
+    store.snapshots.remove("first")
+    assert store.layers.tidy().files == 1
+    with store.layers.lease([versions.layers[2]]):
+        versions.change()
+        versions.commit()
+        assert store.layers.tidy().files == 0
+    store.snapshots.remove("last")
+    assert store.layers.tidy().files == 1
+
+
+def test_readers_of_packed_layers(store: Store) -> None:
+    """Export, comparison and squash read packed versions without unpacking them."""
+    versions = packed_versions(store, stacked=True)
+    written = bytearray()
+    store.snapshots.export_layers(versions.stack(1), written.extend)
+    with tarfile.open(fileobj=io.BytesIO(bytes(written))) as archive:
+        member = archive.extractfile(versions.name)
+        assert member is not None
+        assert member.read() == versions.contents[1]
+    with (
+        store.layers.lease(versions.layers) as lease,
+        store.snapshots.stack_of(versions.stack(1)) as old,
+        store.snapshots.stack_of(versions.stack(2)) as new,
+    ):
+        assert [(one.path, one.what) for one in compare(old, new)] == [("/db/data", ("content",))]
+        squashed = store.snapshots.squash(versions.stack(1), lease=lease)
+        assert squashed.diff_id == versions.layers[1]  # the same tar, so it was read right
+    assert pack_usage(store.layers.packing).files == 3
+
+
+def test_a_version_is_read_while_it_is_unpacked(store: Store) -> None:
+    """A reader that began before goes on; what was given up is not given back under it."""
+    versions = packed_versions(store)
+    reader = store.layers.reassemble(versions.layers[0])
+    parts = [next(reader) for _ in range(3)]
+    assert versions.shown(0) == versions.contents[0]
+    store.layers.tidy()
+    parts += reader
+    assert digest_bytes(b"".join(parts)) == versions.layers[0]
+
+
+def test_layers_are_used_while_they_are_packed(store: Store) -> None:
+    """Containers made of all versions, over and over, while packing goes on in another thread, see what they should."""
+    versions = packed_versions(store)
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def pack() -> None:
+        try:
+            while not stop.is_set():
+                tidy(store.layers.packing, eager=True)
+        except BaseException as error:
+            failed.append(error)
+
+    packer = threading.Thread(target=pack)
+    packer.start()
+    try:
+        for turn in range(40):
+            assert versions.shown(turn % 4) == versions.contents[turn % 4]
+            assert digest_bytes(versions.plain_tar(turn % 4)) == versions.layers[turn % 4]
+    finally:
+        stop.set()
+        packer.join()
+    assert failed == []
+
+
+def damage(path: Path, offset: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_damaged_packs_are_named(tmp_path: Path) -> None:
+    """One wrong bit in a pack: the check names pack, layer and path, and nobody gets the bytes."""
+    store = Store(tmp_path / "hurt")
+    versions = packed_versions(store)
+    row = store.db.all("SELECT * FROM chunks ORDER BY chunk_id")[0]
+    damage(store.layers.packing.packs.root / str(row["pack"]), row["offset"])
+    found = check_packing(store.layers.packing)
+    assert found
+    hurt = [number for number in range(4) if any(versions.layers[number] in line for line in found)]
+    assert len(hurt) == len(found)
+    assert all("'db/data'" in line and f"pack {row['pack']} is damaged" in line for line in found)
+    for number in range(4):
+        if number not in hurt:
+            assert versions.shown(number) == versions.contents[number]
+            continue
+        with pytest.raises(errors.Internal, match="is damaged"):
+            store.snapshots.prepare("hurt", versions.stack(number))
+        assert not store.snapshots.exists("hurt")
+        with pytest.raises(errors.Internal, match="is damaged"):
+            versions.plain_tar(number)
+    store.close()
+
+
+def test_a_damaged_base_is_found(tmp_path: Path) -> None:
+    """What older versions take from the newest one is checked as a whole."""
+    store = Store(tmp_path / "hurt")
+    versions = packed_versions(store)
+    damage(store.layers.path(versions.layers[3]) / versions.name, MIB - 1)
+    assert len(check_packing(store.layers.packing)) == 3
+    with pytest.raises(errors.Internal, match="have another digest"):
+        store.snapshots.prepare("hurt", versions.stack(2))
+    assert (store.layers.path(versions.layers[2]) / versions.name).stat().st_blocks <= 8
+    store.close()
+
+
+def test_what_is_not_packed(store: Store) -> None:
+    """Small files, files of two names, with privileges, and those that nothing of their next version is in."""
+    versions = Versions(store, size=MIB)
+    upper = None
+    for turn in range(2):
+        snapshot = f"s{turn}"
+        store.snapshots.prepare(snapshot, [])
+        upper = store.snapshots.upper(snapshot)
+        (upper / "small").write_bytes(bytes(range(256)) * 1024)
+        (upper / "two").write_bytes(versions.data)
+        os.link(upper / "two", upper / "names")
+        (upper / "root").write_bytes(versions.data)
+        (upper / "root").chmod(0o4755)
+        (upper / "able").write_bytes(versions.data)
+        subprocess.run(["setcap", "cap_net_raw+ep", str(upper / "able")], check=True)
+        (upper / "other").write_bytes(os.urandom(MIB))
+        (upper / "turn").write_text(snapshot)
+        layer = store.snapshots.commit(snapshot)
+        note(store.layers.packing, layer.diff_id, versions.layers)
+        versions.layers.append(layer.diff_id)
+    assert store.layers.tidy().files == 0
+    assert store.layers.tidy().files == 0
+    assert pack_usage(store.layers.packing).pack_bytes == 0
+
+
+def test_everything_at_once(store: Store) -> None:
+    """Without any note: `note_everything` finds versions by their paths; unpacking all brings all back."""
+    versions = Versions(store, size=MIB)
+    for _ in range(4):
+        versions.change(2)
+        versions.commit()
+    with store.db.transaction() as tx:
+        tx.run("DELETE FROM successors")
+    note_everything(store.layers.packing, versions.layers)
+    assert store.layers.tidy().files == 3
+    for file in store.layers.packing.rows.all():
+        assert store.layers.packing.unpack(file.file_id)
+    for number in range(4):
+        assert (store.layers.path(versions.layers[number]) / versions.name).read_bytes() == versions.contents[number]
+
+
+def test_maps() -> None:
+    """A map over a map says for every byte what both say one after the other."""
+    lower = [Entry(10, 7, 5), Entry(5, BASE), Entry(5, ZEROS), Entry(20, BASE)]
+    upper = [Entry(3, BASE), Entry(4, 9), Entry(13, BASE), Entry(10, ZEROS), Entry(10, BASE)]
+    assert compose(upper, lower) == [
+        Entry(3, 7, 5), Entry(4, 9), Entry(3, 7, 12), Entry(5, BASE), Entry(15, ZEROS),
+        Entry(10, BASE),
+    ]  # fmt: skip
+    with pytest.raises(errors.Internal):
+        compose([Entry(50, BASE)], lower)
