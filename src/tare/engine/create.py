@@ -10,6 +10,7 @@ import msgspec
 from tare import faults
 from tare.engine import check, container_volumes, depends, health_rules, links
 from tare.engine.container_networks import wanted_endpoints
+from tare.engine.egress import check_egress
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import resolve_image
 from tare.engine.log_options import log_path
@@ -18,7 +19,9 @@ from tare.engine.network_link import with_states
 from tare.engine.oci_resources import resources
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
 from tare.engine.records import Container, ContainerState, Created
-from tare.errors import InvalidArgument, NotFound
+from tare.errors import Internal, InvalidArgument, NotFound
+from tare.images.documents import for_platform
+from tare.images.import_image import parse_platform
 from tare.images.records import Image
 from tare.runtime.cgroups import check_resources
 from tare.values.ids import new_id, short_id
@@ -44,13 +47,13 @@ async def create_container(
         engine.containers.check_name_free(name)
     if not config.image:
         raise InvalidArgument("no command specified" if not config.cmd and not config.entrypoint else "invalid image")
-    image = resolve_image(engine, config.image)
-    _check_platform(image, config.image, platform)
+    image = _check_platform(engine, resolve_image(engine, config.image), config.image, platform)
     check.check_config(config)
     health_rules.check_options(config.healthcheck)
     if host.health_on_failure not in health_rules.ON_FAILURE:
         raise InvalidArgument(f"invalid health-on-failure action: {host.health_on_failure}")
     check.check_host(host)
+    check_egress(host)
     endpoints = wanted_endpoints(engine, host, networking)
     depends.check_dependencies(engine, host.depends_on or (), name)
     _, warnings = check_resources(resources(host, None))
@@ -175,9 +178,14 @@ def _free_name(engine: Engine) -> str:
     return new_id()
 
 
-def _check_platform(image: Image, reference: str, platform: str | None) -> None:
+def _check_platform(engine: Engine, image: Image, reference: str, platform: str | None) -> Image:
+    """The image for the platform: it, or one of its index. Raises NotFound, Internal if it is damaged."""
+    if platform:
+        image = _of_index(engine, image, platform)
+    if image.damaged:
+        raise Internal(f"image {reference} is damaged ({image.damaged}): load or pull it again")
     if not platform:
-        return
+        return image
     spec = image.spec
     os_name, _, architecture = platform.partition("/")
     architecture = architecture.partition("/")[0]
@@ -186,3 +194,11 @@ def _check_platform(image: Image, reference: str, platform: str | None) -> None:
             f"image with reference {reference} was found but its platform ({spec.os}/{spec.architecture}) "
             f"does not match the specified platform ({platform})"
         )
+    return image
+
+
+def _of_index(engine: Engine, image: Image, platform: str) -> Image:
+    try:
+        return for_platform(engine.images, image, parse_platform(platform), image.id)
+    except (InvalidArgument, NotFound):
+        return image  # what it is is compared with what was asked for

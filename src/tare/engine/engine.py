@@ -131,6 +131,9 @@ class Engine:
         self.shutting_down = False
         self.trash_is_full = False
         self.sweeping = False
+        self.checking = False
+        self.slimming = False
+        self.slim_again = False
         self.watch = watch
         """What is run beside each running container until it ends (`exits.watch`; named here it would be a circle)."""
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 import msgspec
 
 from tare.engine.engine import Engine, in_thread
+from tare.engine.slim import slim_soon
+from tare.engine.sweep import empty_trash_soon
 from tare.engine.thread_stream import BodyReader, written_in_thread
 from tare.images import archive_load, archive_save
 from tare.images.archive_load import Loaded
@@ -94,7 +96,8 @@ async def _take_in(engine: Engine, body: AsyncIterator[bytes], work: Work, told:
     else:
         told.put_nowait(None)
     finally:
-        engine.spawn(in_thread(engine.layers.empty_trash), "empty the trash of layers")
+        empty_trash_soon(engine)
+        slim_soon(engine)
 
 
 __all__ = ["LayerProgress", "Loaded", "Platform", "Progress", "load_images", "save_images", "taken_in"]

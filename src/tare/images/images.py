@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 
 from tare import faults
-from tare.errors import NotFound
+from tare.errors import NotFound, TareError
 from tare.images import documents, schema
 from tare.images.moves import record_move
 from tare.images.records import Image
@@ -22,15 +22,19 @@ from tare.oci.image_spec import (
     Descriptor,
     ImageSpec,
     Manifest,
+    RootFS,
     format_document,
     parse_image_spec,
 )
 from tare.storage.content import Content
+from tare.storage.damage import clear
 from tare.storage.database import Database, Transaction
 from tare.storage.layers import Layer, Layers
 from tare.values.digest import digest_bytes
 from tare.values.reference import Reference, parse_reference
 from tare.values.timestamps import now_ns, parse_rfc3339
+
+_NO_SPEC = ImageSpec(architecture="", os="", rootfs=RootFS())
 
 
 class Images:
@@ -150,6 +154,7 @@ class Images:
                 self.layers.set_root(tx, f"image:{image_id}", spec.rootfs.diff_ids, originals)
                 if along is not None:
                     along(tx)
+                clear(tx, image_id)
                 for reference in references:
                     set_reference(tx, reference, image_id, why=why, target=target)
             undo.pop_all()
@@ -210,14 +215,19 @@ class Images:
 
     def drop_documents(self, digests: Iterable[str]) -> list[str]:
         """Deletes those of the documents that no image has; returns their digests."""
-        known: set[str] = set()
-        for row in self.db.all("SELECT image_id, manifest_digest FROM images"):
-            known.update((row["image_id"], row["manifest_digest"]))
-        known.update(row["digest"] for row in self.db.all("SELECT digest FROM image_documents"))
+        known = self.held_documents()
         gone = [digest for digest in dict.fromkeys(digests) if digest not in known]
         for digest in gone:
             self.content.delete(digest)
         return gone
+
+    def held_documents(self) -> set[str]:
+        """The digests of all documents that images have."""
+        known: set[str] = set()
+        for row in self.db.all("SELECT image_id, manifest_digest FROM images"):
+            known.update((row["image_id"], row["manifest_digest"]))
+        known.update(row["digest"] for row in self.db.all("SELECT digest FROM image_documents"))
+        return known
 
     def _names(self, image_id: str) -> list[tuple[str, str]]:
         rows = self.db.all("SELECT name, suffix FROM image_references WHERE image_id = ?", (image_id,))
@@ -225,6 +235,13 @@ class Images:
 
     def _read_spec(self, image_id: str) -> ImageSpec:
         return parse_image_spec(self.content.get(image_id))
+
+    def _spec_or_damage(self, image_id: str) -> tuple[ImageSpec, str]:
+        """An image without its configuration is still one that can be listed and removed."""
+        try:
+            return self._spec(image_id), ""
+        except TareError as error:
+            return _NO_SPEC, f"its configuration is lost: {error}"
 
     def _image(
         self,
@@ -237,6 +254,7 @@ class Images:
         if part_of is None:
             part_of = documents.holders(self.db, row["image_id"]).get(row["image_id"], ())
         references = [_reference(name, suffix) for name, suffix in names]
+        spec, damaged = self._spec_or_damage(row["image_id"])
         return Image(
             id=row["image_id"],
             manifest_digest=row["manifest_digest"],
@@ -248,8 +266,9 @@ class Images:
             last_tagged_ns=row["last_tagged_ns"],
             repo_tags=_sorted(reference for reference in references if reference.tag),
             repo_digests=_sorted(reference for reference in references if not reference.tag),
-            spec=self._spec(row["image_id"]),
+            spec=spec,
             part_of=part_of,
+            damaged=damaged,
         )
 
 

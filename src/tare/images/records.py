@@ -15,6 +15,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image. id: digest of its OCI config. repo_tags, repo_digests: its names in the form users read, sorted.
 
     previous_id: the commit before it of the same container. part_of: ids of images by whose index it is held.
+    damaged: why it can't be used; "": it can.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     repo_digests: tuple[str, ...]
     spec: ImageSpec
     part_of: tuple[str, ...] = ()
+    damaged: str = ""
 
     @property
     def config(self) -> ImageConfig:

@@ -30,13 +30,20 @@ class Content:
             leftover.unlink(missing_ok=True)
 
     def put(self, data: bytes) -> str:
-        """Stores `data` and returns its digest; storing it again costs a look."""
+        """Stores `data` and returns its digest; a copy that is there already and right stays."""
         if len(data) > MAX_BLOB_BYTES:
             raise errors.TooLarge(f"blob of {len(data)} bytes is larger than {MAX_BLOB_BYTES}")
         digest = digest_bytes(data)
-        if not self.exists(digest):
+        if not self._holds(digest):
             durable.write_file(self._path(digest), data, point="storage.content")
         return digest
+
+    def _holds(self, digest: str) -> bool:
+        try:
+            self.get(digest)
+        except (errors.NotFound, errors.Internal):
+            return False
+        return True
 
     def get(self, digest: str) -> bytes:
         path = self._path(digest)

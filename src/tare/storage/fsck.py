@@ -39,14 +39,23 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check:
-    """One run of a check. repair: remedies are applied. contents: every byte is read. told: hears what is looked at."""
+    """One run of a check. repair: remedies are applied. contents: every byte is read.
+
+    told: hears what is looked at. heard: hears of each finding.
+    """
 
     def __init__(
-        self, *, repair: bool = False, contents: bool = True, told: Callable[[str], None] = lambda what: None
+        self,
+        *,
+        repair: bool = False,
+        contents: bool = True,
+        told: Callable[[str], None] = lambda what: None,
+        heard: Callable[[Finding], None] = lambda finding: None,
     ) -> None:
         self.repair = repair
         self.contents = contents
         self.told = told
+        self._heard = heard
         self.findings: list[Finding] = []
 
     def found(
@@ -57,7 +66,9 @@ class Check:
         if self.repair and apply is not None:
             faults.point("storage.fsck.repair")
             repaired = apply() is not False
-        self.findings.append(Finding(kind=kind, subject=subject, problem=problem, remedy=remedy, repaired=repaired))
+        finding = Finding(kind=kind, subject=subject, problem=problem, remedy=remedy, repaired=repaired)
+        self.findings.append(finding)
+        self._heard(finding)
 
 
 def check_database(check: Check, db: Database) -> None:

@@ -261,6 +261,9 @@ class Layers:
             raise errors.NotFound(f"layer {diff_id}: not found")
         return layer
 
+    def find(self, diff_id: str) -> Layer | None:
+        return self._row(diff_id)
+
     def exists(self, diff_id: str) -> bool:
         return self._row(diff_id) is not None
 

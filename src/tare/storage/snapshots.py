@@ -202,6 +202,31 @@ class Snapshots:
             changed.append(f"made the directories of snapshot {name} again")
         return changed
 
+    def strangers(self) -> list[str]:
+        """Names of directories that no snapshot has."""
+        names = {entry.name for entry in os.scandir(self.root) if not entry.name.startswith(".")}
+        return sorted(name for name in names if not _ID.match(name) or not self.exists(name))
+
+    def remove_stranger(self, name: str) -> bool:
+        """Throws such a directory away, if it still is one. A row comes before its directory, so that none is hit."""
+        return name in self.strangers() and self.trash.throw(self.root / name)
+
+    def is_whole(self, snapshot_id: str) -> bool:
+        """Whether a snapshot has its directories, or is gone."""
+        directory = self._directory(snapshot_id)
+        return not self.exists(snapshot_id) or ((directory / "upper").is_dir() and (directory / "work").is_dir())
+
+    def make_again(self, snapshot_id: str) -> bool:
+        """Makes directories that are missing, empty; an upper directory that is there stays."""
+        diff_ids, _ = self._row(snapshot_id)
+        directory = self._directory(snapshot_id)
+        if (directory / "upper").is_dir():
+            (directory / "work").mkdir(mode=0o700, exist_ok=True)
+            return True
+        self.trash.throw(directory)
+        self._make(directory, self._stacked(diff_ids))
+        return True
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def exists(self, snapshot_id: str) -> bool:

@@ -1,0 +1,187 @@
+"""fsck: the data root checked against itself while the engine works: database, layers, images, containers, volumes.
+
+Must never remove anything unless told to repair, and then nothing that a container, a name or the trash still leads to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+
+import msgspec
+
+from tare.engine.engine import Engine, in_thread
+from tare.engine.sweep import empty_trash_soon
+from tare.engine.trash_store import LAYER_ROOT
+from tare.errors import Conflict
+from tare.images.fsck import check_images
+from tare.storage.fsck import Check, Finding, check_database, check_layers, check_roots
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a check. layers, images …: how many there were; found, repaired: how many findings."""
+
+    layers: int
+    images: int
+    containers: int
+    volumes: int
+    found: int
+    repaired: int
+    seconds: float
+
+
+Told = str | Finding | Checked
+
+
+async def fsck(engine: Engine, *, repair: bool = False, contents: bool = True) -> AsyncGenerator[Told, None]:
+    """Checks all there is: what is being looked at, what is wrong as it is found, and a sum at the end.
+
+    contents: reads every byte. Who stops listening ends the check at the next thing. Raises Conflict while one runs.
+    """
+    if engine.checking:
+        raise Conflict("a check is running already")
+    engine.checking = True
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[Told | Exception] = asyncio.Queue()
+    stopped = False
+
+    def tell(item: Told) -> None:
+        if stopped or engine.shutting_down:
+            raise Stopped
+        loop.call_soon_threadsafe(told.put_nowait, item)
+
+    work = engine.spawn(_run(engine, repair, contents, tell, told), "check")
+    try:
+        while True:
+            item = await told.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+            if isinstance(item, Checked):
+                return
+    finally:
+        stopped = True
+        await asyncio.wait([work])
+        engine.checking = False
+
+
+class Stopped(Exception):
+    """Nobody listens any more."""
+
+
+async def _run(
+    engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], None], told: asyncio.Queue[Told | Exception]
+) -> None:
+    try:
+        await in_thread(_check, engine, repair, contents, tell)
+    except Stopped:
+        pass
+    except Exception as error:
+        told.put_nowait(error)
+    if repair:
+        empty_trash_soon(engine)
+
+
+def _check(engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], None]) -> None:
+    began = time.monotonic()
+    check = Check(repair=repair, contents=contents, told=tell, heard=tell)
+    check_database(check, engine.database)
+    check_layers(check, engine.layers)
+    check_images(check, engine.images)
+    check_roots(check, engine.layers, partial(_is_known, engine))
+    _check_snapshots(check, engine)
+    _check_containers(check, engine)
+    _check_volumes(check, engine)
+    tell(
+        Checked(
+            layers=len(engine.layers.all()),
+            images=len(engine.images.all()),
+            containers=len(list(engine.containers)),
+            volumes=len(engine.volumes),
+            found=len(check.findings),
+            repaired=sum(finding.repaired for finding in check.findings),
+            seconds=round(time.monotonic() - began, 2),
+        )
+    )
+
+
+def _is_known(engine: Engine, holder: str) -> bool:
+    kind, _, name = holder.partition(":")
+    if kind == "image":
+        return engine.images.find(name) is not None
+    if holder.startswith(LAYER_ROOT):
+        return engine.trash.holds(name)
+    return True
+
+
+def _has_owner(engine: Engine, container_id: str) -> bool:
+    return engine.containers.get(container_id) is not None or engine.trash.holds(container_id)
+
+
+def _check_snapshots(check: Check, engine: Engine) -> None:
+    check.told("snapshots")
+    snapshots = engine.snapshots
+    for name in snapshots.strangers():
+        check.found("snapshot", name, "is recorded nowhere", "it is removed", partial(snapshots.remove_stranger, name))
+    for snapshot_id in snapshots.ids():
+        if not _has_owner(engine, snapshot_id):
+            if _settled(lambda: _has_owner(engine, snapshot_id) or not snapshots.exists(snapshot_id)):  # noqa: B023
+                continue  # a container in the making, or on its way out
+            check.found("snapshot", snapshot_id, "belongs to no container", "it is removed",
+                        partial(snapshots.remove, snapshot_id))  # fmt: skip
+            continue
+        if not snapshots.is_whole(snapshot_id) and not _settled(lambda: snapshots.is_whole(snapshot_id)):  # noqa: B023
+            check.found("snapshot", snapshot_id, "its directories are missing: what the container had changed is lost",
+                        "empty ones are made", partial(snapshots.make_again, snapshot_id))  # fmt: skip
+        for diff_id in snapshots.diff_ids(snapshot_id):
+            if not engine.layers.exists(diff_id):
+                check.found("snapshot", snapshot_id, f"layer {diff_id} below it is missing: load or pull its image")
+
+
+def _settled(condition: Callable[[], bool]) -> bool:
+    """Whether a condition holds now or within two seconds: things that are being made or removed take that long."""
+    for _ in range(20):
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _check_containers(check: Check, engine: Engine) -> None:
+    check.told("containers")
+    names: dict[str, str] = {}
+    for container in engine.containers:
+        if container.name in names:
+            check.found("container", container.id, f"has the name {container.name} of {names[container.name]}")
+        names[container.name] = container.id
+        if not engine.snapshots.exists(container.id):
+            check.found("container", container.id, "its file system is not recorded: it can only be removed")
+        directory = engine.container_dir(container.id)
+        if not directory.is_dir() and engine.containers.get(container.id) is not None:
+            check.found("container", container.id, "its directory (log, hosts file) is missing", "an empty one is made",
+                        partial(directory.mkdir, 0o700, True, True))  # fmt: skip
+    kept = engine.settings.data_root / "containers"
+    for path in sorted(kept.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if not _has_owner(engine, path.name) and not _settled(
+            lambda: _has_owner(engine, path.name) or not path.exists()  # noqa: B023
+        ):
+            check.found("leftover", f"containers/{path.name}", "belongs to no container", "it is removed",
+                        partial(engine.layers.trash.throw, path))  # fmt: skip
+
+
+def _check_volumes(check: Check, engine: Engine) -> None:
+    check.told("volumes")
+    for volume in engine.volumes:
+        place = engine.volumes.mountpoint(volume.name)
+        if not place.is_dir() and engine.volumes.get(volume.name) is not None:
+            check.found("volume", volume.name, "its directory is missing: its data is lost", "an empty one is made",
+                        partial(place.mkdir, 0o755, True, True))  # fmt: skip
+    for path in sorted(engine.volumes.root.iterdir()):
+        if path.name.startswith(".") or engine.volumes.get(path.name) is not None:
+            continue
+        if not _settled(lambda: engine.volumes.get(path.name) is not None or not path.exists()):  # noqa: B023
+            check.found("leftover", f"volumes/{path.name}", "is a directory of no volume: an engine's start removes it")
