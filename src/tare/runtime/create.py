@@ -36,6 +36,7 @@ from tare.runtime.failure import StartFailed, sentence
 from tare.runtime.hooks import run_hooks
 from tare.runtime.init import start_init
 from tare.runtime.plan import Plan
+from tare.runtime.waiting_init import WaitingInit
 
 __all__ = ["Created", "Gate", "StartFailed", "create_container"]
 
@@ -133,12 +134,15 @@ def create_container(
     netns_fd: int | None = None,
     hold: bool = False,
     gate_fd: int | None = None,
+    waiting: WaitingInit | None = None,
+    encoded: bytes = b"",
 ) -> Created:
     """Makes the container and starts its program (with `hold`: stops just before, until `gate.open()`).
 
     stdio: descriptors for 0, 1, 2; None for our own, or where the plan has a terminal. netns_fd: the network namespace
     to join instead of the plan's. gate_fd: a descriptor that init reads one byte from instead of a gate of our own (a
-    FIFO that a later process opens); implies hold, and no gate is returned.
+    FIFO that a later process opens); implies hold, and no gate is returned. waiting: a first process that waits for
+    this plan, and encoded: what it is to be sent; not with hold.
     On failure nothing is left: the process is reaped, the cgroup removed. Raises StartFailed.
     """
     cgroup = open_cgroup(plan.cgroup, plan.hierarchies) if plan.cgroup else None
@@ -149,16 +153,18 @@ def create_container(
     if hold and gate_fd is None:
         gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
     was_subreaper = process.is_child_subreaper()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    stdio = None if plan.terminal else stdio
     try:
-        pid = start_init(plan, theirs, None if plan.terminal else stdio, netns_fd, gate_read, cgroup)
+        if waiting is not None:
+            pid, ours = waiting.pid, waiting.link
+            waiting.give(encoded, stdio, netns_fd)
+        else:
+            pid, ours = _fork_init(plan, stdio, netns_fd, gate_read, cgroup)
     except (TareError, OSError) as error:
-        ours.close()
         if gate_write >= 0:
             os.close(gate_write)
         raise StartFailed(f"unable to start container process: {sentence(error)}") from error
     finally:
-        theirs.close()
         if gate_write >= 0:
             os.close(gate_read)
     creation = _Creation(plan, cgroup, Channel(ours, plan, pid), pid)
@@ -181,3 +187,16 @@ def create_container(
         return Created(creation.pid, terminal_fd, gate)
     creation.channel.close()
     return Created(creation.pid, terminal_fd)
+
+
+def _fork_init(
+    plan: Plan, stdio: tuple[int, int, int] | None, netns_fd: int | None, gate_read: int, cgroup: Cgroup | None
+) -> tuple[int, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        return start_init(plan, theirs, stdio, netns_fd, gate_read, cgroup), ours
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()

@@ -22,6 +22,7 @@ from tare.runtime.create import Created, StartFailed, create_container
 from tare.runtime.enter import enter_container
 from tare.runtime.failure import EXIT_ENGINE
 from tare.runtime.plan import decode_exec_plan, decode_plan
+from tare.runtime.waiting_init import WaitingInit
 
 _REPORT_BYTES = 64 * 1024
 
@@ -41,14 +42,14 @@ _decode = msgspec.msgpack.Decoder(_Report).decode
 class Creator:
     """A creator, which waits for what it has to make."""
 
-    def __init__(self) -> None:
-        """Forks it. Raises OSError as fork(2)."""
+    def __init__(self, *, with_init: bool = True) -> None:
+        """Forks it; with_init: it makes ready for a container, not for an exec'd process. Raises OSError as fork(2)."""
         process.set_child_subreaper(True)
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
             self._link.close()
-            _run(theirs)
+            _run(theirs, with_init)
         theirs.close()
 
     def create(self, plan: bytes, *, is_exec: bool, stdio: tuple[int, int, int] | None, netns_fd: int | None) -> None:
@@ -64,10 +65,9 @@ class Creator:
             raise StartFailed("unable to start container process: its creator was killed") from error
 
     def wait_created(self) -> Created:
-        """What it made; the first process is our child. Raises StartFailed."""
+        """What it made; the first process is our child once the creator is reaped. Raises StartFailed."""
         with self._link as link:
             data, ancillary, _, _ = link.recvmsg(_REPORT_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-        os.waitpid(self._pid, 0)
         if not data:
             raise StartFailed("unable to start container process: its creator was killed")
         report = _decode(data)
@@ -78,16 +78,21 @@ class Creator:
             terminal_fd = array.array("i", payload[:4])[0]
         return Created(report.pid, terminal_fd)
 
+    def reap(self) -> None:
+        """Waits for its end, which takes a millisecond."""
+        os.waitpid(self._pid, 0)
 
-def _run(link: socket.socket) -> None:
+
+def _run(link: socket.socket, with_init: bool) -> None:
     """The creator's life; doesn't return."""
     status = 1
     try:
+        waiting = _fork_waiting() if with_init else None
         received = messages.receive(link)
         if received is not None:
             request, fds = received
             if isinstance(request, messages.CreateRequest):
-                _make(link, request, fds)
+                _make(link, request, fds, waiting)
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -95,15 +100,32 @@ def _run(link: socket.socket) -> None:
         os._exit(status)
 
 
-def _make(link: socket.socket, request: messages.CreateRequest, fds: list[int]) -> None:
+def _fork_waiting() -> WaitingInit | None:
+    try:
+        return WaitingInit()
+    except (TareError, OSError):
+        return None  # it is forked when the plan is there; if that fails too, it says why
+
+
+def _make(link: socket.socket, request: messages.CreateRequest, fds: list[int], waiting: WaitingInit | None) -> None:
+    """Makes what was asked for, and reports."""
     terminal_fd = None
+    unused = waiting
     stdio = (fds[0], fds[1], fds[2]) if request.has_stdio else None
     try:
         if request.is_exec:
+            if waiting is not None:
+                waiting.drop()
             created = enter_container(decode_exec_plan(request.plan), stdio=stdio)
         else:
             netns_fd = fds[-1] if request.has_netns else None
-            created = create_container(decode_plan(request.plan), stdio=stdio, netns_fd=netns_fd)
+            plan = decode_plan(request.plan)
+            if waiting is not None and waiting.fits(plan):
+                unused = None
+            elif waiting is not None:
+                waiting.drop()
+                waiting = None
+            created = create_container(plan, stdio=stdio, netns_fd=netns_fd, waiting=waiting, encoded=request.plan)
         report, terminal_fd = _Report(created.pid), created.terminal_fd
     except StartFailed as error:
         report = _Report(0, str(error), error.exit_code)
@@ -111,3 +133,5 @@ def _make(link: socket.socket, request: messages.CreateRequest, fds: list[int]) 
         report = _Report(0, str(error), EXIT_ENGINE)
     rights = [] if terminal_fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [terminal_fd]))]
     link.sendmsg([_encode(report)], rights)
+    if unused is not None:
+        unused.reap()

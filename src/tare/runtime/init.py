@@ -54,7 +54,7 @@ def start_init(
         with ChildNamespaces(plan.new, joins, plan.time_offsets):
             pid = os.fork()
             if pid == 0:
-                run_guarded(init, keep, lambda: _run(init, plan, joins, own_child=gate_fd < 0))
+                run_guarded(init, keep, lambda: run_as_init(init, plan, joins, own_child=gate_fd < 0))
         return pid
     finally:
         for name, fd in joins.items():
@@ -148,10 +148,16 @@ def _enter_user_namespace(init: Init, plan: Plan, joins: dict[str, int]) -> None
             init.tell(b"pid %d" % pid)
             os._exit(0)
         init.wait_answer()
-        _run(init, plan, joins, own_child=False)
+        run_as_init(init, plan, joins, own_child=False)
 
 
-def _run(init: Init, plan: Plan, joins: dict[str, int], own_child: bool) -> None:
+def new_for_children(new: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a plan's new namespaces into which a process can only be born."""
+    return tuple(name for name in new if name in _FOR_CHILDREN)
+
+
+def run_as_init(init: Init, plan: Plan, joins: dict[str, int], own_child: bool) -> None:
+    """The first process's way to the user's program. joins: descriptors of namespaces. own_child: of the creator's."""
     has_user_namespace = "user" in plan.new or "user" in joins
     if own_child:
         process.set_parent_death_signal(signal.SIGKILL)

@@ -19,7 +19,6 @@ from tare.errors import TareError
 from tare.kernel import netns
 from tare.runtime import live_mounts, messages, monitor, view
 from tare.runtime.cgroups import known_hierarchies
-from tare.runtime.creator import Creator
 from tare.runtime.spares import Spares
 
 TITLE = "tare: launcher"
@@ -69,51 +68,52 @@ def serve(connection: socket.socket) -> None:
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
     while True:
-        if not poller.poll(spares.poll_ms):
-            spares.refill()
-            continue
-        try:
-            received = messages.receive(connection)
-        except msgspec.DecodeError:
-            continue
-        if received is None:
-            return
-        message, fds = received
-        try:
-            if isinstance(message, messages.StartRequest):
-                if not spares.hand_over(message, fds):
-                    _fork_monitor(connection, message, fds)
-            elif isinstance(message, messages.NamespaceRequest):
-                _make_namespace(connection)
-            elif isinstance(message, messages.InsideRequest):
-                _open_inside(connection, message, fds)
-            elif isinstance(message, messages.ViewRequest | messages.MountRequest):
-                _fork_worker(connection, message, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        events = poller.poll(0 if spares.may_refill else spares.quiet_ms)
+        if not events:
+            spares.refill() if spares.may_refill else spares.shrink()
+        for fd, _ in events:
+            if fd != connection.fileno():
+                poller.unregister(fd)
+                spares.is_over(fd)
+            elif not _serve_request(connection, spares, poller):
+                return
 
 
-def _fork_monitor(connection: socket.socket, request: messages.StartRequest, fds: list[int]) -> None:
+def _serve_request(connection: socket.socket, spares: Spares, poller: select.poll) -> bool:
+    """Serves one request; False at the end of the connection."""
     try:
-        pid = os.fork()
-    except OSError as error:
-        report = socket.socket(fileno=os.dup(fds[0]))
-        messages.send(report, messages.Failed(f"fork: {error.strerror}", 125))
-        report.close()
-        return
-    if pid:
-        return
-    status = 1
+        received = messages.receive(connection)
+    except msgspec.DecodeError:
+        return True
+    if received is None:
+        return False
+    message, fds = received
     try:
-        connection.close()
-        monitor.detach()
-        monitor.run_monitor(request, list(fds), Creator())
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+        if isinstance(message, messages.StartRequest):
+            try:
+                poller.register(spares.start(message, fds), 0)  # a hang-up is always told (poll(2))
+            except OSError as error:
+                _refuse(fds[0], error)
+        elif isinstance(message, messages.NamespaceRequest):
+            _make_namespace(connection)
+        elif isinstance(message, messages.InsideRequest):
+            _open_inside(connection, message, fds)
+        elif isinstance(message, messages.ViewRequest | messages.MountRequest):
+            _fork_worker(connection, message, fds)
     finally:
-        os._exit(status)
+        for fd in fds:
+            os.close(fd)
+    return True
+
+
+def _refuse(report_fd: int, error: OSError) -> None:
+    report = socket.socket(fileno=os.dup(report_fd))
+    try:
+        messages.send(report, messages.Failed(f"fork: {error.strerror}", 125))
+    except OSError:
+        pass
+    finally:
+        report.close()
 
 
 def _fork_worker(

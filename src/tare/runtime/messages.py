@@ -179,6 +179,14 @@ class CreateRequest(Message, frozen=True, array_like=True, tag="create"):
     has_netns: bool
 
 
+class InitRequest(Message, frozen=True, array_like=True, tag="init"):
+    """From a creator to a first process that waits: carry this out. Descriptors as for CreateRequest."""
+
+    plan: bytes
+    has_stdio: bool
+    has_netns: bool
+
+
 class _InMemfd(Message, frozen=True, array_like=True, tag="memfd"):
     """The real message is in the last descriptor."""
 
@@ -202,6 +210,7 @@ AnyMessage = (
     | WatchLog
     | ClearLog
     | CreateRequest
+    | InitRequest
     | _InMemfd
 )
 

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -34,6 +35,7 @@ from tare.runtime.streams import CHUNK_BYTES, AttachedStream, Stdin
 SOCKET_NAME = "monitor.sock"
 STATE_NAME = "state.json"
 EXIT_NAME = "exit.json"
+Life = Callable[[socket.socket], None]
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR
 
 
@@ -44,8 +46,11 @@ def detach() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
-def run_monitor(request: StartRequest, fds: list[int], creator: Creator) -> None:
-    """The monitor's whole life; returns when nobody needs it any more. fds: as StartRequest says."""
+def run_monitor(request: StartRequest, fds: list[int], creator: Creator, link: socket.socket) -> None:
+    """The monitor's whole life; returns when nobody needs it any more.
+
+    fds: as StartRequest says. link: to the launcher; its end tells that the start is over.
+    """
     report = socket.socket(fileno=fds.pop(0))
     netns_fd = fds.pop(0) if request.has_netns else None
     name_process(f"tare: monitor of {request.name}")
@@ -54,6 +59,7 @@ def run_monitor(request: StartRequest, fds: list[int], creator: Creator) -> None
         for wish, fd in zip(request.attached, fds, strict=True):
             monitor.attach(wish, fd)
         monitor.start(creator, netns_fd)
+        link.close()
     except StartFailed as error:
         _report_failure(report, str(error), error.exit_code)
         return
@@ -113,6 +119,7 @@ class Monitor:
         faults.point("monitor.start.before-report")
         for fd in list(self.connections):
             self._tell(fd, self.started, (self.pidfd,))
+        creator.reap()
 
     def _listen(self) -> None:
         request = self.request
