@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FREE = frozenset(
     "auto_remove blkio_weight cap_drop console_size container_id_file cpu_period cpu_quota cpu_shares "
-    "cpuset_cpus cpuset_mems dns dns_options dns_search extra_hosts group_add health_on_failure init isolation "
+    "cpuset_cpus cpuset_mems dns dns_options dns_search egress extra_hosts group_add health_on_failure init isolation "
     "kernel_memory memory memory_reservation memory_swap memory_swappiness nano_cpus pids_limit port_bindings "
     "publish_all_ports readonly_rootfs restart_policy shm_size tmpfs ulimits".split()
 )

@@ -109,7 +109,7 @@ OMITTED_WHEN_EMPTY = {
     "EndpointIpam": frozenset("ipv4_address ipv6_address link_local_ips".split()),
     "HealthcheckOptions": frozenset("test interval timeout retries start_period start_interval".split()),
     "HostOptions": frozenset(
-        "annotations depends_on storage_opt tmpfs sysctls init health_on_failure kernel_memory "
+        "annotations depends_on storage_opt tmpfs sysctls init health_on_failure egress kernel_memory "
         "kernel_memory_tcp".split()
     ),
     "MountOptions": frozenset(

@@ -17,7 +17,7 @@ from tare.daemon.listeners import open_listeners, open_scoped
 from tare.daemon.notify import notify
 from tare.daemon.scoped_sockets import parse_socket
 from tare.daemon.settings import DaemonSettings, parse_trash_free, parse_ulimits, split_pairs
-from tare.engine import depends, exits, stop
+from tare.engine import depends, egress, exits, stop
 from tare.engine.engine import Engine, EngineSettings
 from tare.engine.log_options import check_log
 from tare.engine.options import LogOptions
@@ -54,6 +54,7 @@ async def run_engine(settings: DaemonSettings, launcher_pid: int, connection: so
     launcher = Launcher(launcher_pid, connection)
     launcher.start()
     engine = build_engine(settings, launcher)
+    egress.tell_denied(engine)
     await engine.network.start()
     await restore(engine)
     listeners = open_listeners(settings)

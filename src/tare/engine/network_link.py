@@ -44,6 +44,7 @@ def endpoint_request(
         nameservers=tuple(container.host.dns or nameservers),
         link_locals=tuple(wish.ipam_config.link_local_ips or ()) if wish.ipam_config else (),
         priority=wish.gw_priority,
+        egress=container.host.egress,
     )
 
 

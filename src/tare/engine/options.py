@@ -236,6 +236,7 @@ class HostOptions(ResourceOptions, frozen=True, kw_only=True):
     isolation: str = ""
     init: bool | None = None
     health_on_failure: str = ""
+    egress: str = ""
     depends_on: tuple[str, ...] | None = None
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
@@ -269,10 +270,11 @@ class NetworkingOptions(Options, frozen=True, kw_only=True):
 class UpdateOptions(ResourceOptions, frozen=True, kw_only=True):
     """What `update` may change on a live container.
 
-    publish_*, mount_*, network_*: Tare's own. mount_remove: places inside; network_remove: names.
+    publish_*, mount_*, network_*, egress: Tare's own. mount_remove: places inside; network_remove: names.
     """
 
     restart_policy: RestartPolicy | None = None
+    egress: str = ""
     publish_add: dict[str, tuple[PortBinding, ...] | None] | None = None
     publish_remove: dict[str, tuple[PortBinding, ...] | None] | None = None
     mount_add: tuple[MountOptions, ...] | None = None

@@ -8,6 +8,7 @@ import msgspec
 
 from tare.engine import check, publish
 from tare.engine.container_networks import canonical
+from tare.engine.egress import check_egress
 from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_change import change_mounts
 from tare.engine.network_connect import connect_locked, disconnect_locked
@@ -19,7 +20,7 @@ from tare.runtime.cgroups import check_resources, open_cgroup
 
 CHANGEABLE = frozenset(
     "blkio_weight cpu_shares cpu_period cpu_quota nano_cpus cpuset_cpus cpuset_mems memory memory_reservation "
-    "memory_swap pids_limit restart_policy".split()
+    "memory_swap pids_limit restart_policy egress".split()
 )
 _OWN_FIELDS = frozenset(("publish_add", "publish_remove", "mount_add", "mount_remove", "network_add", "network_remove"))
 _RESOURCE_FIELDS = frozenset(ResourceOptions.__struct_fields__)
@@ -44,9 +45,13 @@ async def _update(engine: Engine, container_id: str, options: UpdateOptions, giv
         host = _merged(container.host, changes)
         check.check_resources(host)
         check.check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
+        check_egress(host)
         limits, warnings = check_resources(resources(host, None))
         async with contextlib.AsyncExitStack() as undo:
             await _change_surroundings(engine, container_id, options, undo)
+            if "egress" in changes and container_id in engine.live:
+                engine.network.set_egress(container_id, host.egress)
+                undo.callback(engine.network.set_egress, container_id, container.host.egress)
             if engine.live.get(container.id) is not None and any(name != "restart_policy" for name in changes):
                 cgroup = open_cgroup(engine.cgroup_path(container.id, host.cgroup_parent))
                 await in_thread(cgroup.apply, limits)

@@ -215,8 +215,8 @@ def dnat_ipv6(address_register: int, port_register: int) -> bytes:
 
 
 def log_to(group: int, size: int) -> bytes:
-    """Copies the packet's first `size` bytes to who listens on an nflog group."""
-    return _expression("log", attribute(1, group.to_bytes(2, "big")), be32(3, size))
+    """Copies the packet's first `size` bytes to who listens on an nflog group, without waiting for more."""
+    return _expression("log", attribute(1, group.to_bytes(2, "big")), be32(3, size), attribute(4, b"\0\1"))
 
 
 def limit(per_second: int, burst: int) -> bytes:

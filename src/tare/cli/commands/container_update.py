@@ -54,6 +54,8 @@ def update_body(flags: Values) -> dict[str, Any]:
     for flag, key in (("mount-rm", "MountRemove"), ("network-rm", "NetworkRemove")):
         if flag in flags.given:
             body[key] = flags.items(flag)
+    if "egress" in flags.given:
+        body["Egress"] = flags["egress"]
     body["RestartPolicy"] = parse_restart(flags.text("restart"))
     return body
 
@@ -109,6 +111,7 @@ COMMAND = Command(
         Flag("cpus", "", "decimal", "How many CPUs it can use (1.5)"),
         Flag("cpuset-cpus", "", "string", "CPUs it can run on (0-3, 0,1)"),
         Flag("cpuset-mems", "", "string", "Memory nodes it can use (0-3, 0,1)"),
+        Flag("egress", "", "string", "What it may send to: none, all or allow=SUBNET|NAME[:PORT],... (Tare only)"),
         Flag("kernel-memory", "", "bytes", ""),
         Flag("memory", "m", "bytes", "Memory limit"),
         Flag("memory-reservation", "", "bytes", "Soft memory limit"),

@@ -65,6 +65,9 @@ def _pool_of(networks: list[Any], text: str, failure: str) -> int:
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
     source = flags.text("config-from")
+    options = pairs(flags.items("opt"))
+    if flags["egress"]:
+        options["tare.network.egress"] = flags["egress"]
     body: dict[str, Any] = {
         "Name": arguments[0],
         "Driver": flags["driver"],
@@ -79,7 +82,7 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
         "Ingress": flags["ingress"],
         "ConfigOnly": flags["config-only"],
         "ConfigFrom": {"Network": source} if source else None,
-        "Options": pairs(flags.items("opt")),
+        "Options": options,
         "Labels": pairs(flags.items("label")),
     }
     for flag, key in (("ipv4", "EnableIPv4"), ("ipv6", "EnableIPv6")):
@@ -98,6 +101,7 @@ COMMAND = Command(
         Flag("config-from", "", "string", "Take the configuration of this network"),
         Flag("config-only", "", "bool", "Make a configuration that other networks can take"),
         Flag("driver", "d", "string", "Driver of the network", "bridge"),
+        Flag("egress", "", "string", "What its containers may send to, as with run --egress (Tare only)"),
         Flag("gateway", "", "strings", "Gateway of a subnet"),
         Flag("ingress", "", "bool", "Make Swarm's routing mesh"),
         Flag("internal", "", "bool", "No way out to other networks"),

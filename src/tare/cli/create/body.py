@@ -145,6 +145,7 @@ def host_config_of(flags: Values) -> dict[str, Any]:
     optional = {
         "DependsOn": flags["depends-on"],
         "HealthOnFailure": flags["health-on-failure"],
+        "Egress": flags["egress"],
         "Annotations": pairs(flags.items("annotation")),
         "StorageOpt": storage_options(flags.items("storage-opt")),
         "Sysctls": pairs(flags.items("sysctl")),

@@ -42,6 +42,7 @@ CREATE_FLAGS = (
     Flag("dns-option", "", "list", "Set DNS options"),
     Flag("dns-search", "", "list", "Search these DNS domains", check=checks.check_dns_search),
     Flag("domainname", "", "string", "NIS domain name of the container"),
+    Flag("egress", "", "string", "What it may send to: none, all or allow=SUBNET|NAME[:PORT],... (Tare only)"),
     Flag("entrypoint", "", "string", "Run this instead of the image's ENTRYPOINT"),
     Flag("env", "e", "list", "Set environment variables", check=checks.check_env),
     Flag("env-file", "", "list", "Read environment variables from a file"),
