@@ -26,7 +26,6 @@ from tare.errors import KernelError
 from tare.images.images import Images
 from tare.network.records import NetworkSettings
 from tare.network.service import Network
-from tare.registry.endpoints import check_insecure, check_mirror
 from tare.registry.records import RegistrySettings
 from tare.registry.registries import Registries
 from tare.runtime.cgroups import open_cgroup
@@ -124,10 +123,6 @@ def _engine_settings(settings: DaemonSettings) -> EngineSettings:
 
 
 def _registry_settings(settings: DaemonSettings) -> RegistrySettings:
-    for text in settings.insecure_registries:
-        check_insecure(text)
-    for text in settings.registry_mirrors:
-        check_mirror(text)
     return RegistrySettings(
         certs_root=Path(settings.registry_certs),
         insecure=tuple(settings.insecure_registries),

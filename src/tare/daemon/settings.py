@@ -200,11 +200,24 @@ def load_settings(given: dict[str, object], config_file: str | None) -> DaemonSe
         _check_subnet(text)
     parse_bytes(settings.trash_max)
     parse_duration(settings.trash_keep)
+    _check_registries(settings)
     for name in ("max_concurrent_downloads", "max_concurrent_uploads", "max_download_attempts"):
         if getattr(settings, name) < 1:
             raise InvalidArgument(f"invalid {name.replace('_', '-')}: must be at least 1")
     parse_trash_free(settings.trash_free)
     return settings
+
+
+def _check_registries(settings: DaemonSettings) -> None:
+    if not (settings.insecure_registries or settings.registry_mirrors):
+        return
+    # here: what is imported before the launcher is forked, each monitor carries
+    from tare.registry.endpoints import check_insecure, check_mirror
+
+    for text in settings.insecure_registries:
+        check_insecure(text)
+    for text in settings.registry_mirrors:
+        check_mirror(text)
 
 
 def parse_trash_free(text: str) -> tuple[int, float]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies_environment
 
 import tare
 from tare.registry.endpoints import Endpoint, tls_context
@@ -257,6 +256,8 @@ def same_origin(one: str, other: str) -> bool:
 
 def _proxy_for(origin: str) -> str:
     """The proxy that the environment names for a URL, as dockerd reads it; "" for none."""
+    from urllib.request import getproxies_environment  # heavy: an idle engine doesn't carry it
+
     parts = urlsplit(origin)
     host = parts.hostname or ""
     proxies = getproxies_environment()
