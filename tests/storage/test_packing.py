@@ -24,7 +24,7 @@ from tare.storage.layers import Layers
 from tare.values.digest import digest_bytes
 
 MIB = 1 << 20
-SIZE = 8 * MIB
+SIZE = 4 * MIB
 PAGE = 4096
 
 
@@ -91,20 +91,20 @@ def disk_bytes(root: Path) -> int:
 
 @pytest.mark.parametrize("stacked", [False, True])
 def test_versions_cost_what_changed(store: Store, stacked: bool) -> None:
-    """Twenty versions of 8 MiB with eight changed pages each take little more than one."""
+    """Twelve versions of 4 MiB with eight changed pages each take little more than one."""
     versions = Versions(store, stacked=stacked)
-    for _ in range(20):
+    for _ in range(12):
         versions.change(8)
         versions.commit()
         store.layers.tidy()
     store.layers.empty_trash()
     store.snapshots.empty_trash()
     store.layers.tidy()
-    assert disk_bytes(store.root / "storage") < SIZE + 20 * 8 * PAGE * 3 // 2 + MIB
-    for number in range(20):
+    assert disk_bytes(store.root / "storage") < SIZE + 12 * 8 * PAGE * 3 // 2 + MIB
+    for number in range(12):
         assert digest_bytes(versions.plain_tar(number)) == versions.layers[number]
-    assert pack_usage(store.layers.packing).files == 19
-    for number in (0, 10, 19):
+    assert pack_usage(store.layers.packing).files == 11
+    for number in (0, 6, 11):
         assert versions.shown(number) == versions.contents[number]
 
 
