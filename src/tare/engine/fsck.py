@@ -52,7 +52,7 @@ async def fsck(engine: Engine, *, repair: bool = False, contents: bool = True) -
             raise Stopped
         loop.call_soon_threadsafe(told.put_nowait, item)
 
-    work = engine.spawn(_run(engine, repair, contents, tell, told), "check")
+    engine.spawn(_run(engine, repair, contents, tell, told), "check")
     try:
         while True:
             item = await told.get()
@@ -63,8 +63,6 @@ async def fsck(engine: Engine, *, repair: bool = False, contents: bool = True) -
                 return
     finally:
         stopped = True
-        await asyncio.wait([work])
-        engine.checking = False
 
 
 class Stopped(Exception):
@@ -80,6 +78,8 @@ async def _run(
         pass
     except Exception as error:
         told.put_nowait(error)
+    finally:
+        engine.checking = False
     if repair:
         empty_trash_soon(engine)
 

@@ -38,6 +38,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     repaired: bool = False
 
 
+_TREE = "its files are whole, but "
+
+
 class Check:
     """One run of a check. repair: remedies are applied. contents: every byte is read.
 
@@ -121,7 +124,9 @@ def _check_held_layer(check: Check, layers: Layers, layer: Layer) -> None:
     else:
         problem = ""
     if problem:
-        if any(original.way is None for original in layers.originals.of(layer.diff_id)):
+        if problem.startswith(_TREE):
+            remedy = "it is made again of its own archive"
+        elif any(original.way is None for original in layers.originals.of(layer.diff_id)):
             remedy = "it is made again of its compressed form"
         else:
             remedy = "it is marked: containers aren't made over it until its image is loaded or pulled again"
@@ -147,7 +152,8 @@ def _contents_problem(layers: Layers, layer: Layer) -> str:
         return f"its archive has {hashing.total} bytes, not {layer.tar_bytes}"
     tree_fd = open_directory(layers.path(layer.diff_id))
     try:
-        return "; ".join(differences(tree_fd, expected))
+        wrong = differences(tree_fd, expected)
+        return f"{_TREE}{'; '.join(wrong)}" if wrong else ""
     except OSError as error:
         return str(error)
     finally:
@@ -155,10 +161,13 @@ def _contents_problem(layers: Layers, layer: Layer) -> str:
 
 
 def _mend(layers: Layers, layer: Layer, problem: str) -> bool:
-    """Makes a layer again of what is whole: its own archive if that is right, or its compressed form; else marks it."""
+    """Makes a layer again of what is whole: its own archive if that is right, or its compressed form.
+
+    Says whether it could; until then it is marked.
+    """
     layers.damage.mark(layer.diff_id, problem)
     if layers.packing.rows.of_layer(layer.diff_id):
-        return True
+        return False
     sources: list[Callable[[], Iterator[bytes]]] = [partial(layers.reassemble, layer.diff_id)]
     for original in layers.originals.of(layer.diff_id):
         if original.way is None:
@@ -169,7 +178,7 @@ def _mend(layers: Layers, layer: Layer, problem: str) -> bool:
                 return True
         except (errors.TareError, OSError):
             continue
-    return True
+    return False
 
 
 def _unmark(layers: Layers, diff_id: str) -> None:

@@ -102,6 +102,7 @@ class _Records:
     def __init__(self, file: BinaryIO) -> None:
         import zstandard
 
+        self._error = zstandard.ZstdError
         self._reader = zstandard.ZstdDecompressor().stream_reader(file, read_size=_READ_BYTES)
         if self._take(len(MAGIC)) != MAGIC:
             raise errors.Internal("a layer's recipe has an unknown form")
@@ -109,7 +110,10 @@ class _Records:
     def _take(self, size: int) -> bytes:
         parts = []
         while size:
-            part = self._reader.read(size)
+            try:
+                part = self._reader.read(size)
+            except self._error as error:
+                raise errors.Internal(f"a layer's recipe is damaged: {error}") from error
             if not part:
                 raise errors.Internal("a layer's recipe is cut short")
             parts.append(part)

@@ -43,8 +43,8 @@ def _line(finding: dict[str, Any], *, repairing: bool) -> str:
     text = f"{finding['Kind']} {subject}: {finding['Problem']}"
     if finding["Repaired"]:
         return f"{text}\n  repaired: {finding['Remedy']}"
-    if finding["Remedy"] and not repairing:
-        return f"{text}\n  with --repair {finding['Remedy']}"
+    if finding["Remedy"]:
+        return f"{text}\n  {'' if repairing else 'with --repair '}{finding['Remedy']}"
     return text
 
 
