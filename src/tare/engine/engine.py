@@ -131,6 +131,7 @@ class Engine:
         self.shutting_down = False
         self.trash_is_full = False
         self.sweeping = False
+        self.discarded: list[Path] = []
         self.checking = False
         self.slimming = False
         self.slim_again = False

@@ -5,14 +5,18 @@ What a killed engine left in a trash is deleted at its next start, like every di
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tare.engine.engine import Engine, in_thread
 
 TRASH = ".trash"
+QUIET_S = 0.2
+"""How long after a removal deletion begins: what was removed in a row is deleted in one go, after the answers."""
 _number = itertools.count()
 
 
@@ -27,7 +31,24 @@ def discard_directory(engine: Engine, path: Path) -> None:
             return
         trash.mkdir(mode=0o700, exist_ok=True)
         os.rename(path, aside)
-    engine.spawn(in_thread(shutil.rmtree, aside, ignore_errors=True), f"delete {path.name[:12]}")
+    engine.discarded.append(aside)
+    if len(engine.discarded) == 1:
+        engine.spawn(_delete_discarded(engine), "delete directories")
+
+
+async def _delete_discarded(engine: Engine) -> None:
+    try:
+        await asyncio.sleep(QUIET_S)
+    except asyncio.CancelledError:  # the engine shuts down
+        _delete(engine.discarded)
+        raise
+    found, engine.discarded = engine.discarded, []
+    await in_thread(_delete, found)
+
+
+def _delete(directories: Sequence[Path]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def empty_trash_soon(engine: Engine) -> None:
@@ -44,6 +65,7 @@ def empty_trash_soon(engine: Engine) -> None:
 async def _empty_trash(engine: Engine) -> None:
     try:
         while engine.trash_is_full:
+            await asyncio.sleep(QUIET_S)
             engine.trash_is_full = False
             await in_thread(engine.snapshots.empty_trash)
             await in_thread(engine.layers.empty_trash)
