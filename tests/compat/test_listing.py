@@ -267,3 +267,52 @@ def test_diff_and_export(engine: Engine) -> None:
         assert not {"etc/passwd", "home"} & names
         assert tar.extractfile("new").read() == b"x\n"  # type: ignore[union-attr]
     engine.docker("rm", container)
+
+
+def test_names_and_ids_are_regular_expressions(engine: Engine) -> None:
+    """In all lists, found anywhere (a container's id by its beginning only); a wrong one finds only what it equals."""
+    mark = engine.unique("re")
+    for name in (f"{mark}.one", f"{mark}.two"):
+        engine.docker("volume", "create", name)
+        engine.docker("network", "create", "--internal", name)
+        engine.docker("create", "--name", name, engine.image, "true")
+    network_id = engine.docker("network", "inspect", "-f", "{{.Id}}", f"{mark}.one").out.strip()
+    container_id = engine.docker("inspect", "-f", "{{.Id}}", f"{mark}.one").out.strip()
+    lists = (("ps", "-a", "--format", "{{.Names}}"), ("network", "ls", "--format", "{{.Name}}"), ("volume", "ls", "-q"))
+    for command in lists:
+        for wanted, found in (
+            (f"^/?{mark}.(one|three)$", {"one"}),
+            (f"{mark}[.]t[[:alpha:]]o", {"two"}),
+            (f"(?i){mark.upper()}", {"one", "two"}),
+            (f"{mark}.one(", set()),
+            (f"{mark}(?=.one)", set()),
+        ):
+            said = engine.docker(*command, "--filter", f"name={wanted}").out.split()
+            assert {name.removeprefix(f"{mark}.") for name in said} == found, (command, wanted)
+    ids = ("network", "ls", "-q", "--no-trunc", "--filter")
+    assert engine.docker(*ids, f"id=^{network_id[:20]}").out.split() == [network_id]
+    assert engine.docker(*ids, f"id={network_id[10:40]}").out.split() == [network_id]
+    ids = ("ps", "-aq", "--no-trunc", "--filter")
+    for wanted, listed in ((container_id[:12], [container_id]), (f"^{container_id[:20]}", []), (container_id[30:], [])):
+        assert engine.docker(*ids, f"id={wanted}").out.split() == listed
+    engine.docker("rm", f"{mark}.one", f"{mark}.two")
+    engine.docker("volume", "rm", f"{mark}.one", f"{mark}.two")
+    engine.docker("network", "rm", f"{mark}.one", f"{mark}.two")
+
+
+def test_hostile_expressions_stall_nobody(tare: Engine) -> None:
+    """Expressions for which a backtracking engine would need longer than the universe has."""
+    name = "a" * 60
+    tare.docker("volume", "create", name)
+    tare.docker("create", "--name", name, tare.image, "true")
+    for path in ("/containers/json", "/volumes", "/networks"):
+        for wanted in ("^(a+)+!", "(a|a)*!$", "(a?){60}a{60}!", "(.*)*(.*)*(.*)*!"):
+            query = (
+                {"all": "1", "filters": {"name": [wanted]}} if "containers" in path else {"filters": {"name": [wanted]}}
+            )
+            answer = tare.api.request("GET", path, query=query, timeout=3)
+            assert answer.status == 200 and name not in answer.body.decode()
+    many = {"filters": {"name": ["(((a{1000}){1000}){1000}){1000}"]}}
+    assert tare.api.request("GET", "/volumes", query=many, check=False, timeout=3).status == 400
+    tare.docker("volume", "rm", name)
+    tare.docker("rm", name)

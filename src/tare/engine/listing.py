@@ -10,6 +10,7 @@ from tare.engine.image_verbs import resolve_image
 from tare.engine.records import Container, ContainerSummary
 from tare.errors import InvalidArgument, NotFound, TareError
 from tare.values.filters import Filters, check_filters, flag, match_labels
+from tare.values.pattern import matcher
 
 ACCEPTED_FILTERS = frozenset(
     "ancestor before exited expose health id is-task isolation label name network publish since status volume".split()
@@ -77,6 +78,7 @@ class _Chooser:
         self._exited = self._codes()
         self._ancestors = self._images(engine)
         self._ports = {name: {parse_port(port) for port in filters.get(name, ())} for name in ("publish", "expose")}
+        self._by_name = matcher(filters.get("name", ()))
         flag(filters, "is-task", False)
 
     def _instant(self, engine: Engine, name: str) -> int | None:
@@ -109,8 +111,8 @@ class _Chooser:
             and ("status" not in filters or state.status in filters["status"])
             and (not self._exited or (state.status == "exited" and state.exit_code in self._exited))
             and (self._ancestors is None or container.image_id in self._ancestors)
-            and ("id" not in filters or any(container.id.startswith(wanted) for wanted in filters["id"]))
-            and ("name" not in filters or any(_name_matches(container.name, wanted) for wanted in filters["name"]))
+            and ("id" not in filters or container.id.startswith(tuple(filters["id"])))
+            and ("name" not in filters or self._by_name(f"/{container.name}") or self._by_name(container.name))
             and match_labels(filters, container.config.labels or {})
             and ("network" not in filters or self._in_network(container))
             and ("volume" not in filters or self._has_mount(container))
@@ -140,14 +142,3 @@ class _Chooser:
 
 def _health(container: Container) -> str:
     return container.state.health.status if container.state.health else "none"
-
-
-def _name_matches(name: str, wanted: str) -> bool:
-    """Docker takes the filter for a regular expression that matches anywhere in `/name`."""
-    import re
-
-    try:
-        pattern = re.compile(wanted)
-    except re.error as error:
-        raise InvalidArgument(f"invalid filter 'name={wanted}'") from error
-    return pattern.search(f"/{name}") is not None or pattern.search(name) is not None

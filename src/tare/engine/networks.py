@@ -9,6 +9,7 @@ from tare.engine.records import EndpointState, NetworkDetail
 from tare.errors import InvalidArgument, NotFound
 from tare.network.records import NetworkRecord
 from tare.values.filters import Filters, check_filters, flag, match_labels
+from tare.values.pattern import matcher
 
 ACCEPTED_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 
@@ -68,12 +69,13 @@ async def list_networks(engine: Engine, filters: Filters) -> list[NetworkDetail]
             raise InvalidArgument(f"invalid filter: 'type'='{kind}'")
     dangling = flag(filters, "dangling", False) if "dangling" in filters else None
     used = {endpoint.network_id for endpoint in engine.network.endpoints()}
+    by_name, by_id = matcher(filters.get("name", ())), matcher(filters.get("id", ()))
     found = []
     for record in engine.network.networks():
         matches = (
             ("driver" not in filters or record.driver in filters["driver"])
-            and ("id" not in filters or any(record.network_id.startswith(wanted) for wanted in filters["id"]))
-            and ("name" not in filters or any(wanted in record.name for wanted in filters["name"]))
+            and ("id" not in filters or by_id(record.network_id))
+            and ("name" not in filters or by_name(record.name))
             and ("scope" not in filters or "local" in filters["scope"])
             and ("type" not in filters or ("builtin" if record.is_default else "custom") in filters["type"])
             and match_labels(filters, record.labels)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from tare.engine import container_volumes, trash
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import PruneReport, VolumeDetail
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, NotFound
 from tare.values.filters import Filters, check_filters, flag, match_labels, match_no_labels
+from tare.values.pattern import matcher
 from tare.volumes.records import Volume
 
 LIST_FILTERS = ("dangling", "driver", "label", "name")
@@ -67,24 +66,16 @@ async def list_volumes(engine: Engine, filters: Filters) -> list[VolumeDetail]:
     """All volumes that pass the filters. Raises InvalidArgument for a wrong filter."""
     check_filters(filters, LIST_FILTERS)
     wants_dangling = flag(filters, "dangling", False)
-    names = _patterns(filters)
+    by_name = matcher(filters.get("name", ()))
     used = container_volumes.volumes_in_use(engine) if "dangling" in filters else set()
     return [
         _detail(engine, volume)
         for volume in engine.volumes
         if ("dangling" not in filters or (volume.name not in used) == wants_dangling)
         and ("driver" not in filters or volume.driver in filters["driver"])
-        and (not names or any(pattern.search(volume.name) for pattern in names))
+        and ("name" not in filters or by_name(volume.name))
         and match_labels(filters, volume.labels or {})
     ]
-
-
-def _patterns(filters: Filters) -> list[re.Pattern[str]]:
-    """Docker takes the name filter for a regular expression that matches anywhere."""
-    try:
-        return [re.compile(text) for text in filters.get("name", ())]
-    except re.error as error:
-        raise InvalidArgument(f"invalid filter 'name={filters['name']}'") from error
 
 
 async def remove_volume(engine: Engine, name: str, *, force: bool = False, keep: bool = True) -> None:
