@@ -27,12 +27,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crowd import measure_crowd, report_crowds
 from engines import BenchError, Engine
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / ".venv" / "bin"
 IDLE_CONTAINERS = 8
 CONCURRENT = 10
+SETTLE_S = 2
+"""How long an engine is left alone before its memory is read: what it does after an answer counts, too."""
 
 Measure = Callable[[Engine], float]
 
@@ -65,9 +68,10 @@ def main() -> int:
         for engine in (docker, tare):
             engine.start()
             engine.call("POST", "/images/create", busybox_archive(), fromSrc="-", repo="busybox", tag="latest")
-        time.sleep(2)  # both engines settle, before their idle memory is read
+        time.sleep(SETTLE_S)
         for task in tasks:
             run_task(task, (docker, tare), options.rounds)
+        crowds = [measure_crowd(engine, options.many, progress) for engine in (docker, tare) if options.many]
     except BenchError as error:
         keep = True
         print(f"The benchmark failed: {error}", file=sys.stderr)
@@ -78,6 +82,8 @@ def main() -> int:
         if not keep:
             remove_place(place)
     report(tasks, docker, tare, options)
+    if crowds:
+        report_crowds(*crowds)
     return 1 if any(task.failure for task in tasks) else 0
 
 
@@ -86,6 +92,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10, help="samples of each task on each engine (10)")
     parser.add_argument("--tasks", nargs="*", help="only these tasks: " + " ".join(t.name for t in make_tasks([])))
     parser.add_argument("--json", type=Path, help="writes every sample to this file")
+    parser.add_argument("--many", type=int, default=0, help="also: so many containers at once (200: some minutes)")
     parser.add_argument("--work", default="/var/tmp", help="where both engines keep their data (/var/tmp)")
     parser.add_argument("--tared", default=str(PROGRAMS / "tared"), help="the tared to measure")
     parser.add_argument("--against-itself", action="store_true", help="a second dockerd in place of Tare")
@@ -107,6 +114,7 @@ def make_tasks(own_command: list[str]) -> list[Task]:
         Task("cycle-none", "API create + start + wait + remove, no network", lambda e: cycle(e, "none")),
         Task("cycle-bridge", "API create + start + wait + remove, bridge network", lambda e: cycle(e, "bridge")),
         Task("concurrent", f"{CONCURRENT} concurrent starts", concurrent_starts),
+        Task("concurrent-30", "30 concurrent starts", lambda e: concurrent_starts(e, 30), "ms", 5),
         Task("exec", "exec of `true`, attached", exec_latency),
         Task("import", "import of a 64 MB archive of 2,000 files", import_archive, "ms", 5),
     ]
@@ -144,10 +152,10 @@ def cycle(engine: Engine, network: str) -> float:
     return took
 
 
-def concurrent_starts(engine: Engine) -> float:
-    containers = [engine.create(["sleep", "600"]) for _ in range(CONCURRENT)]
+def concurrent_starts(engine: Engine, count: int = CONCURRENT) -> float:
+    containers = [engine.create(["sleep", "600"]) for _ in range(count)]
     try:
-        with concurrent.futures.ThreadPoolExecutor(CONCURRENT) as pool:
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
             began = time.perf_counter()
             list(pool.map(lambda one: engine.call("POST", f"/containers/{one}/start"), containers))
             return time.perf_counter() - began
@@ -168,11 +176,13 @@ def exec_latency(engine: Engine) -> float:
 
 
 def idle_container(engine: Engine) -> float:
+    time.sleep(SETTLE_S)
     before = engine.memory()
     containers = [engine.create(["sleep", "600"]) for _ in range(IDLE_CONTAINERS)]
     try:
         for container in containers:
             engine.call("POST", f"/containers/{container}/start")
+        time.sleep(SETTLE_S)
         return (engine.memory() - before) / IDLE_CONTAINERS
     finally:
         for container in containers:
