@@ -16,6 +16,7 @@ GROUPS = {
 }
 
 COMMANDS = {
+    "bootstrap": "Make an image of a distribution's packages, the same one each time",
     "branch": "List names of versions and the containers on them; make and remove names",
     "cert": "Make certificates with which an engine can listen on TCP",
     "checkout": "Take a container back to a version, or fork a new one from it",
