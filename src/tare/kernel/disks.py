@@ -6,9 +6,11 @@ import errno
 import fcntl
 import struct
 
+from tare.errors import KernelError
 from tare.kernel.libc import syscall
 
 _FICLONE = 0x40049409  # include/uapi/linux/fs.h
+_FIDEDUPERANGE = 0xC0189436
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_TOPDIR_FL = 0x00020000
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # include/uapi/linux/falloc.h
@@ -29,6 +31,22 @@ def clone_file(from_fd: int, to_fd: int) -> bool:
             return False
         raise
     return True
+
+
+def share_range(from_fd: int, to_fd: int, offset: int, length: int) -> int:
+    """ioctl_fideduperange(2): to_fd shares from_fd's extents where both have the same bytes at the same offset.
+
+    The kernel compares; returns the bytes that are shared now, 0 if they differ. Raises KernelError (EOPNOTSUPP …).
+    """
+    request = struct.pack("QQHHI", offset, length, 1, 0, 0) + struct.pack("qQQiI", to_fd, offset, 0, 0, 0)
+    try:
+        answer = fcntl.ioctl(from_fd, _FIDEDUPERANGE, request)
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, "ioctl FIDEDUPERANGE") from error
+    _, _, shared, status, _ = struct.unpack("qQQiI", answer[24:])
+    if status < 0:
+        raise KernelError(-status, "ioctl FIDEDUPERANGE")
+    return int(shared) if status == 0 else 0
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:

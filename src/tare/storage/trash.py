@@ -35,7 +35,7 @@ class Trash:
         removed = 0
         trash_fd = open_directory(self.root)
         try:
-            while names := os.listdir(trash_fd):
+            while names := _names(trash_fd):
                 before = removed
                 for name in names:
                     removed += _delete(trash_fd, name)
@@ -44,6 +44,12 @@ class Trash:
         finally:
             os.close(trash_fd)
         return removed
+
+
+def _names(directory_fd: int) -> list[str]:
+    """What is there now. Btrfs shows what was there when the directory was opened or rewound (rewinddir(3))."""
+    os.lseek(directory_fd, 0, os.SEEK_SET)
+    return os.listdir(directory_fd)
 
 
 def _delete(trash_fd: int, name: str) -> int:

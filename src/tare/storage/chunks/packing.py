@@ -32,6 +32,7 @@ from tare.storage.chunks.packs import Packs
 from tare.storage.chunks.reading import Reading, Shelf
 from tare.storage.chunks.rows import PackedFile, PackedFiles
 from tare.storage.chunks.seen import seen_in
+from tare.storage.chunks.share import can_share, share
 from tare.storage.chunks.table import Chunks, NewChunks
 from tare.storage.chunks.unpack import unpack_into
 from tare.storage.database import Database, Transaction
@@ -70,6 +71,8 @@ class Packing:
         self._work = threading.Lock()  # one file is packed or unpacked at a time
         self._waiting = 0  # for that lock, to unpack: somebody wants to run a container
         self._stopped = False
+        self.shares = can_share(root)
+        """The file system lets files share blocks: then versions do, and nothing is packed."""
         self._layers_with = self.rows.diff_ids()
         self.only_bases: set[str] = set()
 
@@ -79,14 +82,14 @@ class Packing:
         """Whether one of the layers has a packed file; costs no look at the disk."""
         return not self._layers_with.isdisjoint(diff_ids)
 
-    def needed(self, diff_ids: Sequence[str]) -> list[PackedFile]:
-        """The packed files that show in a stack of layers, bottom first."""
+    def needed(self, diff_ids: Sequence[str]) -> list[int]:
+        """The packed files that show in a stack of layers, bottom first, by their ids."""
         return [
-            file
+            file_id
             for diff_id in dict.fromkeys(diff_ids)
             if diff_id in self._layers_with
-            for file in self.rows.of_layer(diff_id)
-            if seen_in(diff_ids, diff_id, file.path, self.layers.path)
+            for file_id, path in self.rows.paths(diff_id)
+            if seen_in(diff_ids, diff_id, path, self.layers.path)
         ]
 
     def unpack_for(self, diff_ids: Sequence[str]) -> int:
@@ -95,8 +98,8 @@ class Packing:
         They stay plain for a day at least. Raises ResourceExhausted (no space), Internal (damaged).
         """
         files = self.needed(diff_ids)
-        for file in files:
-            self.unpack(file.file_id, not_before_ns=time.time_ns() + _COOL_NS)
+        for file_id in files:
+            self.unpack(file_id, not_before_ns=time.time_ns() + _COOL_NS)
         return len(files)
 
     def unpack(self, file_id: int, *, not_before_ns: int = 0) -> bool:
@@ -143,7 +146,7 @@ class Packing:
     # -- packing -----------------------------------------------------------------------------------------------------
 
     def pack(self, diff_id: str, path: bytes, by_diff_id: str) -> int | None:
-        """Packs a layer's file over that of a later layer; returns the bytes that this freed.
+        """Packs a layer's file over that of a later layer, or shares blocks with it; returns the bytes that this freed.
 
         None: not now, since it is in use or a container waits. 0: it saves too little, or can't be packed at all.
         """
@@ -163,6 +166,8 @@ class Packing:
     def _pack(self, diff_id: str, path: bytes, by_diff_id: str, lease: Lease) -> int | None:
         if self.rows.find(diff_id, path) or self.rows.leads_to(by_diff_id, path, diff_id):
             return 0
+        if self.shares:
+            return self._share(diff_id, path, by_diff_id)
         if self._is_seen(diff_id, path):
             return None
         with self._opened(diff_id, path, os.O_RDWR) as old_fd, self._opened(by_diff_id, path, os.O_RDONLY) as new_fd:
@@ -172,12 +177,8 @@ class Packing:
             self.packs.check_space()
             new = NewChunks(self.chunks, self.packs)
             allocated = status.st_blocks * 512
-
-            def go_on() -> bool:
-                return not self._stopped and not self._waiting
-
             entries, digest = difference(
-                _bytes(old_fd, status.st_size), _bytes(new_fd, os.fstat(new_fd).st_size), new.add, go_on
+                _bytes(old_fd, status.st_size), _bytes(new_fd, os.fstat(new_fd).st_size), new.add, self._go_on
             )
             if new.stored_bytes > allocated * _WORTH:
                 self._cut_packs()
@@ -200,6 +201,18 @@ class Packing:
             faults.point("storage.pack.recorded")
             self._empty(old_fd, status.st_size, status.st_mtime_ns)
             return max(0, allocated - os.fstat(old_fd).st_blocks * 512 - new.stored_bytes)
+
+    def _share(self, diff_id: str, path: bytes, by_diff_id: str) -> int:
+        """The newer file takes the older one's blocks, which others may share already. What that frees nobody tells."""
+        with self._opened(diff_id, path, os.O_RDONLY) as old_fd, self._opened(by_diff_id, path, os.O_RDWR) as new_fd:
+            if stat.S_ISREG(os.fstat(old_fd).st_mode) and stat.S_ISREG(os.fstat(new_fd).st_mode):
+                share(old_fd, new_fd, self.packs.root, self._go_on)
+        with self.db.transaction(durable=False) as tx:
+            tx.run("DELETE FROM superseded WHERE diff_id = ? AND path = ?", (diff_id, path))
+        return 0
+
+    def _go_on(self) -> bool:
+        return not self._stopped and not self._waiting
 
     def _record(self, file: PackedFile, entries: list[Entry], new: NewChunks, old_fd: int, lease: Lease) -> None:
         """The row; from now on the file is read from chunks. Raises _InUse if somebody came to see it.

@@ -56,6 +56,11 @@ class PackedFiles:
         rows = self._db.all("SELECT * FROM packed_files WHERE diff_id = ? ORDER BY path", (diff_id,))
         return [_file(row) for row in rows]
 
+    def paths(self, diff_id: str) -> list[tuple[int, bytes]]:
+        """(id, path) of a layer's."""
+        rows = self._db.all("SELECT file_id, path FROM packed_files WHERE diff_id = ?", (diff_id,))
+        return [(row["file_id"], row["path"]) for row in rows]
+
     def over(self, base_diff_id: str) -> list[PackedFile]:
         """Those whose base is in a layer."""
         rows = self._db.all("SELECT * FROM packed_files WHERE base_diff_id = ?", (base_diff_id,))

@@ -46,7 +46,11 @@ def tidy(packing: Packing, *, eager: bool = False) -> Tidied:
     """Packs what may be packed. eager: also what was unpacked lately, and what saved too little before."""
     _look(packing)
     now = NEVER if eager else time.time_ns()
-    rows = packing.db.all("SELECT * FROM superseded WHERE not_before_ns <= ?", (now,))
+    rows = packing.db.all(
+        "SELECT superseded.* FROM superseded LEFT JOIN layers ON layers.diff_id = by_diff_id"
+        " WHERE not_before_ns <= ? ORDER BY layers.created_ns",
+        (now,),
+    )
     files = freed = waiting = 0
     for row in rows:
         try:
@@ -70,7 +74,10 @@ def _give_up(packing: Packing, diff_id: str, path: bytes) -> None:
 
 def _look(packing: Packing) -> None:
     """Turns layers that have come into files to be packed."""
-    for row in packing.db.all("SELECT diff_id, older FROM successors"):
+    rows = packing.db.all(
+        "SELECT diff_id, older FROM successors LEFT JOIN layers USING (diff_id) ORDER BY layers.created_ns"
+    )
+    for row in rows:  # in their order, so that each is superseded by the next one
         found: list[tuple[str, bytes, str]] = []
         for path in large_files(packing, row["diff_id"]):
             found += [(old, path, row["diff_id"]) for old in row["older"].split() if _has_plain(packing, old, path)]
