@@ -39,6 +39,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     registry: ScriptedRegistry
+    body: bytes = b""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -146,8 +147,7 @@ class ScriptedRegistry:
         headers = {name.lower(): value for name, value in exchange.headers.items()}
         self.heard.append(Heard(exchange.command, parts.path, parse_qs(parts.query), headers))
         length = int(headers.get("content-length", 0) or 0)
-        if exchange.command in ("POST", "PUT", "PATCH") and length:
-            exchange.body = exchange.rfile.read(length)  # type: ignore[attr-defined]
+        exchange.body = exchange.rfile.read(length) if length else b""
         for path, answerer in self.script.items():
             if path in parts.path:
                 return answerer(exchange)

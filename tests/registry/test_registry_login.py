@@ -149,7 +149,7 @@ class TokenService:
     def give(self, exchange: Exchange) -> None:
         query = self.registry.heard[-1].query
         if exchange.command == "POST":
-            form = parse_qs(exchange.body.decode())  # type: ignore[attr-defined]
+            form = parse_qs(exchange.body.decode())
             self.forms.append(form)
             good, query = form.get("refresh_token") == ["kept-token"], form
         else:

@@ -9,14 +9,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 
 import msgspec
 
 from tare import faults
 from tare.engine.engine import Engine
-from tare.engine.registry_jobs import Say, Step
+from tare.engine.registry_jobs import Job, Say, Step
 from tare.errors import InvalidArgument
 from tare.oci.image_spec import Descriptor
 from tare.registry.downloads import Download
@@ -54,6 +54,10 @@ class LayerFetch:
         self.wanted = wanted
         self.listeners: dict[object, Say] = {}
         self.last: Step | None = None
+        self.recorded = False
+        """Whether an image has the layer now."""
+        self.worthless = False
+        """Whether the pull was refused for good: nobody goes on with the blob."""
         self._engine = engine
         self._registries = engine.registries
         self._transport = Transport(engine.registries.settings)
@@ -78,8 +82,13 @@ class LayerFetch:
         self._thread.join(timeout_s)
 
     def release(self) -> None:
-        """Nobody needs the layer held any more."""
+        """Nobody needs the layer held any more. Threads end here whose pull has failed: what they made goes."""
         self._stack.close()
+        if self.worthless:
+            self._registries.partials.drop(self.wanted.descriptor.digest)
+        if not self.recorded:
+            self._engine.layers.collect()
+            self._engine.layers.empty_trash()
 
     def _work(self) -> None:
         try:
@@ -104,8 +113,7 @@ class LayerFetch:
             with self._registries.extractions.taken(self._is_cancelled):
                 os.lseek(fd, 0, os.SEEK_SET)
                 self._extract(_File(fd, self._progress("Extracting"), self._is_cancelled))
-        faults.point("pull.layer.extracted")
-        self._registries.partials.drop(layer.digest)
+        faults.point("pull.layer.extracted")  # the blob's file stays until the image is recorded: what fails goes on
         source = self._sources[0]
         self._registries.known.saw_blob(
             Place(
@@ -122,7 +130,6 @@ class LayerFetch:
     def _extract(self, file: _File) -> None:
         layer = self._engine.layers.add_blob(file, lease=self._lease).layer
         if layer.diff_id != self.wanted.diff_id:
-            self._registries.partials.drop(self.wanted.descriptor.digest)
             raise InvalidArgument(
                 f'wrong diff id calculated on extraction "{layer.diff_id}" of layer {self.wanted.descriptor.digest}'
             )
@@ -178,42 +185,50 @@ class _File:
 
 
 class LayerFetches:
-    """All layers under way in an engine, by the blob's digest and what it should become."""
+    """All layers under way in an engine, by the blob's digest: one at a time writes a blob's file."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._fetches: dict[tuple[str, int, str], LayerFetch] = {}
+        self._fetches: dict[str, LayerFetch] = {}
 
-    def join(self, who: object, wanted: WantedLayer, sources: Sources, say: Say) -> LayerFetch:
-        """Takes part in a layer's fetch, begun if need be. `leave` must follow once the layer is held otherwise."""
-        key = self._key(wanted)
-        with self._lock:
-            fetch = self._fetches.get(key)
-            if fetch is None or fetch.cancelled or fetch.future.done():
-                if fetch is not None and not fetch.future.done():
-                    # The one that was called off still has the file: this one comes after it.
-                    fetch.join(60)
-                fetch = self._fetches[key] = LayerFetch(self._engine, wanted, sources)
-                fetch.listeners[who] = say
-                fetch.start()
-            else:
-                fetch.listeners[who] = say
-                if fetch.last is not None:
-                    say(fetch.last)
-        return fetch
+    def join(self, job: Job[None], who: object, wanted: WantedLayer, sources: Sources) -> LayerFetch:
+        """Takes part in a layer's fetch, begun if need be. `leave` must follow once the layer is held otherwise.
+
+        Waits for one that was called off, or that wants the blob to be something else. Raises Cancelled.
+        """
+        while True:
+            with self._lock:
+                fetch = self._fetches.get(wanted.descriptor.digest)
+                if fetch is None or fetch.future.done():
+                    fetch = self._fetches[wanted.descriptor.digest] = LayerFetch(self._engine, wanted, sources)
+                    fetch.listeners[who] = job.say
+                    fetch.start()
+                    return fetch
+                if not fetch.cancelled and fetch.wanted == wanted:
+                    fetch.listeners[who] = job.say
+                    if fetch.last is not None:
+                        job.say(fetch.last)
+                    return fetch
+            wait([fetch.future, job.gone], return_when=FIRST_COMPLETED)
+            job.check()
 
     def leave(self, who: object, fetch: LayerFetch) -> None:
         """Ends a part; with the last one's the fetch is called off, and its layer no longer held."""
+        digest = fetch.wanted.descriptor.digest
         with self._lock:
             fetch.listeners.pop(who, None)
             if fetch.listeners:
                 return
-            if self._fetches.get(self._key(fetch.wanted)) is fetch and fetch.future.done():
-                del self._fetches[self._key(fetch.wanted)]
+            if self._fetches.get(digest) is fetch and fetch.future.done():
+                del self._fetches[digest]
             fetch.cancel()
         fetch.future.add_done_callback(lambda _: fetch.release())
 
-    @staticmethod
-    def _key(wanted: WantedLayer) -> tuple[str, int, str]:
-        return wanted.descriptor.digest, wanted.descriptor.size, wanted.diff_id
+    def forget(self, wanted: WantedLayer) -> None:
+        """Deletes what is kept of a blob, unless it is under way."""
+        digest = wanted.descriptor.digest
+        with self._lock:
+            fetch = self._fetches.get(digest)
+            if fetch is None or fetch.future.done():
+                self._engine.registries.partials.drop(digest)

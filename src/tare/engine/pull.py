@@ -16,7 +16,7 @@ from tare.engine.engine import Engine
 from tare.engine.layer_fetch import LayerFetch, LayerFetches
 from tare.engine.pull_manifest import Chosen, Found, choose, find
 from tare.engine.registry_jobs import Job, Step, Told
-from tare.errors import Conflict, InvalidArgument, NotFound, TareError
+from tare.errors import Conflict, InvalidArgument, NotFound, TareError, Unsupported
 from tare.images.records import Image, Platform
 from tare.registry.endpoints import endpoints
 from tare.registry.lookups import at_endpoint
@@ -84,10 +84,20 @@ class _Pull:
         chosen = choose(found, self._options.platform, reference)
         with ExitStack() as stack:
             lease = stack.enter_context(self._engine.layers.lease(what="pull"))
-            if self._held(chosen, lease) is None:
-                self._fetch_all(found, chosen, lease, stack)
-            faults.point("pull.layers.held")
-            self._record(reference, found, chosen)
+            fetches: list[LayerFetch] = []
+            try:
+                if self._held(chosen, lease) is None:
+                    self._fetch_all(found, chosen, lease, stack, fetches)
+                faults.point("pull.layers.held")
+                self._record(reference, found, chosen)
+            except (InvalidArgument, Unsupported, NotFound):
+                for fetch in fetches:
+                    fetch.worthless = True
+                self._forget(chosen)  # it was no accident: nothing of it is worth going on with
+                raise
+            for fetch in fetches:
+                fetch.recorded = True
+        self._forget(chosen)
         self._job.say(Step(status=f"Digest: {found.digest}"))
         self._job.publish("pull", reference.familiar, reference.repository)
 
@@ -99,9 +109,14 @@ class _Pull:
         here = all(self._engine.layers.hold(diff_id, lease) is not None for diff_id in image.diff_ids)
         return image if here else None
 
-    def _fetch_all(self, found: Found, chosen: Chosen, lease: Lease, stack: ExitStack) -> None:
+    def _forget(self, chosen: Chosen) -> None:
+        for wanted in chosen.layers:
+            fetches_of(self._engine).forget(wanted)
+
+    def _fetch_all(
+        self, found: Found, chosen: Chosen, lease: Lease, stack: ExitStack, fetches: list[LayerFetch]
+    ) -> None:
         layers = self._engine.layers
-        fetches: list[LayerFetch] = []
         shared = fetches_of(self._engine)
         missing = []
         for wanted in chosen.layers:
@@ -111,9 +126,9 @@ class _Pull:
             else:
                 missing.append(wanted)
             self._job.say(Step(status="Already exists" if here else "Pulling fs layer", id=wanted.short_id, layer=True))
-        for wanted in missing:
+        for wanted in {one.descriptor.digest: one for one in missing}.values():
             who = object()
-            fetch = shared.join(who, wanted, partial(self._sources, found), self._job.say)
+            fetch = shared.join(self._job, who, wanted, partial(self._sources, found))
             stack.callback(shared.leave, who, fetch)
             fetches.append(fetch)
         self._job.wait_all([fetch.future for fetch in fetches])

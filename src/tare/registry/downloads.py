@@ -92,8 +92,8 @@ class Download:
                 if failed >= attempts:
                     raise
                 source += 1
-                if source % len(self._sources) == 0:
-                    wait_retry(min(5 * max(failed, 1), 60))
+                if failed and source % len(self._sources) == 0:
+                    wait_retry(min(2 ** (failed - 1), 30))
             except TareError:
                 source += 1
                 if source >= len(self._sources):

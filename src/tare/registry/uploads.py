@@ -54,7 +54,7 @@ class Upload:
                 failed += 1
                 if failed >= attempts:
                     raise
-                wait_retry(min(5 * failed, 60))
+                wait_retry(min(2 ** (failed - 1), 30))
 
     def _send(self) -> None:
         answer = self._repository.write("POST", self._repository.url("blobs/uploads/"), {"Content-Length": "0"})
