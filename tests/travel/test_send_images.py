@@ -148,12 +148,63 @@ def test_what_is_received_is_checked(near: Engine, far: Engine) -> None:
     """A layer that was left out but isn't there, and wrong lists are refused; nothing stays."""
     name = near.unique("image")
     version(near, near.image, name, b"x")
-    layers = [one["DiffId"] for one in near.api.request("GET", f"/tare/images/offer?names={name}").json["Layers"]]
+    layers = [one["Digest"] for one in near.api.request("GET", f"/tare/images/offer?names={name}").json["Layers"]]
     archive = near.api.request("POST", "/tare/images/send", {"Names": [name], "Without": layers}).body
     answer = far.api.request("POST", "/tare/images/receive", archive)
     assert "was left out, but is not here any more: send again" in answer.body.decode()
     assert far.api.request("GET", "/images/json?all=1").json == []
     assert far.api.request("POST", "/tare/images/missing", {"Layers": "x"}, check=False).status == 400
-    assert far.api.request("POST", "/tare/images/missing", {"Layers": ["../x"]}, check=False).status == 400
+    assert (
+        far.api.request(
+            "POST", "/tare/images/missing", {"Layers": [{"Digest": "../x", "DiffId": "../x"}]}, check=False
+        ).status
+        == 400
+    )
     assert near.api.request("POST", "/tare/images/send", {"Names": []}, check=False).status == 400
     assert near.api.request("GET", "/tare/images/offer?names=nope", check=False).status == 404
+
+
+def test_compressed_layers_arrive_as_they_are(near: Engine, far: Engine, way: Relay) -> None:
+    """A layer that came in compressed goes so, and comes out so there: the manifest's digest is the same."""
+    import gzip
+    import hashlib
+
+    name = near.unique("image")
+    version(near, near.image, name, b"x" * 1000)
+    archive = near.api.request("GET", f"/images/{name}/get").body
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        blobs = {one.name: tar.extractfile(one).read() for one in tar if one.isfile()}  # type: ignore[union-attr]
+    listed = json.loads(blobs["manifest.json"])[0]
+    packed = {}
+    for layer in listed["Layers"]:
+        data = gzip.compress(blobs[layer], mtime=0)
+        packed[f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"] = data
+    manifest = json.loads(blobs[f"blobs/sha256/{json.loads(blobs['index.json'])['manifests'][0]['digest'][7:]}"])
+    kind = "application/vnd.oci.image.layer.v1.tar+gzip"
+    manifest["layers"] = [
+        {"mediaType": kind, "digest": f"sha256:{path[-64:]}", "size": len(data)} for path, data in packed.items()
+    ]
+    document = json.dumps(manifest).encode()
+    digest = hashlib.sha256(document).hexdigest()
+    entry = {"mediaType": manifest["mediaType"], "digest": f"sha256:{digest}", "size": len(document)}
+    entry["annotations"] = {"io.containerd.image.name": f"docker.io/library/{name}:packed"}
+    files = {
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode(),
+        f"blobs/sha256/{digest}": document,
+        listed["Config"]: blobs[listed["Config"]],
+        **packed,
+    }
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    near.docker("rmi", f"{name}:latest")
+    near.docker("load", input=made.getvalue())
+    assert digest.encode() in near.api.request("GET", f"/images/{name}:packed/get").body
+    near.tare_cli("send", f"{name}:packed", way.address)
+    here, there = (engine.api.request("GET", f"/images/{name}:packed/get").body for engine in (near, far))
+    assert here == there and digest.encode() in there
+    assert ": 0 of 2 layers, " in near.tare_cli("send", f"{name}:packed", way.address).out

@@ -24,19 +24,31 @@ async def offer(call: Call) -> Response:
                 {"Id": one.image.id, "Names": [reference.familiar for reference in one.references]}
                 for one in found.chosen
             ],
-            "Layers": [{"DiffId": layer.diff_id, "Size": layer.tar_bytes} for layer in found.layers],
+            "Layers": [
+                {"Digest": layer.digest, "DiffId": layer.diff_id, "Size": layer.size_bytes} for layer in found.layers
+            ],
         }
     )
 
 
 async def missing(call: Call) -> Response:
-    """POST /tare/images/missing {"Layers": [diff ID …]}: those of them that aren't here."""
+    """POST /tare/images/missing {"Layers": [{"Digest", "DiffId"} …]}: the digests of those that aren't here."""
     document = await call.json()
-    return json_response({"Layers": await missing_layers(call.engine, _strings(document, "Layers"))})
+    found = document.get("Layers") if isinstance(document, dict) else None
+    if not isinstance(found, list) or len(found) > MAX_NAMES:
+        raise InvalidArgument("Layers must be a list")
+    wanted: list[tuple[str, str]] = []
+    for one in found:
+        match one:
+            case {"Digest": str() as digest, "DiffId": str() as diff_id}:
+                wanted.append((digest, diff_id))
+            case _:
+                raise InvalidArgument("each of Layers must have a Digest and a DiffId")
+    return json_response({"Layers": await missing_layers(call.engine, wanted)})
 
 
 async def send(call: Call) -> Response:
-    """POST /tare/images/send {"Names": […], "Without": [diff ID …]}: an archive without those layers."""
+    """POST /tare/images/send {"Names": […], "Without": [digest …]}: an archive without those layers."""
     document = await call.json()
     names = _checked(_strings(document, "Names"), "Names")
     return Response(200, TAR_TYPE, await send_images(call.engine, names, _strings(document, "Without")))

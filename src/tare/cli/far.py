@@ -112,20 +112,20 @@ def carry_images(source: Engine, target: Engine, names: list[str], *, quiet: boo
     """Takes images from one engine to another. Repeated after a cut, it goes on with the layer that it was at."""
     try:
         offered = read_json(source.call("GET", "/tare/images/offer", {"names": names}))
-        wanted = [layer["DiffId"] for layer in offered["Layers"]]
-        missing = target.post("/tare/images/missing", body={"Layers": wanted})["Layers"]
+        missing = target.post("/tare/images/missing", body={"Layers": offered["Layers"]})["Layers"]
     except ApiError as error:
         if is_absent(error):
             return _carry_archive(source, target, names, quiet=quiet)
         raise
     absent = set(missing)
-    body = {"Names": names, "Without": [diff_id for diff_id in wanted if diff_id not in absent]}
-    total = sum(layer["Size"] for layer in offered["Layers"] if layer["DiffId"] in absent)
+    layers = {layer["Digest"]: layer["Size"] for layer in offered["Layers"]}
+    body = {"Names": names, "Without": [digest for digest in layers if digest not in absent]}
+    total = sum(layers[digest] for digest in absent)
     pump = Pump(source.call("POST", "/tare/images/send", None, body), total, quiet)
     query: dict[str, str | list[str]] = {"quiet": "1", "names": "new" if only_new_names else "all"}
     answer = target.call("POST", "/tare/images/receive", query, pump, TAR_HEADERS)
     show_progress(answer.messages(), to_stderr=True, quiet=quiet)
-    return Carried(len(absent), len(wanted), pump.size)
+    return Carried(len(absent), len(layers), pump.size)
 
 
 def _carry_archive(source: Engine, target: Engine, names: list[str], *, quiet: bool) -> Carried:

@@ -17,9 +17,9 @@ async def offer_images(engine: Engine, names: Sequence[str]) -> Offer:
     return await in_thread(sending.offer, engine.images, names)
 
 
-async def missing_layers(engine: Engine, diff_ids: Sequence[str]) -> list[str]:
-    """Which of these layers are not here. Raises InvalidArgument."""
-    return await in_thread(receiving.missing, engine.images, diff_ids)
+async def missing_layers(engine: Engine, wanted: Sequence[tuple[str, str]]) -> list[str]:
+    """Of layers by digest and diff ID the digests of those that are not here. Raises InvalidArgument."""
+    return await in_thread(receiving.missing, engine.images, wanted)
 
 
 async def send_images(engine: Engine, names: Sequence[str], without: Sequence[str]) -> AsyncGenerator[bytes, None]:

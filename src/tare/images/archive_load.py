@@ -5,7 +5,9 @@ Must never record an image before all of the archive has been read and checked, 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -18,6 +20,7 @@ from tare.images.archive_read import Contents, Progress, read_archive
 from tare.images.images import Images
 from tare.images.records import Image, Platform
 from tare.storage.decompress import Readable
+from tare.storage.full_disk import naming_the_disk
 from tare.storage.limits import DEFAULT_LIMITS, Limits
 from tare.values.reference import Reference
 
@@ -44,13 +47,14 @@ def load(
     Raises InvalidArgument for an archive that isn't right in every digest; nothing of it stays then.
     """
     try:
-        with images.layers.lease() as lease:
+        with naming_the_disk(images.layers.root), images.layers.lease(what="load") as lease:
             contents = read_archive(stream, images.layers, lease, progress, limits)
             found = archived_images(contents, platforms)
             faults.point("images.load.checked")
             return _record_all(images, parents_first(found), loaded)
     except BaseException:
-        images.layers.collect()
+        with suppress(sqlite3.OperationalError):  # a full disk: the next collection takes what this one would
+            images.layers.collect()
         raise
 
 
@@ -91,10 +95,11 @@ def _record_all(images: Images, found: Sequence[ArchivedImage], loaded: Callable
     for one in found:
         if one.index is not None:
             indexes.setdefault(one.index.document, []).append(one)
-    return done + [_record_index(images, members, loaded) for members in indexes.values()]
+    return done + [record_index(images, members, loaded) for members in indexes.values()]
 
 
-def _record_index(images: Images, found: Sequence[ArchivedImage], loaded: Callable[[Loaded], None]) -> Loaded:
+def record_index(images: Images, found: Sequence[ArchivedImage], loaded: Callable[[Loaded], None]) -> Loaded:
+    """The images of one index, and the index, which bears the names."""
     index = found[0].index
     assert index is not None
     with images.lock:

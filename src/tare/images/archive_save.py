@@ -101,11 +101,11 @@ def save(
 ) -> None:
     """Writes the archive. Each layer is written once, checked against its digest on the way.
 
-    without: diff IDs of layers that are left out. notes: further documents by name.
+    without: digests of layers that are left out. notes: further documents by name.
     """
     diff_ids = list(dict.fromkeys(diff_id for one in chosen for diff_id in one.image.diff_ids))
     with images.layers.lease(diff_ids, what="save") as lease:
-        plan = planned(images, chosen, plain=bool(notes))
+        plan = planned(images, chosen)
         for layer in plan.layers.values():
             held = images.layers.hold(layer.diff_id, lease)
             if held is None or (layer.digest != layer.diff_id and not images.layers.hold_original(layer.digest, lease)):
@@ -121,7 +121,7 @@ def save(
         for digest, data in sorted(plan.documents.items()):
             _document(write, _blob_path(digest), data)
         for layer in plan.layers.values():
-            if layer.diff_id not in without:
+            if layer.digest not in without:
                 _layer(images, layer, write)
         write(END)
 

@@ -1,6 +1,6 @@
 """What travels with images from engine to engine beside the OCI layout: where they come from, where their names were.
 
-    tare.json   {"format": 1, "without": [diff ID …], "versions": [{id, parent …}], "moves": [{name, suffix …}]}
+    tare.json   {"format": 1, "without": [digest …], "versions": [{id, parent …}], "moves": [{name, suffix …}]}
 
 Without: the layers that were left out, since the receiver said that it has them. Must never be believed more than an
 archive is: what is written here is checked before it is stored, and holds no image alive.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from tare import faults
 from tare.errors import Conflict
 from tare.images.archive_image import ArchivedImage
-from tare.images.archive_load import Loaded, archived_images, parents_first
+from tare.images.archive_load import Loaded, archived_images, parents_first, record_index
 from tare.images.archive_read import Contents, Progress, StoredLayer, read_archive
 from tare.images.history_notes import NOTES, NotedVersion, Notes, parse_notes, write_moves
 from tare.images.images import Images
@@ -26,10 +26,16 @@ KEPT_NS = 24 * 3600 * 10**9
 _HOLDER = "received:"
 
 
-def missing(images: Images, diff_ids: Iterable[str]) -> list[str]:
-    """Those layers that aren't here."""
+def missing(images: Images, wanted: Iterable[tuple[str, str]]) -> list[str]:
+    """Of layers by digest and diff ID the digests of those that aren't here in just that form."""
     _forget_old(images)
-    return [diff_id for diff_id in dict.fromkeys(diff_ids) if not images.layers.exists(parse_digest(diff_id))]
+    layers = images.layers
+    return [
+        digest
+        for digest, diff_id in dict.fromkeys(wanted)
+        if not layers.exists(parse_digest(diff_id))
+        or (digest != diff_id and not layers.originals.has(parse_digest(digest)))
+    ]
 
 
 def receive(
@@ -49,7 +55,7 @@ def receive(
     with images.layers.lease() as lease:
 
         def keep(name: str, done: int, size: int) -> None:
-            if len(lease.diff_ids) > len(kept):
+            if len(lease.diff_ids) + len(lease.originals) > len(kept):
                 _keep(images, lease, kept)
             progress(name, done, size)
 
@@ -62,21 +68,36 @@ def receive(
         _fill_holes(contents, notes, images.layers, lease)
         found = parents_first(archived_images(contents))
         faults.point("images.receive.checked")
-        done = [_record(images, one, notes, only_new_names) for one in found]
-    _let_go(images, {diff_id for one in done for diff_id in one.image.diff_ids})
+        done = [_record(images, one, notes, only_new_names) for one in found if one.index is None]
+        done += [record_index(images, members, lambda one: None) for members in _by_index(found)]
+        _let_go(images, kept)
     for one in done:
         loaded(one)
     return done
 
 
+def _by_index(found: Iterable[ArchivedImage]) -> Iterable[list[ArchivedImage]]:
+    """Images for several platforms that have one name."""
+    groups: dict[bytes, list[ArchivedImage]] = {}
+    for one in found:
+        if one.index is not None:
+            groups.setdefault(one.index.document, []).append(one)
+    return groups.values()
+
+
 def _fill_holes(contents: Contents, notes: Notes, layers: Layers, lease: Lease) -> None:
-    for diff_id in notes.without:
-        layer = layers.hold(diff_id, lease)
-        if layer is None:
-            raise Conflict(f"layer {diff_id} was left out, but is not here any more: send again")
-        name = f"blobs/sha256/{diff_id[7:]}"
-        if not contents.has(name):
-            contents.layers[name] = StoredLayer(digest=diff_id, size=layer.tar_bytes, diff_id=diff_id)
+    for digest in notes.without:
+        name = f"blobs/sha256/{digest[7:]}"
+        if contents.has(name):
+            continue
+        plain = layers.hold(digest, lease)
+        if plain is not None:
+            contents.layers[name] = StoredLayer(digest=digest, size=plain.tar_bytes, diff_id=digest)
+            continue
+        packed = layers.hold_original(digest, lease)
+        if packed is None:
+            raise Conflict(f"layer {digest} was left out, but is not here any more: send again")
+        contents.layers[name] = StoredLayer(digest=digest, size=packed.size_bytes, diff_id=packed.diff_id)
 
 
 def _record(images: Images, one: ArchivedImage, notes: Notes, only_new_names: bool) -> Loaded:
@@ -109,21 +130,22 @@ def _record(images: Images, one: ArchivedImage, notes: Notes, only_new_names: bo
 
 def _keep(images: Images, lease: Lease, kept: set[str]) -> None:
     """Writes down that what the lease holds is to stay though it ends."""
-    new = lease.diff_ids - kept
+    new = (lease.diff_ids | lease.originals) - kept
     if not new:
         return
     with images.db.transaction() as tx:
-        for diff_id in new:
-            tx.run("DELETE FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%:{diff_id}",))
-            images.layers.set_root(tx, f"{_HOLDER}{now_ns()}:{diff_id}", (diff_id,))
+        for digest in new:
+            tx.run("DELETE FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%:{digest}",))
+            plain, packed = ((), (digest,)) if digest in lease.originals else ((digest,), ())
+            images.layers.set_root(tx, f"{_HOLDER}{now_ns()}:{digest}", plain, packed)
     kept |= new
     faults.point("images.receive.kept")
 
 
-def _let_go(images: Images, diff_ids: set[str]) -> None:
+def _let_go(images: Images, digests: set[str]) -> None:
     with images.db.transaction(durable=False) as tx:
-        for diff_id in diff_ids:
-            tx.run("DELETE FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%:{diff_id}",))
+        for digest in digests:
+            tx.run("DELETE FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%:{digest}",))
 
 
 def _forget_old(images: Images) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from tare.images.archive_save import Chosen, Write, save
+from tare.images.archive_plan import Chosen, PlannedLayer, planned
+from tare.images.archive_save import Write, save
 from tare.images.history_notes import NOTES, note
 from tare.images.images import Images
 from tare.images.resolve import is_id_of, resolve
-from tare.storage.layers import Layer
 from tare.values.reference import parse_reference
 
 
@@ -21,7 +21,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """What a sending would carry: the images with their names, and all their layers, bottom first."""
 
     chosen: list[Chosen]
-    layers: list[Layer]
+    layers: list[PlannedLayer]
 
 
 def offer(images: Images, names: Sequence[str]) -> Offer:
@@ -43,13 +43,13 @@ def offer(images: Images, names: Sequence[str]) -> Offer:
                 break
             chosen[parent.id] = Chosen(image=parent, references=())
             parent_id = parent.parent_id
-    diff_ids = dict.fromkeys(diff_id for one in chosen.values() for diff_id in one.image.diff_ids)
-    return Offer(chosen=list(chosen.values()), layers=[images.layers.get(diff_id) for diff_id in diff_ids])
+    found = list(chosen.values())
+    return Offer(chosen=found, layers=list(planned(images, found).layers.values()))
 
 
 def send(images: Images, offered: Offer, without: Collection[str], write: Write) -> None:
-    """Writes the archive. without: diff IDs of layers that the receiver has."""
-    left_out = [layer.diff_id for layer in offered.layers if layer.diff_id in set(without)]
+    """Writes the archive. without: digests of layers that the receiver has."""
+    left_out = [layer.digest for layer in offered.layers if layer.digest in set(without)]
     references = [reference for one in offered.chosen for reference in one.references]
     notes = note(images, [one.image for one in offered.chosen], references, left_out)
     save(images, offered.chosen, write, without=frozenset(left_out), notes={NOTES: notes})
