@@ -272,6 +272,21 @@ def test_volumes(client: Any, box: str, engine: Engine) -> None:
         client.volumes.get(made.name)
 
 
+def test_trash(client: Any, box: str, engine: Engine) -> None:
+    """What was removed is listed, comes back under its name or another, or goes for good."""
+    if not engine.is_tare:
+        pytest.skip("Docker differs here: it has no trash")
+    name = client.volumes.create(engine.unique("volume")).name
+    client.volumes.remove(name)
+    (waiting,) = [entry for entry in client.trash.list("volume") if entry.name == name]
+    assert waiting.kind == "volume" and waiting.removed < waiting.until
+    assert client.trash.restore(name, f"{name}-2", kind="volume") == f"{name}-2"
+    client.volumes.remove(f"{name}-2")
+    assert len(client.trash.empty(f"{name}-2").removed) == 1
+    with pytest.raises(tare.NotFound):
+        client.trash.restore(name)
+
+
 def test_waiting_for_health(client: Any, box: str) -> None:
     """wait_healthy returns when the check has passed, and tells what can never be."""
     health = Health("test -e /ok", interval_s=0.1, retries=1000)

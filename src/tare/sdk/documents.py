@@ -23,6 +23,7 @@ from tare.sdk.records import (
     Progress,
     PublishedPort,
     Stats,
+    Trashed,
     Version,
     Volume,
 )
@@ -235,6 +236,19 @@ def path_info(header: str) -> PathInfo:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ProtocolError(f"the engine's description of a path can't be read: {error}") from error
+
+
+def trashed(document: Document) -> Trashed:
+    return Trashed(
+        kind=document["Kind"],
+        id=document["Id"],
+        name=document["Name"],
+        names=tuple(document["Names"]),
+        removed=moment(document["Removed"]),
+        until=moment(document["Until"]),
+        size_bytes=document["Size"],
+        raw=document,
+    )
 
 
 def volume(document: Document) -> Volume:

@@ -228,6 +228,20 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class Trashed:
+    """Something removed. kind: container, volume or image; size_bytes: what deleting it for good would free."""
+
+    kind: str
+    id: str
+    name: str
+    names: tuple[str, ...]
+    removed: datetime
+    until: datetime
+    size_bytes: int
+    raw: Raw = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A network."""
 

@@ -14,6 +14,7 @@ from tare.sdk.aio.containers import AsyncContainer, Moment, end_of, moment_value
 from tare.sdk.aio.images import AsyncImages
 from tare.sdk.aio.kept import AsyncNetworks, AsyncVolumes
 from tare.sdk.aio.streams import AsyncSession, AsyncStream, read_documents
+from tare.sdk.aio.trash import AsyncTrash
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
 from tare.sdk.records import ContainerSummary, EngineInfo, Event, Pruned, Result, Version
@@ -115,6 +116,7 @@ class AsyncClient:
         self.images = AsyncImages(self._calls)
         self.containers = AsyncContainers(self._calls, self.images)
         self.volumes = AsyncVolumes(self._calls)
+        self.trash = AsyncTrash(self._calls)
         self.networks = AsyncNetworks(self._calls)
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from tare.sdk.blocking.containers import Container, Moment, end_of, moment_value
 from tare.sdk.blocking.images import Images
 from tare.sdk.blocking.kept import Networks, Volumes
 from tare.sdk.blocking.streams import Session, Stream, read_documents
+from tare.sdk.blocking.trash import Trash
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
 from tare.sdk.records import ContainerSummary, EngineInfo, Event, Pruned, Result, Version
@@ -112,6 +113,7 @@ class Client:
         self.images = Images(self._calls)
         self.containers = Containers(self._calls, self.images)
         self.volumes = Volumes(self._calls)
+        self.trash = Trash(self._calls)
         self.networks = Networks(self._calls)
 
     def __repr__(self) -> str:
