@@ -12,6 +12,7 @@ from tare.images.instruction import apply_changes
 from tare.images.records import Image
 from tare.oci.image_spec import History, ImageConfig, ImageSpec, Origin, RootFS
 from tare.storage.chunks.tidy import note as note_layer
+from tare.storage.full_disk import naming_the_disk
 from tare.storage.layers import Layer
 from tare.storage.snapshots import Snapshots
 from tare.values.reference import Reference
@@ -46,7 +47,8 @@ def commit_snapshot(
     Older versions of large files in it are packed by the next `Layers.tidy`.
     """
     apply_changes(options.config, options.changes)  # wrong ones are refused before any work
-    with images.layers.lease(snapshots.diff_ids(snapshot_id)) as lease:
+    below = snapshots.diff_ids(snapshot_id)
+    with naming_the_disk(images.layers.root), images.layers.lease(below, what="commit") as lease:
         layer = snapshots.commit(snapshot_id, lease=lease)
         image = commit(images, layer, snapshots.diff_ids(snapshot_id), parent, options)
     previous = images.find(options.previous_id) if options.previous_id else None

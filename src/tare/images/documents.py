@@ -134,7 +134,7 @@ def for_platform(images: Images, image: Image, wanted: Platform, shown: str) -> 
 def without_index(images: Images) -> list[str]:
     """Forgets the members of indexes that no image has any more; returns the ids of these images."""
     gone = "index_digest NOT IN (SELECT digest FROM image_documents WHERE kind = 'index')"
-    with images.db.transaction() as tx:
+    with images.db.transaction(frees=True) as tx:
         rows = tx.all(f"SELECT DISTINCT image_id FROM index_members WHERE {gone}")
         tx.run(f"DELETE FROM index_members WHERE {gone}")
     return [row["image_id"] for row in rows]

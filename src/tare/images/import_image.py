@@ -11,6 +11,7 @@ from tare.images.instruction import apply_changes
 from tare.images.records import Image, Platform
 from tare.oci.image_spec import History, ImageConfig, ImageSpec, RootFS
 from tare.storage.decompress import Readable
+from tare.storage.full_disk import naming_the_disk
 from tare.storage.limits import DEFAULT_LIMITS, Limits
 from tare.values.reference import Reference
 from tare.values.timestamps import format_rfc3339, now_ns
@@ -71,7 +72,7 @@ def import_image(
     if reference is not None and reference.digest is not None:
         raise InvalidArgument("cannot import digest reference")
     wanted = platform or host_platform()
-    with images.layers.lease() as lease:
+    with naming_the_disk(images.layers.root), images.layers.lease(what="import") as lease:
         layer = images.layers.add(stream, limits, lease=lease)
         created = format_rfc3339(now_ns() if created_ns is None else created_ns)
         spec = ImageSpec(

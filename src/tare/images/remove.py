@@ -13,6 +13,7 @@ from tare.images.images import Images, drop_reference
 from tare.images.records import Image, Keep, Removed, RemovedImage, Use, Uses
 from tare.images.resolve import is_id_of, resolve
 from tare.storage.digests import chain_id
+from tare.storage.full_disk import naming_the_disk
 from tare.values.ids import short_id
 from tare.values.reference import Reference, parse_reference
 
@@ -58,7 +59,7 @@ def remove(
 
 def remove_as(images: Images, text: str, how: Removal) -> list[Removed]:
     """The same, with all that can be told of the removal."""
-    with images.lock:
+    with images.lock, naming_the_disk(images.layers.root):
         image = resolve(images, text)
         uses = list(how.in_use())
         removed: list[Removed] = []
@@ -96,7 +97,7 @@ def _single(references: list[Reference]) -> bool:
 
 
 def _untag(images: Images, reference: Reference, image_id: str) -> Removed:
-    with images.db.transaction() as tx:
+    with images.db.transaction(frees=True) as tx:
         drop_reference(tx, reference, why="remove")
         faults.point("images.remove.untag")
     return Removed(kind="untagged", value=reference.familiar, image_id=image_id)
@@ -148,7 +149,7 @@ def _delete(
 
 def _forget(images: Images, image: Image, names: tuple[str, ...], how: Removal) -> list[Removed]:
     held = [image.id, image.manifest_digest, *documents.all_of(images, image.id)]
-    with images.db.transaction() as tx:
+    with images.db.transaction(frees=True) as tx:
         tx.run("DELETE FROM images WHERE image_id = ?", (image.id,))
         images.layers.drop_root(tx, f"image:{image.id}")
         if how.keep is not None:

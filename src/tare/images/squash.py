@@ -10,6 +10,7 @@ from tare.images.commit import EMPTY_LAYER
 from tare.images.images import Images
 from tare.images.records import Image
 from tare.oci.image_spec import History, RootFS
+from tare.storage.full_disk import naming_the_disk
 from tare.storage.snapshots import Snapshots
 from tare.values.ids import short_id
 from tare.values.reference import Reference
@@ -38,7 +39,7 @@ def squash(images: Images, snapshots: Snapshots, below: Image | None, top: Image
         )
     if not above:
         raise InvalidArgument("there is nothing to squash: both have the same layers")
-    with images.layers.lease(top.diff_ids) as lease:
+    with naming_the_disk(images.layers.root), images.layers.lease(top.diff_ids, what="squash") as lease:
         layer = snapshots.squash(above, lease=lease)
         faults.point("images.squash.layer")
         empty = layer.diff_id == EMPTY_LAYER

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tare import errors, faults
+from tare.storage.full_disk import Reserve
 
 Value = str | int | float | bytes | None
 
@@ -63,6 +64,8 @@ class Database:
         with self.transaction() as tx:
             tx.run("CREATE TABLE IF NOT EXISTS schema_steps (room TEXT PRIMARY KEY, version INTEGER NOT NULL)")
         self._reader = self._connect()
+        self._reserve = Reserve(self.path.parent)
+        self._reserve.refill()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=10.0, isolation_level=None, check_same_thread=False)
@@ -93,11 +96,16 @@ class Database:
                 tx.run("INSERT OR REPLACE INTO schema_steps (room, version) VALUES (?, ?)", (room, version + 1))
 
     @contextmanager
-    def transaction(self, durable: bool = True) -> Iterator[Transaction]:
-        """BEGIN IMMEDIATE … COMMIT; rolled back if the block raises. Not nestable."""
+    def transaction(self, durable: bool = True, *, frees: bool = False) -> Iterator[Transaction]:
+        """BEGIN IMMEDIATE … COMMIT; rolled back if the block raises. Not nestable.
+
+        frees: what follows gives space back; on a full disk it may use what is kept in reserve.
+        """
         with self._write_lock:
             if self._writing_thread is not None:
                 raise errors.Internal("a database transaction can't be opened inside another")
+            if frees:
+                self._reserve.release()
             self._set_synchronous("FULL" if durable else "NORMAL")
             self._writer.execute("BEGIN IMMEDIATE")
             self._writing_thread = threading.get_ident()
@@ -111,6 +119,10 @@ class Database:
                 raise
             finally:
                 self._writing_thread = None
+
+    def refill_reserve(self) -> None:
+        """After space was given back."""
+        self._reserve.refill()
 
     def all(self, sql: str, params: Sequence[Value] = ()) -> list[sqlite3.Row]:
         if self._writing_thread == threading.get_ident():

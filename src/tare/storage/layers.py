@@ -223,17 +223,27 @@ class Layers:
 
     def _place(self, staging: Path, layer: Layer, lease: Lease | None) -> None:
         place = self._directory(layer.diff_id)
+        replaced = self._staging / os.urandom(16).hex()
         if self._row(layer.diff_id) is None:
             self.trash.throw(place)  # left by a crash between rename and row
         elif place.exists():
             # Damaged; containers that run over it may keep what is left of it until the engine's next start.
-            replaced = self._staging / os.urandom(16).hex()
             self._under_way.add(replaced.name)
             place.rename(replaced)
         faults.point("storage.layer.rename")
         staging.rename(place)
-        faults.point("storage.layer.row")
-        durable.sync_directory(self._layers)
+        try:
+            faults.point("storage.layer.row")
+            durable.sync_directory(self._layers)
+            self._record(layer, lease)
+        except BaseException:
+            self.trash.throw(place)
+            if replaced.exists():
+                replaced.rename(place)
+            raise
+        faults.point("storage.layer.added")
+
+    def _record(self, layer: Layer, lease: Lease | None) -> None:
         with self.db.transaction() as tx:
             tx.run(
                 "INSERT OR REPLACE INTO layers (diff_id, size_bytes, tar_bytes, root_entry, opaque_root, created_ns)"
@@ -251,7 +261,6 @@ class Layers:
             if lease is not None:
                 self.leases.hold(tx, lease, layer.diff_id)
                 lease.diff_ids.add(layer.diff_id)
-        faults.point("storage.layer.added")
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -359,7 +368,7 @@ class Layers:
     def collect(self) -> list[Layer]:
         """Removes every layer that nothing refers to; returns them. The space comes back with `empty_trash`."""
         with self._lock:
-            with self.db.transaction() as tx:
+            with self.db.transaction(frees=True) as tx:
                 # Read in the transaction that deletes: a new root or lease comes before or after, never between.
                 held = self.leases.held(tx)
                 kept_originals = set(held)
@@ -384,7 +393,9 @@ class Layers:
 
     def empty_trash(self) -> int:
         """Deletes what has been thrown away; slow, for a background thread."""
-        return self.trash.empty()
+        removed = self.trash.empty()
+        self.db.refill_reserve()
+        return removed
 
     def tidy(self) -> Tidied:
         """Packs older versions of files, gives back what packs no longer need; slow, for a background thread."""

@@ -9,6 +9,7 @@ data (a check, a builder) sees them and can have its own. A holder is a process:
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -45,6 +46,7 @@ class Leases:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._ended: set[str] = set()
 
     def begin(self, tx: Transaction, lease: Lease, what: str) -> None:
         tx.run(
@@ -58,14 +60,20 @@ class Leases:
         tx.run("INSERT OR IGNORE INTO lease_holds (lease_id, digest) VALUES (?, ?)", (lease.lease_id, digest))
 
     def end(self, lease: Lease) -> None:
-        with self._db.transaction(durable=False) as tx:
-            _forget(tx, [lease.lease_id])
+        """Never fails: what can't be written now (a full disk) is made good by the next collection."""
+        self._ended.add(lease.lease_id)
+        try:
+            with self._db.transaction(durable=False, frees=True) as tx:
+                _forget(tx, [lease.lease_id])
+        except sqlite3.Error:
+            return
+        self._ended.discard(lease.lease_id)
 
-    @staticmethod
-    def held(tx: Transaction) -> set[str]:
+    def held(self, tx: Transaction) -> set[str]:
         """Digests that living processes hold; forgets the leases of dead ones."""
-        gone = [row["lease_id"] for row in tx.all("SELECT lease_id, holder FROM leases") if not is_alive(row["holder"])]
-        _forget(tx, gone)
+        ended = set(self._ended)
+        rows = tx.all("SELECT lease_id, holder FROM leases")
+        _forget(tx, [row["lease_id"] for row in rows if row["lease_id"] in ended or not is_alive(row["holder"])])
         return {row["digest"] for row in tx.all("SELECT digest FROM lease_holds")}
 
     def all(self) -> list[LeaseRecord]:

@@ -26,6 +26,7 @@ from tare import errors, faults
 from tare.storage import durable
 from tare.storage.database import Database, Transaction
 from tare.storage.digests import checked_hex
+from tare.storage.full_disk import is_full
 from tare.storage.hashing import ThreadedDigest
 from tare.storage.remake import Way, find_way, remake
 from tare.storage.trash import Trash
@@ -187,19 +188,28 @@ class Originals:
                 return True
             if spool.full or not self._room(original.size_bytes):
                 return False
-            os.fsync(spool.descriptor)
-            faults.point("storage.original.rename")
-            spool.path.rename(self.path(original.digest))
-            durable.sync_directory(self.root)
-            faults.point("storage.original.row")
-            with self._db.transaction() as tx:
-                tx.run(
-                    "INSERT INTO originals (digest, diff_id, size_bytes, compression, way, tried, created_ns)"
-                    " VALUES (?, ?, ?, ?, '', 0, ?)",
-                    (original.digest, original.diff_id, original.size_bytes, original.compression, time.time_ns()),
-                )
+            try:
+                self._place(spool, original)
+            except BaseException as error:
+                self.path(original.digest).unlink(missing_ok=True)
+                if is_full(error) or isinstance(error, errors.ResourceExhausted):
+                    return False
+                raise
             self._unfit.discard(original.digest)
         return True
+
+    def _place(self, spool: Spool, original: Original) -> None:
+        os.fsync(spool.descriptor)
+        faults.point("storage.original.rename")
+        spool.path.rename(self.path(original.digest))
+        durable.sync_directory(self.root)
+        faults.point("storage.original.row")
+        with self._db.transaction() as tx:
+            tx.run(
+                "INSERT INTO originals (digest, diff_id, size_bytes, compression, way, tried, created_ns)"
+                " VALUES (?, ?, ?, ?, '', 0, ?)",
+                (original.digest, original.diff_id, original.size_bytes, original.compression, time.time_ns()),
+            )
 
     def _room(self, size_bytes: int) -> bool:
         row = self._db.one("SELECT COALESCE(SUM(size_bytes), 0) AS kept FROM originals WHERE way = ''")

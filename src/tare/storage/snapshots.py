@@ -169,7 +169,7 @@ class Snapshots:
     def remove(self, snapshot_id: str) -> None:
         """Forgets a snapshot and renames it away, if it is there. `empty_trash` gives the space back."""
         directory = self._directory(snapshot_id)
-        with self.db.transaction(durable=False) as tx:
+        with self.db.transaction(durable=False, frees=True) as tx:
             tx.run("DELETE FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
         faults.point("storage.snapshot.remove")
         self.trash.throw(directory)

@@ -1,0 +1,91 @@
+"""A full disk: told with its name, and with a reserve by which what frees space still works.
+
+Must never let a failure for want of space look like another, nor use up the reserve for anything but removals.
+
+    <database's directory>/.reserve       4 MiB of blocks; gone while a removal on a full disk needs them
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tare import errors
+
+RESERVE = ".reserve"
+RESERVE_BYTES = 4 << 20
+_SCARCE_BYTES = 1 << 20
+_PLENTY_BYTES = 128 << 20
+_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
+_TEXT = "no space left on device"
+
+
+class Reserve:
+    """Blocks kept back on the disk of the database."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / RESERVE
+
+    def release(self) -> None:
+        """Before a removal: gives the blocks back if there is hardly anything left."""
+        if free_bytes(self._directory) < _SCARCE_BYTES:
+            self._path.unlink(missing_ok=True)
+
+    def refill(self) -> None:
+        """Takes the blocks where there are plenty. Never fails."""
+        try:
+            if free_bytes(self._directory) < _PLENTY_BYTES or self._path.exists():
+                return
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass  # a file system that can't, or somebody was faster
+
+
+def free_bytes(directory: Path) -> int:
+    """What root can still write there."""
+    status = os.statvfs(directory)
+    return status.f_bfree * status.f_frsize
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether that is a failure for want of space, or of inodes or quota."""
+    if isinstance(error, OSError):
+        return error.errno in _NUMBERS
+    return isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error)
+
+
+@contextmanager
+def naming_the_disk(directory: Path) -> Iterator[None]:
+    """Raises ResourceExhausted with the disk's name for whatever fails in the block because the disk is full."""
+    try:
+        yield
+    except errors.ResourceExhausted as error:
+        disk = disk_of(directory)
+        if _TEXT not in str(error) or disk in str(error):
+            raise
+        raise errors.ResourceExhausted(f"{error} ({disk})") from error
+    except (OSError, sqlite3.OperationalError) as error:
+        if not is_full(error):
+            raise
+        raise errors.ResourceExhausted(f"{directory}: {_TEXT} ({disk_of(directory)})") from error
+
+
+def disk_of(directory: Path) -> str:
+    """The mount that a directory is on, in words: `/dev/sda1 on /var`."""
+    path = directory.resolve()
+    best = ("", "")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4].encode().decode("unicode_escape")
+        if (path == Path(point) or Path(point) in path.parents) and len(point) >= len(best[0]):
+            best = (point, rest.split()[1])
+    return f"{best[1]} on {best[0]}"
