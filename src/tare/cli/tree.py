@@ -91,6 +91,7 @@ COMMANDS = {
     "system events": "Show what happens in the engine, live",
     "system fsck": "Check all that the engine keeps, and repair it with --repair",
     "system info": "Show the engine's state and settings",
+    "system pack": "Keep older versions of large files as what changed",
     "system prune": "Remove all unused data",
     "system thin": "Give up compressed layers that are kept as they came, for their space",
     "trash empty": "Delete for good what was removed",

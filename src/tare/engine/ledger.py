@@ -98,6 +98,8 @@ def _layers(engine: Engine, book: _Book, place: Path) -> None:
     for path in book.add_itself(place):
         if path.name in ("staging", "trash"):
             book.add("leftovers", path)
+        elif path.name == "packs":
+            book.add("images", path)
         elif path.name != "layers":
             book.add("engine", path)
         else:

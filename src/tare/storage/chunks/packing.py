@@ -99,11 +99,11 @@ class Packing:
         """
         files = self.needed(diff_ids)
         for file_id in files:
-            self.unpack(file_id, not_before_ns=time.time_ns() + _COOL_NS)
+            self.unpack(file_id, cool=True)
         return len(files)
 
-    def unpack(self, file_id: int, *, not_before_ns: int = 0) -> bool:
-        """Makes one file plain again; whether it was packed. not_before_ns: when it may be packed again."""
+    def unpack(self, file_id: int, *, cool: bool = False) -> bool:
+        """Makes one file plain again; whether it was packed. cool: it stays so for a day, unless `tidy` is eager."""
         with self._hurried(), self._work:
             file = self.rows.get(file_id)
             if file is None:
@@ -122,6 +122,7 @@ class Packing:
                 self.rows.delete(tx, [file.file_id])
                 self.chunks.drop_uses(tx, uses(file.entries()))
                 if file.base_diff_id is not None:
+                    not_before_ns = time.time_ns() + _COOL_NS if cool else 0
                     tx.run(
                         "INSERT OR REPLACE INTO superseded (diff_id, path, by_diff_id, not_before_ns)"
                         " VALUES (?, ?, ?, ?)",
