@@ -121,9 +121,10 @@ class _Pull:
         missing = []
         for wanted in chosen.layers:
             here = layers.hold(wanted.diff_id, lease) is not None
-            if here:
-                layers.hold_original(wanted.descriptor.digest, lease)
-            else:
+            if here and layers.hold_original(wanted.descriptor.digest, lease) is None:
+                # A pull that died between layer and original left the blob: what came is kept as it came.
+                here = not self._engine.registries.partials.path(wanted.descriptor.digest).exists()
+            if not here:
                 missing.append(wanted)
             self._job.say(Step(status="Already exists" if here else "Pulling fs layer", id=wanted.short_id, layer=True))
         for wanted in {one.descriptor.digest: one for one in missing}.values():
