@@ -41,7 +41,16 @@ def tree(root: Path, *, sparse: bool) -> None:
 def entries(archive: bytes) -> dict[str, tuple[object, ...]]:
     with tarfile.open(fileobj=io.BytesIO(archive), errors="surrogateescape") as tar:
         return {
-            one.name: (one.type, one.mode & 0o7777, one.uid, one.gid, one.linkname, one.devmajor, one.devminor, one.size)
+            one.name: (
+                one.type,
+                one.mode & 0o7777,
+                one.uid,
+                one.gid,
+                one.linkname,
+                one.devmajor,
+                one.devminor,
+                one.size,
+            )
             for one in tar
         }
 
