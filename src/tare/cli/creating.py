@@ -103,8 +103,8 @@ def _post(
 
 
 def pull_image(session: Session, reference: Reference, flags: Values) -> None:
-    from tare.cli.credentials import registry_auth
     from tare.cli.progress import show_progress
+    from tare.client.credentials import registry_auth
 
     query: dict[str, str | list[str]] = {"fromImage": reference.full, "tag": reference.tag_or_digest}
     if flags["platform"]:

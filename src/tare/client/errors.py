@@ -3,6 +3,7 @@
 ClientError
 ├── BadHost             the address can't be used (unknown scheme, TLS, ssh …)
 ├── CannotConnect       nobody listens there, or we may not
+├── CredentialsError    config.json, or a helper that it names, doesn't give or take a registry's credentials
 ├── ProtocolError       the answer is not HTTP as we know it, or broke off
 │   └── NoAnswer        it closed the connection before the first byte of an answer
 └── ApiError            the engine answered with an error: `status` and `message`
@@ -27,6 +28,10 @@ class CannotConnect(ClientError):
         self.errno = errno
         self.reason = reason
         super().__init__(f"{host}: {reason}")
+
+
+class CredentialsError(ClientError):
+    """A registry's credentials can't be read or kept."""
 
 
 class ProtocolError(ClientError):

@@ -162,6 +162,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """Credentials for a registry. An access token is a password."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """What a container uses. cpu_percent: of one CPU, over the second before; memory without reclaimable cache."""
 

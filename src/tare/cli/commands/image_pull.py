@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tare.cli.command import CliError, Command, Flag, Values
-from tare.cli.credentials import registry_auth
 from tare.cli.names import parse_reference
 from tare.cli.progress import show_progress
+from tare.client.credentials import registry_auth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import os
 import sys
 
 from tare.cli.command import CliError, Command, Flag, Values
-from tare.cli.credentials import HUB_KEY, server_key, store_credentials, stored_credentials
 from tare.cli.session import describe
+from tare.client.credentials import HUB_KEY, server_key, store_credentials, stored_credentials
 from tare.client.errors import ApiError
 
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tare.cli.command import Command, Values
-from tare.cli.credentials import HUB_KEY, erase_credentials, server_key
+from tare.client.credentials import HUB_KEY, erase_credentials, server_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

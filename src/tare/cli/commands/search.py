@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tare.cli.command import FILTER, FORMAT_TABLE, NO_TRUNC, CliError, Command, Flag, Values
-from tare.cli.credentials import HUB_KEY, encode_header, server_key, stored_credentials
 from tare.cli.listing import Row, print_rows
+from tare.client.credentials import HUB_KEY, encode_header, server_key, stored_credentials
 from tare.client.engine import format_filters, read_json
 
 TYPE_CHECKING = False

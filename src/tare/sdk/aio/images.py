@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tare.client.credentials import encode_header, registry_auth
 from tare.client.engine import quote
 from tare.sdk import documents
 from tare.sdk.aio.calls import FOREVER_S, AsyncCalls, filter_values
 from tare.sdk.aio.streams import AsyncStream, read_documents
-from tare.sdk.records import Image, Progress, Pruned
+from tare.sdk.records import Image, Progress, Pruned, RegistryLogin
 
 PIECE_BYTES = 256 << 10
 
@@ -26,6 +27,19 @@ def image_path(reference: str, verb: str = "") -> str:
     return f"/images/{quote(reference, '/:@')}{'/' + verb if verb else ''}"
 
 
+def login_header(name: str, login: RegistryLogin | None) -> dict[str, str]:
+    """Who we are to the registry of an image's name."""
+    if login is None:
+        return registry_auth(_whole_name(name))
+    return {"X-Registry-Auth": encode_header({"username": login.username, "password": login.password})}
+
+
+def _whole_name(name: str) -> str:
+    """The name with its registry."""
+    first, slash, _ = name.partition("/")
+    return name if slash and ("." in first or ":" in first or first == "localhost") else f"docker.io/{name}"
+
+
 class AsyncImages:
     """`engine.images`."""
 
@@ -36,22 +50,56 @@ class AsyncImages:
         """One image. NotFound if it isn't there."""
         return documents.image_details(await self._calls.json("GET", image_path(reference, "json")))
 
-    def stream_pull(self, reference: str, platform: str = "") -> AsyncStream[Progress]:
-        """Downloads an image, step by step."""
+    def stream_pull(
+        self, reference: str, platform: str = "", login: RegistryLogin | None = None
+    ) -> AsyncStream[Progress]:
+        """Downloads an image, step by step. login: None for what `tare login` keeps."""
         name, tag = split_reference(reference)
         query = {"fromImage": name, "tag": tag or None, "platform": platform or None}
         return AsyncStream(
-            lambda: self._calls.open("POST", "/images/create", query, timeout_s=FOREVER_S),
+            lambda: self._calls.open("POST", "/images/create", query, None, login_header(name, login), FOREVER_S),
             read_documents,
             documents.progress,
         )
 
-    async def pull(self, reference: str, platform: str = "") -> Image:
-        """Downloads an image."""
-        async with self.stream_pull(reference, platform) as steps:
+    async def pull(self, reference: str, platform: str = "", login: RegistryLogin | None = None) -> Image:
+        """Downloads an image. login: None for what `tare login` keeps."""
+        async with self.stream_pull(reference, platform, login) as steps:
             async for _ in steps:
                 pass
         return await self.get(reference)
+
+    def stream_push(self, reference: str, login: RegistryLogin | None = None) -> AsyncStream[Progress]:
+        """Uploads an image, step by step. login: None for what `tare login` keeps."""
+        name, tag = split_reference(reference)
+        path = image_path(name, "push")
+        return AsyncStream(
+            lambda: self._calls.open("POST", path, {"tag": tag}, None, login_header(name, login), FOREVER_S),
+            read_documents,
+            documents.progress,
+        )
+
+    async def push(self, reference: str, login: RegistryLogin | None = None) -> str:
+        """Uploads an image; returns the digest of what the registry has now under its name."""
+        digest = ""
+        async with self.stream_push(reference, login) as steps:
+            async for step in steps:
+                digest = (step.raw.get("aux") or {}).get("Digest") or digest
+        return digest
+
+    async def check_login(self, registry: str, login: RegistryLogin) -> str:
+        """Asks a registry whether it knows these credentials; returns the token it gives in their place, or "".
+
+        Nothing is kept. Unauthorized if it doesn't.
+        """
+        body = {"username": login.username, "password": login.password, "serveraddress": registry}
+        found = await self._calls.json("POST", "/auth", body=body, timeout_s=FOREVER_S)
+        return str(found.get("IdentityToken") or "")
+
+    async def search(self, term: str, limit: int = 25) -> list[dict[str, Any]]:
+        """What Docker Hub, or the registry that the term begins with, finds; as the engine tells it."""
+        found: list[dict[str, Any]] = await self._calls.json("GET", "/images/search", {"term": term, "limit": limit})
+        return found
 
     async def load(self, path: str | Path) -> list[str]:
         """Loads images from an archive that `save` wrote; returns their names or ids."""

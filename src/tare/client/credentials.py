@@ -12,8 +12,8 @@ identity token.
 
 from __future__ import annotations
 
-from tare.cli.command import CliError
 from tare.client.config_file import read_config, write_config_key
+from tare.client.errors import CredentialsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def erase_credentials(key: str) -> None:
     if helper:
         try:
             _run_helper(helper, "erase", key)
-        except CliError as error:
-            if _NOT_FOUND not in error.message:
+        except CredentialsError as error:
+            if _NOT_FOUND not in str(error):
                 raise
     auths = config.get("auths")
     names = [name for name in auths if server_key(name) == key] if isinstance(auths, dict) else []
@@ -105,7 +105,7 @@ def _write_entry(config: dict[str, Any], key: str, entry: dict[str, Any]) -> Non
     try:
         write_config_key("auths", {**kept, key: entry})
     except (OSError, ValueError) as error:
-        raise CliError(f"Error saving credentials: {error}") from error
+        raise CredentialsError(f"Error saving credentials: {error}") from error
 
 
 def _helper_of(config: dict[str, Any], key: str) -> str:
@@ -113,7 +113,7 @@ def _helper_of(config: dict[str, Any], key: str) -> str:
     name = helpers.get(key) if isinstance(helpers, dict) else None
     name = name or config.get("credsStore") or ""
     if not isinstance(name, str) or "/" in name or name.startswith("-"):
-        raise CliError(f"config.json names no proper credential helper: {name!r}")
+        raise CredentialsError(f"config.json names no proper credential helper: {name!r}")
     return name
 
 
@@ -137,7 +137,7 @@ def _decoded(entry: dict[str, Any]) -> dict[str, str]:
         try:
             user, _, password = binascii.a2b_base64(entry["auth"]).decode("utf-8", "replace").partition(":")
         except binascii.Error:
-            raise CliError("config.json has credentials that aren't base64") from None
+            raise CredentialsError("config.json has credentials that aren't base64") from None
         found = {"username": user, "password": password.rstrip("\0")}
     elif entry.get("username"):
         found = {"username": str(entry["username"]), "password": str(entry.get("password") or "")}
@@ -159,9 +159,9 @@ def _from_helper(helper: str, key: str) -> dict[str, str]:
     try:
         answer = parse_json(_run_helper(helper, "get", key))
     except ValueError as error:
-        raise CliError(f"docker-credential-{helper}: {error}") from None
-    except CliError as error:
-        if _NOT_FOUND in error.message:
+        raise CredentialsError(f"docker-credential-{helper}: {error}") from None
+    except CredentialsError as error:
+        if _NOT_FOUND in str(error):
             return {}
         raise
     if not isinstance(answer, dict) or not answer.get("Secret"):
@@ -177,13 +177,13 @@ def _run_helper(helper: str, verb: str, text: str) -> bytes:
     try:
         done = subprocess.run([program, verb], input=text.encode(), stdout=subprocess.PIPE, check=False)
     except FileNotFoundError:
-        raise CliError(
+        raise CredentialsError(
             f'error getting credentials - err: exec: "{program}": executable file not found in $PATH, out: ``'
         ) from None
     except OSError as error:
-        raise CliError(f"error getting credentials - err: {program}: {error.strerror}, out: ``") from None
+        raise CredentialsError(f"error getting credentials - err: {program}: {error.strerror}, out: ``") from None
     if done.returncode:
         said = done.stdout.decode("utf-8", "replace").strip()
         what = {"get": "getting", "store": "storing", "erase": "erasing"}[verb]
-        raise CliError(f"error {what} credentials - err: exit status {done.returncode}, out: `{said}`")
+        raise CredentialsError(f"error {what} credentials - err: exit status {done.returncode}, out: `{said}`")
     return done.stdout
