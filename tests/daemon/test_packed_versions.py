@@ -1,4 +1,4 @@
-"""Many commits of a database cost what changed, without anybody asking for it; any version runs, and kill -9 is survived.
+"""Commits of a database cost what changed, without anybody asking for it; any version runs, and kill -9 is survived.
 
 TARE_TEST_DATABASE_MB=1024 makes it the large form.
 """
