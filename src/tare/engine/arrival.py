@@ -59,7 +59,7 @@ def _part(engine: Engine, container_id: str, name: str) -> Path:
 
 def find(engine: Engine, ref: str) -> Arriving:
     """An arrival by the container's id or name. Raises NotFound."""
-    _forget_old(engine)
+    forget_old(engine)
     for path in sorted((engine.settings.data_root / "arriving").glob("*/moved.json")):
         moved = parse_portable(path.read_bytes())
         if ref in (moved.id, moved.name):
@@ -82,7 +82,7 @@ async def begin(engine: Engine, moved: Portable) -> Arriving:
 
     Raises InvalidArgument, Unsupported, Conflict (name or volume taken), NotFound (a network).
     """
-    _forget_old(engine)
+    forget_old(engine)
     async with engine.lock(moved.id):
         directory = _directory(engine, moved.id)
         if engine.containers.get(moved.id) is not None:
@@ -297,7 +297,8 @@ def _forget(engine: Engine, container_id: str) -> None:
     discard_directory(engine, _directory(engine, container_id))
 
 
-def _forget_old(engine: Engine) -> None:
+def forget_old(engine: Engine) -> None:
+    """What has come in part and was given up: it stays for a day."""
     oldest = time.time() - KEPT_S
     for path in (engine.settings.data_root / "arriving").glob("*/moved.json"):
         try:

@@ -14,6 +14,7 @@ import signal
 
 from tare import faults
 from tare.engine import (
+    arrival,
     container_volumes,
     execs,
     exits,
@@ -75,6 +76,7 @@ async def restore(engine: Engine) -> None:
         if container.id not in engine.live:
             await _settle_stopped(engine, container)
     await trash.settle_all(engine)
+    arrival.forget_old(engine)
     empty_trash_soon(engine)  # an earlier engine may have died before it packed what was committed
 
 
