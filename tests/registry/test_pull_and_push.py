@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -19,7 +20,10 @@ from referencing import Resource
 from referencing.jsonschema import DRAFT4
 
 from support.engine import Engine, run
-from support.registry import Registry
+from support.registry import PASSWORD, USER, Registry
+from tare import AsyncClient, connect
+from tare.sdk.errors import ProtocolError, Unauthorized
+from tare.sdk.records import RegistryLogin
 
 RegistryOf = Callable[..., Registry]
 SCHEMAS = Path(__file__).parent.parent / "data" / "oci-image"
@@ -306,3 +310,30 @@ def test_run_pulls_what_is_missing(tare: Engine, registry: Registry) -> None:
     found = tare.tare_cli("search", registry.reference("run/")).out
     assert found.splitlines()[0].split() == ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"] and name in found
     forget(tare, f"{name}:1")
+
+
+def test_the_library_pulls_and_pushes(tare: Engine, tmp_path: Path) -> None:
+    """Both faces: push gives the digest, pull takes a login, search and check_login ask the registry."""
+    registry = Registry(tmp_path / "registry", passwords=True).start()
+    login = RegistryLogin(USER, PASSWORD)
+    name = registry.reference("library/x")
+    tare.import_image(f"{name}:1", layer_tar("library"))
+
+    async def scenario() -> str:
+        async with AsyncClient(f"unix://{tare.socket}") as engine:
+            with pytest.raises(ProtocolError, match="no basic auth credentials"):
+                await engine.images.push(f"{name}:1")
+            return await engine.images.push(f"{name}:1", login)
+
+    try:
+        digest = asyncio.run(scenario())
+        forget(tare, f"{name}:1")
+        with connect(f"unix://{tare.socket}") as engine:
+            assert engine.images.pull(f"{name}:1", login=login).tags == (f"{name}:1",)
+            assert engine.images.check_login(registry.host, login) == ""
+            with pytest.raises(Unauthorized, match="401 Unauthorized"):
+                engine.images.check_login(registry.host, RegistryLogin(USER, "wrong"))
+        assert f"{name}@{digest}" in tare.api.request("GET", f"/images/{name}:1/json").json["RepoDigests"]
+        forget(tare, f"{name}:1")
+    finally:
+        registry.stop()
