@@ -422,6 +422,7 @@ class Layers:
             for name in sorted(known - present):
                 with self.db.transaction() as tx:
                     tx.run("DELETE FROM layers WHERE diff_id = ?", (f"sha256:{name}",))
+                    self.packing.drop(tx, {f"sha256:{name}"})
                 changed.append(f"forgot lost layer {name}")
             with self.db.transaction(durable=False) as tx:
                 self.leases.held(tx)  # forgets those of the dead

@@ -70,6 +70,7 @@ class Packing:
         mark.register(self._token, self.reading)
         self._work = threading.Lock()  # one file is packed or unpacked at a time
         self._waiting = 0  # for that lock, to unpack: somebody wants to run a container
+        self._waiting_lock = threading.Lock()
         self._stopped = False
         self.shares = can_share(root)
         """The file system lets files share blocks: then versions do, and nothing is packed."""
@@ -134,11 +135,13 @@ class Packing:
 
     @contextmanager
     def _hurried(self) -> Iterator[None]:
-        self._waiting += 1
+        with self._waiting_lock:
+            self._waiting += 1
         try:
             yield
         finally:
-            self._waiting -= 1
+            with self._waiting_lock:
+                self._waiting -= 1
 
     def stop(self) -> None:
         """Packing that is under way gives up soon, as the engine ends."""
@@ -151,6 +154,8 @@ class Packing:
 
         None: not now, since it is in use or a container waits. 0: it saves too little, or can't be packed at all.
         """
+        if not self.shares and self.layers.exists(diff_id) and self._is_seen(diff_id, path):
+            return None  # the usual case of what waits: at no cost
         with self._work:
             try:
                 with self.layers.lease((diff_id, by_diff_id)) as lease:
