@@ -29,6 +29,7 @@ from pathlib import Path
 
 from crowd import measure_crowd, report_crowds
 from engines import BenchError, Engine
+from versions import measure_versions, report_versions
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / ".venv" / "bin"
@@ -72,6 +73,8 @@ def main() -> int:
         for task in tasks:
             run_task(task, (docker, tare), options.rounds)
         crowds = [measure_crowd(engine, options.many, progress) for engine in (docker, tare) if options.many]
+        count = options.versions
+        versions = [measure_versions(engine, count, progress) for engine in (docker, tare) if count]
     except BenchError as error:
         keep = True
         print(f"The benchmark failed: {error}", file=sys.stderr)
@@ -84,6 +87,8 @@ def main() -> int:
     report(tasks, docker, tare, options)
     if crowds:
         report_crowds(*crowds)
+    if versions:
+        report_versions(*versions)
     return 1 if any(task.failure for task in tasks) else 0
 
 
@@ -93,6 +98,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="*", help="only these tasks: " + " ".join(t.name for t in make_tasks([])))
     parser.add_argument("--json", type=Path, help="writes every sample to this file")
     parser.add_argument("--many", type=int, default=0, help="also: so many containers at once (200: some minutes)")
+    parser.add_argument("--versions", type=int, default=0, help="also: so many commits of a database (50: minutes)")
     parser.add_argument("--work", default="/var/tmp", help="where both engines keep their data (/var/tmp)")
     parser.add_argument("--tared", default=str(PROGRAMS / "tared"), help="the tared to measure")
     parser.add_argument("--against-itself", action="store_true", help="a second dockerd in place of Tare")
