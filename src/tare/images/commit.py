@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -52,7 +54,8 @@ def commit_snapshot(
         layer = snapshots.commit(snapshot_id, lease=lease)
         image = commit(images, layer, snapshots.diff_ids(snapshot_id), parent, options)
     previous = images.find(options.previous_id) if options.previous_id else None
-    note_layer(images.layers.packing, layer.diff_id, [*_nearest(previous), *_nearest(parent)])
+    with suppress(sqlite3.OperationalError):  # a full disk: the image is there, only packing doesn't hear of it
+        note_layer(images.layers.packing, layer.diff_id, [*_nearest(previous), *_nearest(parent)])
     return image
 
 
