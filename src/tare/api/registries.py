@@ -1,9 +1,12 @@
-"""Registries: pull, push, login, search, a look at what a registry has."""
+"""Registries: pull, push, login, search, a look at what a registry has.
+
+The verbs are imported when they are first asked for: an engine that is never told to pull doesn't carry them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,21 +14,23 @@ from tare.api.call import JSON_TYPE, Call, json_response
 from tare.api.errors import response_of
 from tare.api.image_transfer import platforms
 from tare.api.messages import Response
-from tare.api.registry_credentials import body_credentials, header_credentials
 from tare.api.router import Route
-from tare.engine import registry_verbs
-from tare.engine.pull import PullOptions, pull
-from tare.engine.push import PushOptions, push
-from tare.engine.registry_verbs import Sent, Told, parse_platform
 from tare.errors import InvalidArgument, TareError
 from tare.values.reference import parse_reference
 from tare.values.units import format_bytes
+
+if TYPE_CHECKING:
+    from tare.engine.registry_verbs import Told
 
 _BAR = 50
 
 
 async def pull_image(call: Call) -> Response:
     """POST /images/create?fromImage=…: what goes wrong before the first message has a status of its own."""
+    from tare.api.registry_credentials import header_credentials
+    from tare.engine.pull import PullOptions, pull
+    from tare.engine.registry_verbs import parse_platform
+
     name, tag = call.text("fromImage").rstrip(":"), call.text("tag")
     reference = parse_reference(name)
     if tag:
@@ -42,6 +47,9 @@ async def pull_image(call: Call) -> Response:
 
 async def push_image(call: Call) -> Response:
     """POST /images/{name}/push."""
+    from tare.api.registry_credentials import header_credentials
+    from tare.engine.push import PushOptions, push
+
     reference = parse_reference(call.path["name"])
     if reference.tag is not None or reference.digest is not None:
         if call.text("tag"):
@@ -57,12 +65,18 @@ async def push_image(call: Call) -> Response:
 
 async def auth(call: Call) -> Response:
     """POST /auth."""
+    from tare.api.registry_credentials import body_credentials
+    from tare.engine import registry_verbs
+
     token = await registry_verbs.log_in(call.engine, body_credentials(await call.json()))
     return json_response({"IdentityToken": token, "Status": "Login Succeeded"})
 
 
 async def search(call: Call) -> Response:
     """GET /images/search."""
+    from tare.api.registry_credentials import header_credentials
+    from tare.engine import registry_verbs
+
     term = call.text("term")
     credentials = header_credentials(call.request.headers, registry_verbs.split_term(term)[0])
     found = await registry_verbs.search(
@@ -84,6 +98,9 @@ async def search(call: Call) -> Response:
 
 async def distribution(call: Call) -> Response:
     """GET /distribution/{name}/json."""
+    from tare.api.registry_credentials import header_credentials
+    from tare.engine import registry_verbs
+
     name = call.path["name"]
     credentials = header_credentials(call.request.headers, parse_reference(name).domain)
     found = await registry_verbs.inspect_distribution(call.engine, name, credentials)
@@ -125,6 +142,8 @@ def _line(message: dict[str, Any]) -> bytes:
 
 
 def _message(item: Told) -> dict[str, Any]:
+    from tare.engine.registry_verbs import Sent
+
     if isinstance(item, Sent):
         return {"progressDetail": {}, "aux": {"Tag": item.tag, "Digest": item.digest, "Size": item.size}}
     made: dict[str, Any] = {"status": item.status}

@@ -105,7 +105,7 @@ class LayerFetch:
         layer = self.wanted.descriptor
         with self._registries.partials.opened(layer.digest) as fd:
             with self._registries.downloads.taken(self._is_cancelled, lambda: self._tell("Waiting")):
-                download = Download(self._registries.partials, layer.digest, layer.size, self._sources)
+                download = Download(layer.digest, layer.size, self._sources)
                 download.fill(fd, self._progress("Downloading"), self._wait_retry, self._attempts)
                 self._tell("Verifying Checksum")
                 download.check(fd)

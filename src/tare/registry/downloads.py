@@ -1,75 +1,33 @@
-"""Blobs on their way in: each grows in a file of its own, so that what broke off goes on where it was.
+"""Blobs on their way in, each into a file of its own (`partials.py`): what broke off goes on where it was.
 
-Must never hand out a file before its digest has been checked, nor let one grow beyond the size that was promised.
-
-    <root>/partial/<64 hex>      grows; kept for a day after it was last touched
+Must never call a file whole before its digest has been checked, nor let one grow beyond the size that was promised.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 from tare import faults
 from tare.errors import InvalidArgument, TareError, TooLarge, Unavailable
 from tare.registry.records import Interrupted
 from tare.registry.repository import Repository
 from tare.registry.transport import Answer
-from tare.storage.digests import checked_hex
-from tare.storage.durable import make_private_directory
 from tare.storage.limits import DEFAULT_LIMITS
 
-KEPT_S = 24 * 3600
 _READ_BYTES = 1 << 20
 MAX_BLOB_BYTES = 1 << 40
 
 Progress = Callable[[int], None]
 
 
-class Partials:
-    """The directory of blobs on their way in. One writer a digest is the caller's duty."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        make_private_directory(root)
-        self.expire()
-
-    def path(self, digest: str) -> Path:
-        return self.root / checked_hex(digest)
-
-    def expire(self) -> None:
-        """Deletes what nobody has gone on with for a day."""
-        for entry in os.scandir(self.root):
-            try:
-                if entry.stat(follow_symlinks=False).st_mtime < time.time() - KEPT_S:
-                    os.unlink(entry.path)
-            except FileNotFoundError:
-                pass
-
-    def drop(self, digest: str) -> None:
-        self.path(digest).unlink(missing_ok=True)
-
-    @contextmanager
-    def opened(self, digest: str) -> Iterator[int]:
-        """The blob's file, made if need be."""
-        fd = os.open(self.path(digest), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-
 class Download:
     """One blob from one repository (or from the next, where one fails). size: as the manifest says."""
 
-    def __init__(self, partials: Partials, digest: str, size: int, sources: list[Repository]) -> None:
+    def __init__(self, digest: str, size: int, sources: list[Repository]) -> None:
         if not 0 <= size <= MAX_BLOB_BYTES:
             raise InvalidArgument(f"layer {digest} claims to have {size} bytes")
-        self._partials = partials
         self._digest = digest
         self._size = size
         self._sources = sources

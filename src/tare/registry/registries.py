@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from tare.registry.downloads import Partials
 from tare.registry.known import Known
+from tare.registry.partials import Partials
 from tare.registry.records import Cancelled, RegistrySettings
 from tare.storage.database import Database
 from tare.storage.durable import make_private_directory
