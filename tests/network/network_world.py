@@ -27,6 +27,8 @@ from tare.values.ids import new_id
 
 HOST_WAN = "198.51.100.1"
 OUTSIDE = "198.51.100.2"
+HOST_WAN6 = "2001:db8:1::1"
+OUTSIDE6 = "2001:db8:1::2"
 DEADLINE_S = 5.0
 
 
@@ -64,28 +66,30 @@ async def make_netns() -> netns.Netns:
     return netns.create()
 
 
-async def open_inside(namespace_fd: int, resolver_address: str) -> list[int]:
-    return netns.open_inside(namespace_fd, resolver_address)
+async def open_inside(namespace_fd: int, resolver_address: str, ipv6: bool = False) -> list[int]:
+    return netns.open_inside(namespace_fd, resolver_address, ipv6)
 
 
 class Outside:
     """Another machine on the host's own network."""
 
     def __init__(self) -> None:
-        self._netns = netns.create()
+        self._netns = netns.create(ipv6=True)
         self.namespace_fd = self._netns.namespace_fd
         with RouteSocket() as sock:
             peer = route.VethPeer("eth0", "02:00:00:00:00:02", self.namespace_fd)
             sock.execute((route.new_veth("wan0", 1500, peer), route.set_up("wan0")))
             wan = sock.link("wan0")
             assert wan is not None
-            sock.execute((route.new_address(wan.ifindex, ipaddress.ip_interface(f"{HOST_WAN}/24")),))
+            for text in (f"{HOST_WAN}/24", f"{HOST_WAN6}/64"):
+                sock.execute((route.new_address(wan.ifindex, ipaddress.ip_interface(text)),))
         there = RouteSocket(self._netns.rtnetlink_socket_fd)
         link = there.link("eth0")
         assert link is not None
         there.execute(
             (
                 route.new_address(link.ifindex, ipaddress.ip_interface(f"{OUTSIDE}/24")),
+                route.new_address(link.ifindex, ipaddress.ip_interface(f"{OUTSIDE6}/64")),
                 route.set_up_index(link.ifindex),
             )
         )
@@ -94,7 +98,7 @@ class Outside:
     def route_through_host(self) -> None:
         """As a neighbour would who tries to reach containers directly."""
         there = RouteSocket(self._netns.rtnetlink_socket_fd)
-        there.execute((route.new_default_route(ipaddress.ip_address(HOST_WAN)),))
+        there.execute([route.new_default_route(ipaddress.ip_address(text)) for text in (HOST_WAN, HOST_WAN6)])
         there.detach()
 
     def close(self) -> None:
@@ -170,8 +174,10 @@ def listen(
 ) -> socket.socket:
     """A server's socket in a namespace (None: the host's)."""
     with inside(namespace_fd) if namespace_fd is not None else _here():
-        server = socket.socket(socket.AF_INET, kind)
+        server = socket.socket(family_of(address), kind)
         server.settimeout(DEADLINE_S)
+        if ":" in address:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind((address, port))
         if kind == socket.SOCK_STREAM:
@@ -179,18 +185,22 @@ def listen(
         return server
 
 
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def client_socket(
-    namespace_fd: int | None, kind: int = socket.SOCK_STREAM, timeout: float = DEADLINE_S
+    namespace_fd: int | None, kind: int = socket.SOCK_STREAM, timeout: float = DEADLINE_S, to: str = ""
 ) -> socket.socket:
     with inside(namespace_fd) if namespace_fd is not None else _here():
-        client = socket.socket(socket.AF_INET, kind)
+        client = socket.socket(family_of(to), kind)
         client.settimeout(timeout)
         return client
 
 
 def talk(namespace_fd: int | None, address: str, port: int, server: socket.socket) -> str:
     """Connects from a namespace, sends a line each way; returns the client's address as the server saw it."""
-    with client_socket(namespace_fd) as client:
+    with client_socket(namespace_fd, to=address) as client:
         client.connect((address, port))
         accepted, seen = server.accept()
         with accepted:
@@ -202,7 +212,7 @@ def talk(namespace_fd: int | None, address: str, port: int, server: socket.socke
 
 
 def talk_udp(namespace_fd: int | None, address: str, port: int, server: socket.socket) -> str:
-    with client_socket(namespace_fd, socket.SOCK_DGRAM) as client:
+    with client_socket(namespace_fd, socket.SOCK_DGRAM, to=address) as client:
         client.connect((address, port))
         client.send(b"ping")
         data, seen = server.recvfrom(16)
@@ -214,7 +224,7 @@ def talk_udp(namespace_fd: int | None, address: str, port: int, server: socket.s
 
 def is_reachable(namespace_fd: int | None, address: str, port: int, timeout: float = 0.3) -> bool:
     """Whether a TCP connection comes about. A drop shows only by silence, for all of `timeout`."""
-    with client_socket(namespace_fd, timeout=timeout) as client:
+    with client_socket(namespace_fd, timeout=timeout, to=address) as client:
         try:
             client.connect((address, port))
         except OSError:

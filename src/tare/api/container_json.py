@@ -119,11 +119,11 @@ def _network_settings(detail: ContainerDetail, version: Version) -> dict[str, An
         "SecondaryIPv6Addresses": None,
         "EndpointID": first.endpoint_id if first else "",
         "Gateway": first.gateway if first else "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "GlobalIPv6Address": first.ipv6_address if first else "",
+        "GlobalIPv6PrefixLen": first.ipv6_prefix_length if first else 0,
         "IPAddress": first.ip_address if first else "",
         "IPPrefixLen": first.prefix_length if first else 0,
-        "IPv6Gateway": "",
+        "IPv6Gateway": first.ipv6_gateway if first else "",
         "MacAddress": first.mac_address if first else "",
     }
     return made

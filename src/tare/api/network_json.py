@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from tare.api import wire
@@ -32,9 +33,9 @@ def endpoint_json(endpoint: EndpointState, container: Container, version: tuple[
         "Gateway": endpoint.gateway,
         "IPAddress": endpoint.ip_address,
         "IPPrefixLen": endpoint.prefix_length,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "IPv6Gateway": endpoint.ipv6_gateway,
+        "GlobalIPv6Address": endpoint.ipv6_address,
+        "GlobalIPv6PrefixLen": endpoint.ipv6_prefix_length,
         "MacAddress": endpoint.mac_address or asked.mac_address or "",
     }
     if version >= (1, 44):
@@ -91,15 +92,18 @@ def _published(container: Container) -> tuple[PublishedPort, ...]:
 def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bool = False) -> dict[str, Any]:
     """A network, as list (which leaves the containers out since 1.28) and inspect show it."""
     config: list[dict[str, Any]] = [wire.encode(pool) for pool in network.pools]
-    if not config and network.subnet:
-        config = [{"Subnet": network.subnet, "Gateway": network.gateway}]
+    made_up = ((network.subnet, network.gateway), (network.subnet6, network.gateway6))
+    asked_for = [ipaddress.ip_network(pool.subnet, strict=False).version for pool in network.pools]
+    for kind, (subnet, gateway) in zip((4, 6), made_up, strict=True):
+        if subnet and kind not in asked_for:
+            config.append({"Subnet": subnet, "Gateway": gateway})
     containers = {
         container_id: {
             "Name": name,
             "EndpointID": endpoint.endpoint_id,
             "MacAddress": endpoint.mac_address,
             "IPv4Address": f"{endpoint.ip_address}/{endpoint.prefix_length}" if endpoint.ip_address else "",
-            "IPv6Address": "",
+            "IPv6Address": (f"{endpoint.ipv6_address}/{endpoint.ipv6_prefix_length}" if endpoint.ipv6_address else ""),
         }
         for container_id, (name, endpoint) in network.containers.items()
     }
@@ -109,7 +113,7 @@ def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bo
         "Created": format_rfc3339(network.created_ns),
         "Scope": network.scope,
         "Driver": network.driver,
-        "EnableIPv6": False,
+        "EnableIPv6": network.ipv6,
         "IPAM": {"Driver": "default", "Options": network.address_options, "Config": config},
         "Internal": network.internal,
         "Attachable": network.attachable,

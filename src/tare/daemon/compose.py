@@ -145,6 +145,8 @@ def _network_settings(settings: DaemonSettings) -> NetworkSettings:
         ip_forward=settings.ip_forward,
         firewall=settings.iptables,
         default_bind_address=settings.ip,
+        ipv6=settings.ipv6,
+        subnet6=settings.fixed_cidr_v6,
         publish_allow=tuple(settings.publish_allow),
         table="tare" if settings.bridge in ("tare0", "none") else "tare_" + re.sub(r"\W", "_", settings.bridge),
     )

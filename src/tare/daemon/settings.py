@@ -36,6 +36,8 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     mtu: int = 1500
     icc: bool = True
     ip: str = "0.0.0.0"
+    ipv6: bool = False
+    fixed_cidr_v6: str = ""
     publish_allow: list[str] = []
     ip_forward: bool = True
     ip_masq: bool = True
@@ -109,6 +111,8 @@ _HELP = {
     "mtu": "MTU of the default network",
     "icc": "let containers of the default network reach each other",
     "ip": "host address that published ports are bound to",
+    "ipv6": "give containers of the default network IPv6 addresses, too",
+    "fixed_cidr_v6": "IPv6 subnet of the default network (default: a unique local one)",
     "ip_forward": "switch IPv4 forwarding on",
     "ip_masq": "masquerade what containers send out",
     "iptables": "write packet filter rules (an nftables table of Tare's own)",

@@ -65,8 +65,6 @@ def _check(name: str, wish: EndpointOptions) -> None:
     wanted = wish.ipam_config
     own = name not in DEFAULT_NETWORKS
     if wanted is not None:
-        if wanted.ipv6_address:
-            raise Unsupported(f"IPv6 addresses are not supported by Tare yet: {wanted.ipv6_address}")
         _check_link_locals(wanted.link_local_ips or (), own)
         if wanted.ipv4_address:
             if not own:
@@ -75,6 +73,13 @@ def _check(name: str, wish: EndpointOptions) -> None:
                 ipaddress.IPv4Address(wanted.ipv4_address)
             except ValueError as error:
                 raise InvalidArgument(f"invalid IPv4 address: {wanted.ipv4_address}") from error
+        if wanted.ipv6_address:
+            if not own:
+                raise InvalidArgument("user specified IP address is supported on user defined networks only")
+            try:
+                ipaddress.IPv6Address(wanted.ipv6_address)
+            except ValueError as error:
+                raise InvalidArgument(f"invalid IPv6 address: {wanted.ipv6_address}") from error
     if (wish.aliases or wish.links) and not own:
         raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
     for option in wish.driver_opts or {}:
@@ -90,7 +95,7 @@ def _check_link_locals(addresses: tuple[str, ...], own: bool) -> None:
         except ValueError as error:
             raise InvalidArgument(f"invalid link-local IP address: {text}") from error
         if address.version == 6:
-            raise Unsupported(f"IPv6 addresses are not supported by Tare yet: {text}")
+            raise Unsupported(f"IPv6 link-local addresses are made by the kernel: {text}")
         if not address.is_link_local:
             raise InvalidArgument(f"invalid link-local IP address: {text}")
         if not own:

@@ -34,7 +34,7 @@ def write(engine: Engine, container: Container, endpoint: Endpoint | None) -> No
         hosts = _read("/etc/hosts")
     else:
         records = endpoint.records if endpoint is not None else ()
-        addresses = [record.ip for record in records if record.ip]
+        addresses = [text for record in records for text in (record.ip, record.ip6) if text]
         gateway = next((record.gateway for record in records if record.gateway), "")
         hosts = hosts_text(
             addresses,
@@ -76,9 +76,10 @@ def _write_served_resolv_conf(engine: Engine, container: Container) -> None:
 
 def join(engine: Engine, container: Container, record: EndpointRecord) -> None:
     """A running container has joined a network: its own name, and who serves names to it."""
-    if record.ip:
+    lines = "".join(_own_line(container, text) for text in (record.ip, record.ip6) if text)
+    if lines:
         hosts = _read(f"{container.directory}/hosts")
-        _write(container, "hosts", hosts + _own_line(container, record.ip))
+        _write(container, "hosts", hosts + lines)
     served = f"nameserver {RESOLVER_ADDRESS}\n"
     if _is_served([record]) and served not in _read(f"{container.directory}/resolv.conf"):
         _write_served_resolv_conf(engine, container)
@@ -87,7 +88,10 @@ def join(engine: Engine, container: Container, record: EndpointRecord) -> None:
 def leave(container: Container, state: EndpointState) -> None:
     """A running container has left a network."""
     hosts = _read(f"{container.directory}/hosts")
-    _write(container, "hosts", hosts.replace(_own_line(container, state.ip_address), ""))
+    for text in (state.ip_address, state.ipv6_address):
+        if text:
+            hosts = hosts.replace(_own_line(container, text), "")
+    _write(container, "hosts", hosts)
 
 
 def relink(engine: Engine, container: Container) -> None:

@@ -20,17 +20,16 @@ def _detail(engine: Engine, record: NetworkRecord) -> NetworkDetail:
         container = engine.containers.get(endpoint.container_id)
         if endpoint.network_id == record.network_id and container is not None:
             inside[container.id] = (container.name, endpoint_state(endpoint))
-    asked = record.asked
-    pools: tuple[AddressPoolOptions, ...] = ()
-    if asked is not None:
-        pools = (
-            AddressPoolOptions(
-                subnet=asked.subnet,
-                ip_range=asked.ip_range,
-                gateway=asked.gateway,
-                auxiliary_addresses=asked.aux or None,
-            ),
+    pools = tuple(
+        AddressPoolOptions(
+            subnet=asked.subnet,
+            ip_range=asked.ip_range,
+            gateway=asked.gateway,
+            auxiliary_addresses=asked.aux or None,
         )
+        for asked in (record.asked, record.asked6)
+        if asked is not None
+    )
     return NetworkDetail(
         id=record.network_id,
         name=record.name,
@@ -38,6 +37,9 @@ def _detail(engine: Engine, record: NetworkRecord) -> NetworkDetail:
         created_ns=record.created_ns,
         subnet=record.subnet,
         gateway=record.gateway,
+        ipv6=record.ipv6,
+        subnet6=record.subnet6,
+        gateway6=record.gateway6,
         internal=record.internal,
         attachable=record.attachable,
         pools=pools,

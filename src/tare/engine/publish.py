@@ -57,7 +57,7 @@ def settle(engine: Engine, container: Container) -> Container:
         if found is None:
             missing.append(request)
         else:
-            present.remove(found)
+            present = [port for port in present if port != found and not _is_twin(port, found, request)]
     if present:
         engine.network.unpublish(container.id, lambda port: port in present)
         faults.point("engine.publish.removed")
@@ -80,6 +80,13 @@ def _answers(request: PortRequest, port: network_records.PortBinding) -> bool:
         (request.container_port, request.protocol) == (port.container_port, port.protocol)
         and request.host_ip in ("", port.host_ip)
         and (not request.host_port or request.host_port <= port.host_port <= last)
+    )
+
+
+def _is_twin(port: network_records.PortBinding, found: network_records.PortBinding, request: PortRequest) -> bool:
+    """Whether a port is the IPv6 side of one that was asked for at all addresses."""
+    return (
+        not request.host_ip and port.host_ip == "::" and msgspec.structs.replace(port, host_ip=found.host_ip) == found
     )
 
 

@@ -124,6 +124,9 @@ class EndpointState(Record, frozen=True, kw_only=True):
     ip_address: str = ""
     prefix_length: int = 0
     gateway: str = ""
+    ipv6_address: str = ""
+    ipv6_prefix_length: int = 0
+    ipv6_gateway: str = ""
     mac_address: str = ""
     aliases: tuple[str, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
@@ -279,6 +282,9 @@ class NetworkDetail(Record, frozen=True, kw_only=True):
     scope: str = "local"
     subnet: str = ""
     gateway: str = ""
+    ipv6: bool = False
+    subnet6: str = ""
+    gateway6: str = ""
     internal: bool = False
     attachable: bool = False
     pools: tuple[AddressPoolOptions, ...] = ()

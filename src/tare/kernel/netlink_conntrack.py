@@ -24,6 +24,7 @@ _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
 _GET, _DELETE = 1, 2
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_FILTER, _CTA_ID = 1, 2, 25, 12
 _CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
+_CTA_IP_V6_SRC = 3
 _CTA_IP_V4_SRC, _CTA_IP_V4_DST, _CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 1, 2, 1, 3
 _CTA_FILTER_ORIG_FLAGS, _CTA_FILTER_REPLY_FLAGS = 1, 2
 # Which parts of a tuple the filter compares: not in the headers; net/netfilter/nf_conntrack_netlink.c numbers them.
@@ -46,10 +47,13 @@ class ConntrackSocket(NetlinkSocket):
 
     def forget_replies_from(self, address: str) -> int:
         """Deletes the connections that `address` answers (those translated to it, too); returns how many there were."""
-        wanted = ipaddress.IPv4Address(address).packed
-        source = nested(_CTA_TUPLE_REPLY, nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, wanted)))
+        parsed = ipaddress.ip_address(address)
+        wanted = parsed.packed
+        kind = _CTA_IP_V4_SRC if parsed.version == 4 else _CTA_IP_V6_SRC
+        source = nested(_CTA_TUPLE_REPLY, nested(_CTA_TUPLE_IP, attribute(kind, wanted)))
         flags = nested(_CTA_FILTER, u32(_CTA_FILTER_ORIG_FLAGS, 0), u32(_CTA_FILTER_REPLY_FLAGS, _IP_SRC))
-        return self._forget(source + flags, address, lambda parts: _reply_source(parts) == wanted)
+        family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
+        return self._forget(source + flags, address, lambda parts: _reply_source(parts) == wanted, family)
 
     def forget_datagrams_to(self, port: int, is_wrong: Callable[[Flow], bool]) -> int:
         """Deletes the UDP flows sent to `port` that are wrong; returns how many there were.
@@ -68,9 +72,15 @@ class ConntrackSocket(NetlinkSocket):
             target + flags, f"udp port {port}", lambda parts: _is_datagram_to(parts, wanted) and is_wrong(_flow(parts))
         )
 
-    def _forget(self, wanted: bytes, about: str, matches: Callable[[dict[int, bytes]], bool]) -> int:
+    def _forget(
+        self,
+        wanted: bytes,
+        about: str,
+        matches: Callable[[dict[int, bytes]], bool],
+        family: socket.AddressFamily = socket.AF_INET,
+    ) -> int:
         """The kernel filters from 5.8 on; before, it lists everything: so each answer is looked at."""
-        head = _NFGENMSG.pack(socket.AF_INET, 0, 0)
+        head = _NFGENMSG.pack(family, 0, 0)
         found = self.dump(Request(_SUBSYSTEM | _GET, 0, head + wanted, "IPCTNL_MSG_CT_GET", about))
         count = 0
         for reply in found:
@@ -94,7 +104,8 @@ def _address(packed: bytes) -> ipaddress.IPv4Address:
 
 def _reply_source(parts: dict[int, bytes]) -> bytes:
     answer = parse_attributes(parts.get(_CTA_TUPLE_REPLY, b""))
-    return parse_attributes(answer.get(_CTA_TUPLE_IP, b"")).get(_CTA_IP_V4_SRC, b"")
+    ends = parse_attributes(answer.get(_CTA_TUPLE_IP, b""))
+    return ends.get(_CTA_IP_V4_SRC) or ends.get(_CTA_IP_V6_SRC, b"")
 
 
 def _is_datagram_to(parts: dict[int, bytes], port: bytes) -> bool:

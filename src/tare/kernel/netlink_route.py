@@ -44,6 +44,7 @@ _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_ISOLATED = 4, 8, 9, 33
 _RTM_NEWNEIGH, _NDA_LLADDR, _NUD_NOARP, _NTF_MASTER = 28, 2, 0x40, 0x04
 
+_IFA_F_NODAD = 0x02
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 3, 0, 1
@@ -143,6 +144,12 @@ def set_identity(name: str, alias: str) -> Request:
     return Request(_RTM_NEWLINK, 0, body, "RTM_SETLINK", name, (errno.EAFNOSUPPORT,))
 
 
+def set_quiet(index: int) -> Request:
+    """Keeps IPv6 from making up an address when a link comes up."""
+    quiet = nested(_IFLA_AF_SPEC, nested(socket.AF_INET6, u8(_IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE)))
+    return Request(_RTM_NEWLINK, 0, _ifinfo(index) + quiet, "RTM_SETLINK", f"#{index}", (errno.EAFNOSUPPORT,))
+
+
 def set_bridge_port(name: str, hairpin: bool, isolated: bool, learns: bool = True) -> Request:
     """Bridge port flags. hairpin: a frame may leave where it came in; isolated: no frames between isolated ports.
 
@@ -201,7 +208,8 @@ def delete_link(name: str) -> Request:
 def _address_request(kind: int, flags: int, index: int, interface: Interface, tolerate: tuple[int, ...]) -> Request:
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     packed = interface.ip.packed
-    body = _IFADDRMSG.pack(family, interface.network.prefixlen, 0, 0, index)
+    nodad = 0 if interface.version == 4 else _IFA_F_NODAD  # the address is leased: nobody else has it
+    body = _IFADDRMSG.pack(family, interface.network.prefixlen, nodad, 0, index)
     body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
     if interface.version == 4 and interface.network.prefixlen < 31:
         body += attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)

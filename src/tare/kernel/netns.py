@@ -16,6 +16,7 @@ from tare.kernel.nftables import NftablesSocket
 
 _LOOPBACK_INDEX = 1  # the kernel's first link of every namespace
 _NO_IPV6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
+_NO_ROUTERS = "/proc/sys/net/ipv6/conf/default/accept_ra"
 
 
 class Netns(NamedTuple):
@@ -64,8 +65,10 @@ def _switch_ipv6_off() -> None:
         write_proc(_NO_IPV6, "1")
 
 
-def open_inside(namespace_fd: int, resolver_address: str = "") -> list[int]:
+def open_inside(namespace_fd: int, resolver_address: str = "", ipv6: bool = False) -> list[int]:
     """Descriptors opened inside a namespace: an rtnetlink socket, and with `resolver_address` three more.
+
+    ipv6: links that are made in it from now on have IPv6, without listening to routers (CVE-2020-13401).
 
     Those are a netfilter socket, and a UDP and a listening TCP socket bound to that address at ports that are free:
     port 53 would be taken from a container that serves names itself (0.0.0.0:53).
@@ -74,6 +77,9 @@ def open_inside(namespace_fd: int, resolver_address: str = "") -> list[int]:
     try:
         setns(namespace_fd, CLONE_NEWNET, about="a container's network namespace")
         try:
+            if ipv6:
+                write_proc(_NO_ROUTERS, "0")
+                write_proc(_NO_IPV6, "0")
             return _open_sockets(resolver_address)
         finally:
             setns(home_fd, CLONE_NEWNET, about="/proc/self/ns/net")

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from tare import faults
-from tare.errors import Conflict, InvalidArgument, KernelError
+from tare.errors import Conflict, InvalidArgument, KernelError, Unsupported
 from tare.kernel import netlink_route as route
 from tare.kernel.namespaces import write_proc
 from tare.kernel.netlink_route import Link, RouteSocket
@@ -22,6 +22,7 @@ _NAME = re.compile(r"[^\s/:%]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 _SYS = Path("/proc/sys/net")
 _ALIAS = "tare network "
+_LINK_LOCAL = ipaddress.IPv6Interface("fe80::1/64")  # what the kernel asks from when it forwards (RFC 4861)
 
 
 def check_name(name: str) -> None:
@@ -29,7 +30,7 @@ def check_name(name: str) -> None:
         raise InvalidArgument(f"invalid bridge name: {name!r} (at most 15 characters, no space, '/', ':' or '%')")
 
 
-def mac_of(address: ipaddress.IPv4Address) -> str:
+def mac_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """02:42 and the address: one address always has one MAC, so that neighbours' caches never point elsewhere."""
     return (b"\x02\x42" + address.packed).hex(":")
 
@@ -46,10 +47,12 @@ def is_unicast_mac(text: str) -> bool:
 
 def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) -> Link:
     """The bridge, up and with its address; made if it isn't there. publishes: whether there are rules to guard it."""
-    name, interface, mtu, network_id = record.bridge_name, record.interface, record.mtu, record.network_id
+    name, mtu, network_id = record.bridge_name, record.mtu, record.network_id
     link = sock.link(name)
     if link is None:
-        sock.execute((route.new_bridge(name, mac_of(interface.ip), mtu), route.set_identity(name, _ALIAS + network_id)))
+        sock.execute(
+            (route.new_bridge(name, mac_of(record.interface.ip), mtu), route.set_identity(name, _ALIAS + network_id))
+        )
         faults.point("network.bridge.create")
         link = sock.link(name)
         if link is None:
@@ -62,10 +65,11 @@ def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) 
                 f"the bridge {name} belongs to another engine that has containers; give this one another name"
             )
         sock.execute((route.set_identity(name, _ALIAS + network_id),))
-    write_sysctls(name, publishes)
+    write_sysctls(name, publishes, ipv6=bool(record.subnet6))
     present = {address.interface for address in sock.addresses(link.ifindex)}
-    if interface not in present:
-        sock.execute((route.new_address(link.ifindex, interface),))
+    for interface in (*record.interfaces, *((_LINK_LOCAL,) if record.subnet6 else ())):
+        if interface not in present:
+            sock.execute((route.new_address(link.ifindex, interface),))
     if link.mtu != mtu:
         sock.execute((route.set_mtu(name, mtu),))
     if not link.is_up:
@@ -86,23 +90,25 @@ def drop_other_addresses(sock: RouteSocket, link: Link, keep: ipaddress.IPv4Inte
             sock.execute((route.delete_address(link.ifindex, interface),))
 
 
-def write_sysctls(name: str, publishes: bool) -> None:
+def write_sysctls(name: str, publishes: bool, *, ipv6: bool = False) -> None:
     """What the bridge needs of the kernel.
 
     route_localnet: 127.0.0.1:port on the host may lead to a container; only together with the rules that keep
-    containers from using it the other way round (CVE-2020-8558). No IPv6, so no router advertisements that a
-    container could send to the host (CVE-2020-13401), and no link-local way to the host's services.
+    containers from using it the other way round (CVE-2020-8558). IPv6 only where the network has it, and never router
+    advertisements that a container could send to the host (CVE-2020-13401).
     """
     write_proc(str(_SYS / "ipv4/conf" / name / "route_localnet"), "1" if publishes else "0")
-    ipv6 = _SYS / "ipv6/conf" / name
-    if ipv6.exists():
-        write_proc(str(ipv6 / "accept_ra"), "0")
-        write_proc(str(ipv6 / "disable_ipv6"), "1")
+    own = _SYS / "ipv6/conf" / name
+    if own.exists():
+        write_proc(str(own / "accept_ra"), "0")
+        write_proc(str(own / "disable_ipv6"), "0" if ipv6 else "1")
+    elif ipv6:
+        raise Unsupported(f"this kernel has no IPv6, which network {name} wants")
 
 
-def ensure_forwarding() -> bool:
-    """Switches IPv4 forwarding on; True if it was off. Never off again: others may rely on it by then."""
-    path = _SYS / "ipv4/ip_forward"
+def ensure_forwarding(version: int = 4) -> bool:
+    """Switches forwarding on; True if it was off. Never off again: others may rely on it by then."""
+    path = _SYS / ("ipv4/ip_forward" if version == 4 else "ipv6/conf/all/forwarding")
     if path.read_text(encoding="ascii").strip() != "0":
         return False
     write_proc(str(path), "1")

@@ -23,6 +23,7 @@ class BridgeNetwork(NamedTuple):
     record: NetworkRecord
     link: Link
     addresses: ipam.AddressPool
+    addresses6: ipam.AddressPool | None
 
     @property
     def title(self) -> str:
@@ -58,11 +59,16 @@ class Bridges:
         link = bridge.ensure_bridge(self._route, record, publishes=self._publishes)
         known = self._up.get(record.network_id)
         if known is not None and known.record == record:
-            addresses = known.addresses
+            addresses, addresses6 = known.addresses, known.addresses6
         else:
-            addresses = ipam.AddressPool(self._db, record.interface, record.ip_range, record.reserved)
+            own = [text for text in record.reserved if ":" not in text]
+            addresses, addresses6 = ipam.AddressPool(self._db, record.interface, record.ip_range, own), None
             addresses.prepare()
-        self._up[record.network_id] = made = BridgeNetwork(record, link, addresses)
+            if record.interface6 is not None:
+                own = [text for text in record.reserved if ":" in text]
+                addresses6 = ipam.AddressPool(self._db, record.interface6, record.ip_range6, own)
+                addresses6.prepare()
+        self._up[record.network_id] = made = BridgeNetwork(record, link, addresses, addresses6)
         return made
 
     def is_whole(self, record: NetworkRecord) -> bool:
@@ -70,7 +76,7 @@ class Bridges:
         link = self._route.link(record.bridge_name)
         if link is None or not link.is_up:
             return False
-        if record.interface not in {address.interface for address in self._route.addresses(link.ifindex)}:
+        if not set(record.interfaces) <= {address.interface for address in self._route.addresses(link.ifindex)}:
             return False
         return self._up.get(record.network_id) is not None and self._up[record.network_id].link.ifindex == link.ifindex
 

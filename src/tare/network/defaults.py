@@ -35,8 +35,14 @@ def _with_settings(record: NetworkRecord, settings: NetworkSettings, sock: Route
         interface = record.interface
     else:
         interface = _present_address(settings, sock) or _free_subnet(settings, sock)
+    second = None
+    if settings.ipv6:
+        second = ipam.parse_subnet6(settings.subnet6) if settings.subnet6 else ipam.own_subnet6(record.network_id)
     return msgspec.structs.replace(
         record,
+        ipv6=settings.ipv6,
+        subnet6=str(second.network) if second else "",
+        gateway6=str(second.ip) if second else "",
         subnet=str(interface.network),
         gateway=str(interface.ip),
         bridge_name=settings.bridge_name,

@@ -5,16 +5,17 @@ It must never trust a message: whatever can't be parsed is answered by an error,
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 
-from dnslib import PTR, QTYPE, RCODE, RR, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
+from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
 
 from tare.network.names import ContainerNames
 
 _HEADER_BYTES = 12
 _PLAIN_UDP_BYTES, _MOST_UDP_BYTES = 512, 4096
 _TTL_S = 5  # short: a container that is restarted may have another address
-_REVERSE = b"in-addr", b"arpa"
+_REVERSE, _REVERSE6 = (b"in-addr", b"arpa"), (b"ip6", b"arpa")
 _OPT = 41
 
 
@@ -80,17 +81,33 @@ def refuse(message: bytes, code: int) -> bytes:
 def _records(question: DNSQuestion, names: ContainerNames) -> list[RR]:
     labels = tuple(label.lower() for label in question.qname.label)
     kind = question.qtype
-    if labels[-2:] == _REVERSE and kind == QTYPE.PTR:
-        name = names.name_of(".".join(label.decode("ascii", "replace") for label in reversed(labels[:-2])))
+    if labels[-2:] in (_REVERSE, _REVERSE6) and kind == QTYPE.PTR:
+        name = names.name_of(_reversed_address(labels))
         if name is None:
             raise Ask
         return [RR(question.qname, QTYPE.PTR, rdata=PTR(DNSLabel(name)), ttl=_TTL_S)]
     found = names.addresses(b".".join(labels).decode("utf-8", "surrogateescape"))
     if found is None:
         raise Ask
-    if kind not in (QTYPE.A, QTYPE.ANY):
-        return []  # the name is there, but has no record of that kind
-    return [RR(question.qname, QTYPE.A, rdata=A(address), ttl=_TTL_S) for address in found]
+    made = []
+    for address in found:  # a name that is there, but has no record of that kind, is answered by none
+        if ":" in address and kind in (QTYPE.AAAA, QTYPE.ANY):
+            made.append(RR(question.qname, QTYPE.AAAA, rdata=AAAA(address), ttl=_TTL_S))
+        elif ":" not in address and kind in (QTYPE.A, QTYPE.ANY):
+            made.append(RR(question.qname, QTYPE.A, rdata=A(address), ttl=_TTL_S))
+    return made
+
+
+def _reversed_address(labels: tuple[bytes, ...]) -> str:
+    """The address that a reverse look-up is about (RFC 1035, 3596); some text that is none, if it is about none."""
+    parts = [label.decode("ascii", "replace") for label in reversed(labels[:-2])]
+    if labels[-2:] == _REVERSE:
+        return ".".join(parts)
+    digits = "".join(parts)
+    try:
+        return str(ipaddress.IPv6Address(bytes.fromhex(digits)))
+    except ValueError:
+        return digits
 
 
 def _udp_limit(query: DNSRecord) -> int:

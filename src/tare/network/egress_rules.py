@@ -23,6 +23,7 @@ INPUT = nft.Chain("input", "filter", "input", 0)
 _TCP, _UDP = 6, 17
 _TOLD_PER_SECOND, _TOLD_AT_ONCE, _TOLD_BYTES = 10, 20, 64
 _REPLY = bytes((1,))
+_ICMP6, _NEIGHBOURS = bytes((58,)), (135, 136)  # neighbour solicitation and advertisement, which no router forwards
 _HEADS = {4: (12, 16, 4), 6: (8, 24, 16)}  # source's, destination's offset in the header; an address's length
 _TYPES = {4: nft.TYPE_IP_ADDRESS, 6: nft.TYPE_IP6_ADDRESS}
 _FAMILIES = {4: bytes((nft.NFPROTO_IPV4,)), 6: bytes((nft.NFPROTO_IPV6,))}
@@ -80,6 +81,9 @@ def guard_rules(chain: str, bridges: str, may_talk: str) -> list[nft.Rule]:
 def chain_rules(group: int) -> list[nft.Rule]:
     """The chain itself. group: the nflog group that hears of what is rejected."""
     rules = [_rule("answers", nft.load_conntrack(nft.CT_DIRECTION), nft.equal(_REPLY), nft.back())]
+    for kind in _NEIGHBOURS:
+        asks = (nft.load_meta(nft.META_L4PROTO), nft.equal(_ICMP6), nft.load_transport_header(0, 1))
+        rules.append(_rule("who is the gateway", *asks, nft.equal(bytes((kind,))), nft.back()))
     for version, sets in _BY_VERSION.items():
         source, destination, length = _HEADS[version]
         is_one = (nft.load_meta(nft.META_NFPROTO), nft.equal(_FAMILIES[version]))

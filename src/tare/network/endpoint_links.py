@@ -58,25 +58,36 @@ def connect(
         if link is None:
             raise KernelError(errno.ENODEV, "RTM_GETLINK", record.inside)
         own = [f"{record.ip}/{record.prefix}", *(f"{address}/16" for address in record.link_locals)]
+        if record.ip6:
+            own.append(f"{record.ip6}/{record.prefix6}")
         requests = [
-            *(route.new_address(link.ifindex, ipaddress.IPv4Interface(text)) for text in own),
+            *(route.new_address(link.ifindex, ipaddress.ip_interface(text)) for text in own),
+            *(() if record.ip6 else (route.set_quiet(link.ifindex),)),
             route.set_up_index(link.ifindex),
         ]
         if default_route:
-            requests.append(route.new_default_route(ipaddress.IPv4Address(record.gateway)))
+            requests += [route.new_default_route(ipaddress.ip_address(text)) for text in gateways_of(record)]
         inside.execute(requests)
     finally:
         inside.detach()
 
 
-def lead_out(namespace: Netns, gateway: str, gateways: Collection[str]) -> None:
-    """Makes a container's default route lead to a gateway; "" for none of its `gateways`."""
+def gateways_of(record: EndpointRecord) -> list[str]:
+    """Where an endpoint's default routes lead: one for each kind of address that it has."""
+    return [text for text in (record.gateway, record.gateway6) if text]
+
+
+def lead_out(namespace: Netns, gateways: Collection[str], all_gateways: Collection[str]) -> None:
+    """Makes a container's default routes lead to these gateways, and to no other of `all_gateways`."""
+    versions = {ipaddress.ip_address(text).version for text in gateways}
+    others = [text for text in all_gateways if ipaddress.ip_address(text).version not in versions]
+    requests = [route.replace_default_route(ipaddress.ip_address(text)) for text in gateways]
+    requests += [route.delete_default_route(ipaddress.ip_address(text)) for text in others]
+    if not requests:
+        return
     inside = RouteSocket(namespace.rtnetlink_socket_fd)
     try:
-        if gateway:
-            inside.execute((route.replace_default_route(ipaddress.IPv4Address(gateway)),))
-        elif gateways:
-            inside.execute([route.delete_default_route(ipaddress.IPv4Address(text)) for text in gateways])
+        inside.execute(requests)
     finally:
         inside.detach()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from ipaddress import IPv4Address
 
 import msgspec
 
@@ -23,7 +22,8 @@ from tare.kernel.namespaces import open_namespace
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netns import Netns
 from tare.network import bridge, endpoint_links
-from tare.network.bridges import BridgeNetwork, Bridges
+from tare.network.bridges import Bridges
+from tare.network.endpoint_leases import asked_addresses, record_endpoint
 from tare.network.gateways import choose_gateway
 from tare.network.leaving import Leaving
 from tare.network.name_server import RESOLVER_ADDRESS, NameServer
@@ -42,10 +42,10 @@ from tare.network.records import (
     PortRequest,
 )
 from tare.network.store import NetworkStore
-from tare.storage.database import Database, Transaction
+from tare.storage.database import Database
 from tare.values.ids import new_id
 
-OpenInside = Callable[[int, str], Awaitable[list[int]]]
+OpenInside = Callable[[int, str, bool], Awaitable[list[int]]]
 """Descriptors of sockets inside a namespace, as `tare.kernel.netns.open_inside` says."""
 
 
@@ -106,6 +106,8 @@ class Endpoints:
         namespace = await self._pool.take()
         sandbox = Sandbox(namespace.namespace_fd)
         try:
+            if any(network.subnet6 for network in networks):
+                os.close((await self._open_inside(namespace.namespace_fd, "", True))[0])
             self._check_detached(container_id)  # again: meanwhile somebody else may have attached it
             networks = [self.network(request.mode) for request in requests]
             records = self._join_all(container_id, networks, requests, namespace)
@@ -140,7 +142,7 @@ class Endpoints:
         lost = [record for record in records if record.link and self._route.link(record.link) is None]
         if not lost:
             return []
-        _, namespace = await self._enter(container_id)
+        _, namespace = await self._enter(container_id, ipv6=any(record.ip6 for record in lost))
         try:
             for record in lost:
                 network = self._bridges.get(record.network_id)
@@ -177,7 +179,7 @@ class Endpoints:
         """Puts a live container into one more network. Raises Conflict if it isn't live."""
         network = self.network(request.mode)
         await self._wait_addresses([network], [request])
-        sandbox, namespace = await self._enter(container_id)
+        sandbox, namespace = await self._enter(container_id, ipv6=bool(network.subnet6))
         try:
             network = self.network(request.mode)  # again: it may have been removed meanwhile
             before = self._store.endpoints_of(container_id)
@@ -255,7 +257,7 @@ class Endpoints:
         return network is not None and network.names_containers
 
     async def _serve_names(self, container_id: str, sandbox: Sandbox) -> None:
-        fds = await self._open_inside(sandbox.namespace_fd, RESOLVER_ADDRESS)
+        fds = await self._open_inside(sandbox.namespace_fd, RESOLVER_ADDRESS, False)
         server = NameServer(fds, self._names.of(container_id))
         if self.sandboxes.get(container_id, sandbox) is not sandbox:
             server.close()
@@ -263,12 +265,12 @@ class Endpoints:
         sandbox.server = server
         await server.start()
 
-    async def _enter(self, container_id: str) -> tuple[Sandbox, Netns]:
+    async def _enter(self, container_id: str, *, ipv6: bool = False) -> tuple[Sandbox, Netns]:
         """A live container's sandbox, and a way to configure it: the caller closes its rtnetlink socket."""
         sandbox = self.sandboxes.get(container_id)
         if sandbox is None:
             raise Conflict(f"container {container_id} is not running")
-        fds = await self._open_inside(sandbox.namespace_fd, "")
+        fds = await self._open_inside(sandbox.namespace_fd, "", ipv6)
         if self.sandboxes.get(container_id) is not sandbox:
             os.close(fds[0])
             raise Conflict(f"container {container_id} is not running")
@@ -281,15 +283,9 @@ class Endpoints:
     async def _wait_addresses(self, networks: Sequence[NetworkRecord], requests: Sequence[EndpointRequest]) -> None:
         """An address asked for may be on its way out: a container that is restarted had it a moment ago."""
         for network, request in zip(networks, requests, strict=True):
-            if request.ip and network.driver == BRIDGE:
-                if network.asked is None:
-                    raise InvalidArgument(
-                        "user specified IP address is supported only when connecting to networks with user configured "
-                        "subnets"
-                    )
-                addresses = self._bridges.find(network).addresses
-                address = addresses.parse_static(request.ip)
-                await self._leaving.wait_free(lambda a=address, p=addresses: not p.is_leaving(a))  # type: ignore[misc]
+            if (request.ip or request.ip6) and network.driver == BRIDGE:
+                for pool, address in asked_addresses(network, self._bridges.find(network), request):
+                    await self._leaving.wait_free(lambda a=address, p=pool: not p.is_leaving(a))  # type: ignore[misc]
 
     def _join_all(
         self,
@@ -348,7 +344,18 @@ class Endpoints:
         with ExitStack() as undo:
             bindings = self._publishing.reserve(endpoint_id, network, request.container_name, ports)
             undo.callback(self._publishing.give_back, bindings)
-            record = self._record_endpoint(container_id, endpoint_id, request, to, inside, bindings)
+            self._leaving.collect()
+            record = record_endpoint(
+                self._db,
+                self._store,
+                container_id,
+                endpoint_id,
+                request,
+                to,
+                inside=inside,
+                bindings=bindings,
+                guards=self._guard is not None and self._guard.is_there,
+            )
             undo.callback(self._leaving.watch_nowait)
             undo.callback(self._publishing.unbind, record)
             undo.callback(self._store.remove_endpoint, record)
@@ -371,58 +378,6 @@ class Endpoints:
             undo.pop_all()
         self._names.forget()
         return record
-
-    def _record_endpoint(
-        self,
-        container_id: str,
-        endpoint_id: str,
-        request: EndpointRequest,
-        to: BridgeNetwork,
-        inside: str,
-        bindings: tuple[PortBinding, ...],
-    ) -> EndpointRecord:
-        self._leaving.collect()
-        link = endpoint_links.name_of(endpoint_id)
-        network = to.record
-        with self._db.transaction(durable=False) as tx:
-            if request.ip:
-                address = to.addresses.parse_static(request.ip)
-                to.addresses.take_static(tx, endpoint_id, link, address)
-            else:
-                address = to.addresses.take(tx, endpoint_id, link, to.title)
-            record = EndpointRecord(
-                container_id=container_id,
-                endpoint_id=endpoint_id,
-                network=network.name,
-                network_id=network.network_id,
-                container_name=request.container_name,
-                link=link,
-                ip=str(address),
-                prefix=to.addresses.subnet.prefixlen,
-                gateway=str(to.addresses.gateway),
-                mac=self._mac(tx, request, address, to),
-                ports=bindings,
-                inside=inside,
-                names=request.names,
-                links=request.links,
-                nameservers=request.nameservers,
-                link_locals=request.link_locals,
-                priority=request.priority,
-                egress=request.egress,
-                guarded=network.guard and self._guard is not None and self._guard.is_there,
-            )
-            self._store.add_endpoint(tx, record)
-        return record
-
-    def _mac(self, tx: Transaction, request: EndpointRequest, address: IPv4Address, to: BridgeNetwork) -> str:
-        """The MAC asked for, or the address's own. Raises Forbidden for one that somebody on the network has."""
-        own = bridge.mac_of(address)
-        mac = (request.mac or own).lower()
-        if mac == bridge.mac_of(to.addresses.gateway) or self._store.has_mac(tx, to.record.network_id, mac):
-            if request.mac:
-                raise Forbidden(f"MAC address {mac} is already in use on network {to.record.name}")
-            return bridge.random_mac()  # a neighbour asked for the one that goes with this address
-        return request.mac or own
 
     def _leave(self, record: EndpointRecord) -> None:
         """One endpoint: ports closed, record gone, address on its way out."""
@@ -449,8 +404,9 @@ class Endpoints:
         """Default route and published ports belong to the network that leads out now."""
         records = self._store.endpoints_of(container_id)
         chosen = self._gateway(records)
-        gateways = [record.gateway for record in records if record.gateway]
-        endpoint_links.lead_out(namespace, chosen.gateway if chosen is not None else "", gateways)
+        gateways = [text for record in records for text in endpoint_links.gateways_of(record)]
+        leading = endpoint_links.gateways_of(chosen) if chosen is not None else []
+        endpoint_links.lead_out(namespace, leading, gateways)
         for record in records:
             if chosen is not None and record.ports and record.endpoint_id != chosen.endpoint_id:
                 self._publishing.move(record, chosen)

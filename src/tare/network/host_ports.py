@@ -34,12 +34,15 @@ class HostPorts:
         self._held: dict[_Key, socket.socket | None] = {}
         self._next_ephemeral = 0
 
-    def reserve(self, requests: tuple[PortRequest, ...]) -> tuple[PortBinding, ...]:
-        """Holds a host port for each request; all or none. The error's text is the end of Docker's sentence."""
+    def reserve(self, requests: tuple[PortRequest, ...], *, ipv6: bool = False) -> tuple[PortBinding, ...]:
+        """Holds a host port for each request; all or none. The error's text is the end of Docker's sentence.
+
+        ipv6: whether the container has an IPv6 address that a host's could lead to.
+        """
         bindings: list[PortBinding] = []
         try:
             for request in requests:
-                bindings.append(self._reserve_one(request))
+                bindings.extend(self._reserve_one(request, ipv6))
                 faults.point("network.ports.reserve")
         except BaseException:
             self.release(tuple(bindings))
@@ -62,29 +65,34 @@ class HostPorts:
                 holder.close()
         self._held.clear()
 
-    def _reserve_one(self, request: PortRequest) -> PortBinding:
+    def _reserve_one(self, request: PortRequest, ipv6: bool) -> list[PortBinding]:
         if request.protocol not in _KINDS:
             raise InvalidArgument(f"invalid proto: {request.protocol}")
-        address = self._address(request.host_ip)
+        address = self._address(request.host_ip, ipv6)
+        wanted = [address, "::"] if request.both else [address]
         candidates = self._candidates(request)
         failure: ResourceExhausted | None = None
         for port in candidates:
+            held: list[PortBinding] = []
             try:
-                self._hold(request.protocol, address, port)
+                for text in wanted:
+                    self._hold(request.protocol, text, port)
+                    held.append(PortBinding(request.container_port, request.protocol, text, port))
             except ResourceExhausted as error:
                 failure = failure or error
+                self.release(tuple(held))
                 continue
-            return PortBinding(request.container_port, request.protocol, address, port)
+            return held
         raise failure or ResourceExhausted("all ports are allocated")
 
-    def _address(self, text: str) -> str:
+    def _address(self, text: str, ipv6: bool) -> str:
         address = text or self._default_address
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError as error:
             raise InvalidArgument(f"invalid IP address: {address}") from error
-        if parsed.version == 6:
-            raise Unsupported(f"publishing a port on an IPv6 address ({address}) isn't supported yet")
+        if parsed.version == 6 and not ipv6:
+            raise Unsupported(f"publishing a port on an IPv6 address ({address}) of a container without IPv6")
         return str(parsed)
 
     def _candidates(self, request: PortRequest) -> Iterator[int]:
@@ -101,25 +109,36 @@ class HostPorts:
 
     def _hold(self, protocol: str, address: str, port: int) -> None:
         if self._is_ours(protocol, address, port):
-            raise ResourceExhausted(f"Bind for {address}:{port} failed: port is already allocated")
+            raise ResourceExhausted(f"Bind for {_shown(address)}:{port} failed: port is already allocated")
         self._held[protocol, address, port] = _bind(protocol, address, port)
 
     def _is_ours(self, protocol: str, address: str, port: int) -> bool:
-        if (protocol, address, port) in self._held or (protocol, "0.0.0.0", port) in self._held:
+        every = "::" if ":" in address else "0.0.0.0"
+        if (protocol, address, port) in self._held or (protocol, every, port) in self._held:
             return True
-        return address == "0.0.0.0" and any(key[0] == protocol and key[2] == port for key in self._held)
+        return address == every and any(
+            key[0] == protocol and key[2] == port and (":" in key[1]) == (":" in every) for key in self._held
+        )
+
+
+def _shown(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
 
 
 def _bind(protocol: str, address: str, port: int) -> socket.socket | None:
     """A bound socket; None where the kernel has no such protocol (SCTP as a module that isn't there)."""
     kind, number = _KINDS[protocol]
     try:
-        holder = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        holder = socket.socket(family, kind | socket.SOCK_CLOEXEC, number)
     except OSError as error:
         if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             return None
         raise Internal(f"socket({protocol}): {error.strerror}") from error
     try:
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             holder.bind((address, port))
         except OSError as error:
@@ -129,7 +148,8 @@ def _bind(protocol: str, address: str, port: int) -> socket.socket | None:
     except OSError as error:
         holder.close()
         why = os.strerror(error.errno or 0).lower()
-        raise ResourceExhausted(f"listen {protocol}4 {address}:{port}: bind: {why}") from error
+        version = 6 if family == socket.AF_INET6 else 4
+        raise ResourceExhausted(f"listen {protocol}{version} {_shown(address)}:{port}: bind: {why}") from error
     return holder
 
 
@@ -139,7 +159,9 @@ def _bind_beside_dying(holder: socket.socket, address: str, port: int) -> None:
     SO_REUSEADDR alone would also share it with another socket that has the option and doesn't listen; a probe that
     listens finds that one out. The option is taken back, so that others who have it can't listen here (man 7 socket).
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+    with socket.socket(holder.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        if holder.family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((address, port))
         probe.listen(0)

@@ -84,9 +84,11 @@ class Names:
             network = made.networks.get(record.network_id)
             if network is None or not network.names_containers or not record.ip:
                 continue
+            own = [text for text in (record.ip, record.ip6) if text]
             for name in dict.fromkeys(name.lower() for name in record.names):
-                made.by_name.setdefault((record.network_id, name), []).append(record.ip)
-            made.by_address[record.network_id, record.ip] = f"{record.container_name}.{record.network}"
+                made.by_name.setdefault((record.network_id, name), []).extend(own)
+            for text in own:
+                made.by_address[record.network_id, text] = f"{record.container_name}.{record.network}"
         return made
 
 
@@ -107,8 +109,8 @@ class ContainerNames:
             if found:
                 return self._names.in_turn(found)
         if name in HOST_NAMES:
-            gateways = [record.gateway for record in self._endpoints(index) if record.gateway]
-            return gateways[:1] or None
+            leading = [record for record in self._endpoints(index) if record.gateway]
+            return [text for record in leading[:1] for text in (record.gateway, record.gateway6) if text] or None
         return None
 
     def name_of(self, address: str) -> str | None:

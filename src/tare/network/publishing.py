@@ -62,7 +62,11 @@ class Publishing:
         default = network.default_bind_address
         try:
             return self._host_ports.reserve(
-                tuple(msgspec.structs.replace(port, host_ip=port.host_ip or default) for port in ports)
+                tuple(
+                    msgspec.structs.replace(port, host_ip=port.host_ip or default, both=_is_both(port, network))
+                    for port in ports
+                ),
+                ipv6=bool(network.subnet6),
             )
         except ResourceExhausted as error:
             raise ResourceExhausted(
@@ -96,7 +100,7 @@ class Publishing:
 
     def forget_misled_nowait(self, record: EndpointRecord) -> None:
         """Sees to it that no datagram flow of before goes on missing the endpoint's ports."""
-        ports = [port for port in published(record) if port.protocol == "udp"]
+        ports = [port for port in published(record) if port.protocol == "udp" and port.host_ip.version == 4]
         if ports:
             future = asyncio.get_running_loop().run_in_executor(None, flows.forget_misled_datagrams, ports)
             self._forgetting.add(future)
@@ -180,3 +184,8 @@ class Publishing:
         self.open(record, bindings)
         network = self._bridges.get(record.network_id)
         endpoint_links.set_port_flags(self._route, record, isolated=network is not None and not network.record.icc)
+
+
+def _is_both(port: PortRequest, network: NetworkRecord) -> bool:
+    """Whether a port is published on all addresses of both kinds."""
+    return not port.host_ip and network.default_bind_address == "0.0.0.0" and bool(network.subnet6)

@@ -21,6 +21,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     bridge_name: str = "tare0"
     subnet: str | None = None
+    ipv6: bool = False
+    subnet6: str = ""
     address_pools: tuple[str, ...] = ()
     mtu: int = 1500
     icc: bool = True
@@ -35,13 +37,17 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PortRequest(msgspec.Struct, frozen=True):
-    """A container port to publish. host_port 0: any free one; a larger host_port_last: the first free in the range."""
+    """A container port to publish. host_port 0: any free one; a larger host_port_last: the first free in the range.
+
+    both: on all IPv6 addresses of the host, too.
+    """
 
     container_port: int
     protocol: str = "tcp"
     host_ip: str = ""
     host_port: int = 0
     host_port_last: int = 0
+    both: bool = False
 
 
 class PortBinding(msgspec.Struct, frozen=True):
@@ -67,6 +73,7 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PortRequest, ...] = ()
     mac: str | None = None
     ip: str = ""
+    ip6: str = ""
     names: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     nameservers: tuple[str, ...] = ()
@@ -192,6 +199,11 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     inside_prefix: str = "eth"
     guard: bool = True
     egress: str = ""
+    ipv6: bool = False
+    subnet6: str = ""
+    gateway6: str = ""
+    ip_range6: str = ""
+    asked6: AddressOptions | None = None
     asked: AddressOptions | None = None
     address_options: dict[str, str] | None = None
     options: dict[str, str] = {}
@@ -202,6 +214,17 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     def interface(self) -> ipaddress.IPv4Interface:
         """The bridge's own address with its prefix."""
         return ipaddress.IPv4Interface(f"{self.gateway}/{self.subnet.partition('/')[2]}")
+
+    @property
+    def interface6(self) -> ipaddress.IPv6Interface | None:
+        """The bridge's IPv6 address with its prefix; None on a network without IPv6."""
+        return ipaddress.IPv6Interface(f"{self.gateway6}/{self.subnet6.partition('/')[2]}") if self.subnet6 else None
+
+    @property
+    def interfaces(self) -> tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]:
+        """All of the bridge's own addresses."""
+        second = self.interface6
+        return (self.interface,) if second is None else (self.interface, second)
 
     @property
     def is_default(self) -> bool:

@@ -22,6 +22,7 @@ import msgspec
 
 from tare.kernel import nftables as nft
 from tare.network import egress_rules
+from tare.network.ip_families import FAMILIES, IPV4, IPV6, R0, Family, Ip, Subnet
 from tare.values.ports import PROTOCOL_NUMBERS
 
 PUBLISHED = "published"
@@ -33,29 +34,33 @@ _GATEWAYS = "gateways"
 _OWN_GATEWAYS = "own_gateways"
 PUBLISH_ALLOW = "publish_allow"
 
-_ANY = ipaddress.IPv4Address(0)
-_IPV4 = bytes((nft.NFPROTO_IPV4,))
 _RTN_LOCAL = (2).to_bytes(4, sys.byteorder)
-_SOURCE, _DESTINATION = 12, 16  # offsets in the IPv4 header
-_R0, _R1, _R2 = 8, 9, 10  # 4-byte registers
+_DNATTED = (
+    nft.load_conntrack(nft.CT_STATUS),
+    nft.mask(nft.CT_DST_NAT.to_bytes(4, sys.byteorder)),
+    nft.unequal(bytes(4)),
+)
 
-_PORT_KEY = nft.Type((nft.TYPE_PROTOCOL, nft.TYPE_IP_ADDRESS, nft.TYPE_PORT), 12)
-_ANY_KEY = nft.Type((nft.TYPE_PROTOCOL, nft.TYPE_PORT), 8)
-_TARGET = nft.Type((nft.TYPE_IP_ADDRESS, nft.TYPE_PORT), 8)
 _LINK = nft.Type((nft.TYPE_LINK_NAME,), 16)
 _LINK_PAIR = nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_LINK_NAME), 32)
-_ADDRESS = nft.Type((nft.TYPE_IP_ADDRESS,), 4)
-_LINK_ADDRESS = nft.Type((nft.TYPE_LINK_NAME, nft.TYPE_IP_ADDRESS), 20)
+
+
+def _sets_of(family: Family) -> tuple[nft.Set, ...]:
+    target = family.type_of(after=(nft.TYPE_PORT,))
+    return (
+        nft.Set(PUBLISHED + family.suffix, family.type_of(nft.TYPE_PROTOCOL, after=(nft.TYPE_PORT,)), target),
+        nft.Set(PUBLISHED_ANY + family.suffix, nft.Type((nft.TYPE_PROTOCOL, nft.TYPE_PORT), 8), target),
+        nft.Set(_GATEWAYS + family.suffix, family.type_of()),
+        nft.Set(_OWN_GATEWAYS + family.suffix, family.type_of(nft.TYPE_LINK_NAME)),
+        nft.Set(PUBLISH_ALLOW + family.suffix, family.type_of(), ranges=True),
+    )
+
 
 SETS = (
-    nft.Set(PUBLISHED, _PORT_KEY, _TARGET),
-    nft.Set(PUBLISHED_ANY, _ANY_KEY, _TARGET),
     nft.Set(_BRIDGES, _LINK),
     nft.Set(_MAY_TALK, _LINK_PAIR),
     nft.Set(_INTERNAL, _LINK),
-    nft.Set(_GATEWAYS, _ADDRESS),
-    nft.Set(_OWN_GATEWAYS, _LINK_ADDRESS),
-    nft.Set(PUBLISH_ALLOW, _ADDRESS, ranges=True),
+    *(item for family in FAMILIES for item in _sets_of(family)),
     *egress_rules.SETS,
 )
 
@@ -68,14 +73,13 @@ _CHAINS = (_RAW, _DNAT, _DNAT_HOST, _FORWARD, _SNAT)
 
 
 class BridgeRules(msgspec.Struct, frozen=True):
-    """What the rules need to know of one bridge network."""
+    """What the rules need to know of one bridge network. interfaces: the bridge's addresses with their subnets."""
 
     bridge_name: str
-    subnet: ipaddress.IPv4Network
+    interfaces: tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]
     icc: bool = True
     ip_masq: bool = True
     internal: bool = False
-    gateway: ipaddress.IPv4Address | None = None
 
 
 class Egress(msgspec.Struct, frozen=True):
@@ -93,9 +97,9 @@ class PublishedPort(msgspec.Struct, frozen=True):
     """One port of the host that leads to a container's."""
 
     protocol: str
-    host_ip: ipaddress.IPv4Address
+    host_ip: Ip
     host_port: int
-    container_ip: ipaddress.IPv4Address
+    container_ip: Ip
     container_port: int
 
 
@@ -103,7 +107,7 @@ def build_table(
     table: str,
     bridges: Sequence[BridgeRules],
     ports: Iterable[PublishedPort],
-    allow: Sequence[ipaddress.IPv4Network] = (),
+    allow: Sequence[Subnet] = (),
     egress: Egress | None = None,
 ) -> nft.Transaction:
     """The whole table, in one transaction that replaces what was there; open connections go on (conntrack's).
@@ -128,10 +132,17 @@ def build_table(
     transaction.add_elements(
         _INTERNAL, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges if item.internal]
     )
-    gateways = [(nft.link_name(item.bridge_name), item.gateway.packed) for item in bridges if item.gateway]
-    transaction.add_elements(_GATEWAYS, [nft.Element(address) for _, address in gateways])
-    transaction.add_elements(_OWN_GATEWAYS, [nft.Element(link + address) for link, address in gateways])
-    transaction.add_elements(PUBLISH_ALLOW, _ranges(allow))
+    for family in FAMILIES:
+        gateways = [
+            (nft.link_name(item.bridge_name), interface.ip.packed)
+            for item in bridges
+            for interface in item.interfaces
+            if interface.version == family.version
+        ]
+        suffix = family.suffix
+        transaction.add_elements(_GATEWAYS + suffix, [nft.Element(address) for _, address in gateways])
+        transaction.add_elements(_OWN_GATEWAYS + suffix, [nft.Element(link + address) for link, address in gateways])
+        transaction.add_elements(PUBLISH_ALLOW + suffix, family.ranges(allow))
     _add_ports(transaction, ports)
     if egress is not None:
         egress_rules.add_sources(transaction, egress.sources)
@@ -143,17 +154,6 @@ def build_table(
 def rule_count(bridges: Sequence[BridgeRules], *, allows: bool = False, egress: Egress | None = None) -> int:
     """How many rules the table has when nobody has tampered with it."""
     return len(_rules(bridges, allows, egress))
-
-
-def _ranges(subnets: Sequence[ipaddress.IPv4Network]) -> list[nft.Element]:
-    """Subnets as a set keeps them: where each begins, and what comes first behind it."""
-    found = []
-    for subnet in ipaddress.collapse_addresses(subnets):
-        found.append(nft.Element(subnet.network_address.packed))
-        behind = int(subnet.broadcast_address) + 1
-        if behind < 1 << 32:
-            found.append(nft.Element(behind.to_bytes(4, "big"), closes=True))
-    return found
 
 
 def publish(table: str, ports: Iterable[PublishedPort]) -> nft.Transaction:
@@ -180,10 +180,11 @@ def _by_map(ports: Iterable[PublishedPort]) -> dict[str, list[nft.Element]]:
     for port in ports:
         protocol = bytes((PROTOCOL_NUMBERS[port.protocol], 0, 0, 0))
         target = port.container_ip.packed + _padded_port(port.container_port)
-        if port.host_ip == _ANY:
-            key, name = protocol + _padded_port(port.host_port), PUBLISHED_ANY
+        suffix = IPV4.suffix if port.host_ip.version == 4 else IPV6.suffix
+        if port.host_ip.is_unspecified:
+            key, name = protocol + _padded_port(port.host_port), PUBLISHED_ANY + suffix
         else:
-            key, name = protocol + port.host_ip.packed + _padded_port(port.host_port), PUBLISHED
+            key, name = protocol + port.host_ip.packed + _padded_port(port.host_port), PUBLISHED + suffix
         found.setdefault(name, []).append(nft.Element(key, target))
     return found
 
@@ -193,7 +194,9 @@ def _padded_port(port: int) -> bytes:
 
 
 def _rules(bridges: Sequence[BridgeRules], allows: bool, egress: Egress | None) -> list[nft.Rule]:
-    rules = [*_raw_rules(), *_dnat_rules()]
+    rules = _raw_rules()
+    for family in FAMILIES:
+        rules += _dnat_rules(family)
     if egress is not None:
         rules += egress_rules.guard_rules(_FORWARD.name, _BRIDGES, _MAY_TALK)
         rules += egress_rules.guard_rules(egress_rules.INPUT.name, _BRIDGES, "")
@@ -202,7 +205,7 @@ def _rules(bridges: Sequence[BridgeRules], allows: bool, egress: Egress | None) 
     rules.append(
         nft.Rule(
             _SNAT.name,
-            (*_source_in(ipaddress.IPv4Network("127.0.0.0/8")), *_link_in(nft.META_OIFNAME), nft.masquerade()),
+            (*IPV4.source_in(ipaddress.ip_network("127.0.0.0/8")), *_link_in(nft.META_OIFNAME), nft.masquerade()),
             "the host's loopback to a published port",
         )
     )
@@ -222,70 +225,72 @@ def _raw_rules() -> list[nft.Rule]:
             _RAW.name,
             (
                 *_link_in(nft.META_IIFNAME),
-                nft.load_meta(nft.META_NFPROTO),
-                nft.equal(_IPV4),
-                nft.load_network_header(offset, 4),
+                *IPV4.matches,
+                IPV4.load(offset),
                 nft.mask(loopback[0]),
                 nft.equal(loopback[1]),
                 nft.drop(),
             ),
             f"loopback as {what} from a container",
         )
-        for offset, what in ((_DESTINATION, "destination"), (_SOURCE, "source"))
+        for offset, what in ((IPV4.destination, "destination"), (IPV4.source, "source"))
     ] + [
         nft.Rule(
             _RAW.name,
             (
                 *_link_in(nft.META_IIFNAME),
-                nft.load_meta(nft.META_NFPROTO),
-                nft.equal(_IPV4),
-                nft.load_network_header(_DESTINATION, 4),
-                nft.in_set(_GATEWAYS),
+                *family.matches,
+                family.load(family.destination),
+                nft.in_set(_GATEWAYS + family.suffix),
                 nft.load_meta(nft.META_IIFNAME, 1),
-                nft.load_network_header(_DESTINATION, 4, 2),
-                nft.not_in_set(_OWN_GATEWAYS),
+                family.load(family.destination, 2),
+                nft.not_in_set(_OWN_GATEWAYS + family.suffix),
                 nft.counter(),
                 nft.drop(),
             ),
-            "a container to another network's bridge",
+            f"a container to another network's bridge, IPv{family.version}",
         )
+        for family in FAMILIES
     ]
 
 
-def _dnat_rules() -> list[nft.Rule]:
+def _dnat_rules(family: Family) -> list[nft.Rule]:
     """From outside nothing leads to 127.0.0.0/8, wherever route_localnet may be on: only the host's own output does."""
-    ipv4 = (nft.load_meta(nft.META_NFPROTO), nft.equal(_IPV4))
-    not_loopback = (
-        nft.load_network_header(_DESTINATION, 4),
-        nft.mask(bytes((255, 0, 0, 0))),
-        nft.unequal(bytes((127, 0, 0, 0))),
-    )
+    not_loopback: tuple[bytes, ...] = ()
+    if family is IPV4:
+        not_loopback = (
+            family.load(family.destination),
+            nft.mask(bytes((255, 0, 0, 0))),
+            nft.unequal(bytes((127, 0, 0, 0))),
+        )
     local = (nft.load_destination_type(), nft.equal(_RTN_LOCAL))
+    target = family.dnat(R0, R0 + family.words)
     by_address = (
-        nft.load_meta(nft.META_L4PROTO, _R0),
-        nft.load_network_header(_DESTINATION, 4, _R1),
-        nft.load_transport_header(2, 2, _R2),
-        nft.map_to(PUBLISHED, _R0, 1),
-        nft.dnat_ipv4(_R0, _R1),
+        nft.load_meta(nft.META_L4PROTO, R0),
+        family.load(family.destination, R0 + 1),
+        nft.load_transport_header(2, 2, R0 + 1 + family.words),
+        nft.map_to(PUBLISHED + family.suffix, R0, 1),
+        target,
     )
     by_port = (
-        nft.load_meta(nft.META_L4PROTO, _R0),
-        nft.load_transport_header(2, 2, _R1),
-        nft.map_to(PUBLISHED_ANY, _R0, 1),
-        nft.dnat_ipv4(_R0, _R1),
+        nft.load_meta(nft.META_L4PROTO, R0),
+        nft.load_transport_header(2, 2, R0 + 1),
+        nft.map_to(PUBLISHED_ANY + family.suffix, R0, 1),
+        target,
     )
+    one, all_, own = "published at one address", "published at all addresses", "the host's own packets"
+    version = f"IPv{family.version}"
     return [
-        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_address), "published at one address"),
-        nft.Rule(_DNAT.name, (*ipv4, *not_loopback, *local, *by_port), "published at all addresses"),
-        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_address), "the host's own packets, one address"),
-        nft.Rule(_DNAT_HOST.name, (*ipv4, *local, *by_port), "the host's own packets, all addresses"),
+        nft.Rule(_DNAT.name, (*family.matches, *not_loopback, *local, *by_address), f"{one}, {version}"),
+        nft.Rule(_DNAT.name, (*family.matches, *not_loopback, *local, *by_port), f"{all_}, {version}"),
+        nft.Rule(_DNAT_HOST.name, (*family.matches, *local, *by_address), f"{own}, {one}, {version}"),
+        nft.Rule(_DNAT_HOST.name, (*family.matches, *local, *by_port), f"{own}, {all_}, {version}"),
     ]
 
 
 def _forward_rules(allows: bool) -> list[nft.Rule]:
     to_bridge = _link_in(nft.META_OIFNAME)
     known = (nft.CT_ESTABLISHED | nft.CT_RELATED).to_bytes(4, sys.byteorder)
-    dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
     zero = bytes(4)
     pair = (nft.load_meta(nft.META_IIFNAME, 1), nft.load_meta(nft.META_OIFNAME, 2))
     return [
@@ -302,10 +307,10 @@ def _forward_rules(allows: bool) -> list[nft.Rule]:
             (*to_bridge, nft.load_conntrack(nft.CT_STATE), nft.mask(known), nft.unequal(zero), nft.accept()),
             "answers",
         ),
-        *((_not_allowed(),) if allows else ()),
+        *(_not_allowed(family) for family in FAMILIES if allows),
         nft.Rule(
             _FORWARD.name,
-            (*to_bridge, nft.load_conntrack(nft.CT_STATUS), nft.mask(dnat), nft.unequal(zero), nft.accept()),
+            (*to_bridge, *_DNATTED, nft.accept()),
             "published ports",
         ),
         nft.Rule(
@@ -317,60 +322,42 @@ def _forward_rules(allows: bool) -> list[nft.Rule]:
     ]
 
 
-def _not_allowed() -> nft.Rule:
+def _not_allowed(family: Family) -> nft.Rule:
     """Who isn't meant to reach published ports. The host's own packets don't come here."""
-    dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
     return nft.Rule(
         _FORWARD.name,
         (
             *_link_in(nft.META_OIFNAME),
-            nft.load_conntrack(nft.CT_STATUS),
-            nft.mask(dnat),
-            nft.unequal(bytes(4)),
-            nft.load_meta(nft.META_NFPROTO),
-            nft.equal(_IPV4),
-            nft.load_network_header(_SOURCE, 4),
-            nft.not_in_set(PUBLISH_ALLOW),
+            *_DNATTED,
+            *family.matches,
+            family.load(family.source),
+            nft.not_in_set(PUBLISH_ALLOW + family.suffix),
             nft.counter(),
             nft.drop(),
         ),
-        "published ports: not for this address",
+        f"published ports: not for this address, IPv{family.version}",
     )
 
 
 def _network_rules(item: BridgeRules) -> list[nft.Rule]:
-    source = _source_in(item.subnet)
     bridge = nft.link_name(item.bridge_name)
-    dnat = nft.CT_DST_NAT.to_bytes(4, sys.byteorder)
-    rules = [
-        nft.Rule(
-            _SNAT.name,
-            (
-                *source,
-                nft.load_meta(nft.META_OIFNAME),
-                nft.equal(bridge),
-                nft.load_conntrack(nft.CT_STATUS),
-                nft.mask(dnat),
-                nft.unequal(bytes(4)),
-                nft.masquerade(),
-            ),
-            f"{item.bridge_name}: a container to a published port, its own too",
+    rules = []
+    for interface in item.interfaces:
+        family = IPV4 if interface.version == 4 else IPV6
+        source = family.source_in(interface.network)
+        back = (nft.load_meta(nft.META_OIFNAME), nft.equal(bridge), *_DNATTED)
+        name = f"{item.bridge_name}, IPv{family.version}"
+        rules.append(
+            nft.Rule(
+                _SNAT.name,
+                (*source, *back, nft.masquerade()),
+                f"{name}: a container to a published port, its own too",
+            )
         )
-    ]
-    if item.ip_masq and not item.internal:
-        away = (nft.load_meta(nft.META_OIFNAME), nft.unequal(bridge))
-        rules.append(nft.Rule(_SNAT.name, (*source, *away, nft.masquerade()), f"{item.bridge_name}: out"))
+        if item.ip_masq and not item.internal:
+            away = (nft.load_meta(nft.META_OIFNAME), nft.unequal(bridge))
+            rules.append(nft.Rule(_SNAT.name, (*source, *away, nft.masquerade()), f"{name}: out"))
     return rules
-
-
-def _source_in(subnet: ipaddress.IPv4Network) -> tuple[bytes, ...]:
-    return (
-        nft.load_meta(nft.META_NFPROTO),
-        nft.equal(_IPV4),
-        nft.load_network_header(_SOURCE, 4),
-        nft.mask(subnet.netmask.packed),
-        nft.equal(subnet.network_address.packed),
-    )
 
 
 def _link_in(direction: int) -> tuple[bytes, bytes]:

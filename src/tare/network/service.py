@@ -111,8 +111,7 @@ class Network:
         records = [record for record in self.networks() if record.driver == BRIDGE]
         if not records:
             return
-        if self._settings.ip_forward and bridge.ensure_forwarding():
-            _log.info("switched net.ipv4.ip_forward on")
+        self._forward(records)
         for record in records:
             try:
                 self._bridges.ensure(record)
@@ -124,6 +123,14 @@ class Network:
             self._bridges.plug_in(endpoint)
         if self._table is not None:
             self._table.rebuild_all()
+
+    def _forward(self, records: Iterable[NetworkRecord]) -> None:
+        if not self._settings.ip_forward:
+            return
+        versions = {4: True, 6: any(record.subnet6 for record in records)}
+        for version, wanted in versions.items():
+            if wanted and bridge.ensure_forwarding(version):
+                _log.info("switched forwarding of IPv%d on", version)
 
     async def mend(self) -> list[str]:
         """Finds what somebody broke (bridges, links, rules), puts it right, and says what it was."""
@@ -235,7 +242,7 @@ class Network:
         faults.point("network.create.recorded")
         try:
             if self._settings.ip_forward:
-                bridge.ensure_forwarding()
+                self._forward([record])
             self._bridges.ensure(record)
             faults.point("network.create.bridge")
             self._store.put_network(record)
@@ -279,7 +286,8 @@ class Network:
 
     def _forget_network(self, record: NetworkRecord) -> None:
         with self._db.transaction() as tx:
-            ipam.forget_pool(tx, record.subnet)
+            for pool in filter(None, (record.subnet, record.subnet6)):
+                ipam.forget_pool(tx, pool)
             self._store.remove_network(tx, record.network_id)
 
     def _reached(self) -> Iterable[IPv4Network]:

@@ -26,7 +26,7 @@ class Table:
 
     def __init__(self, name: str, store: NetworkStore, allow: Sequence[str] = ()) -> None:
         self.name = name
-        self._allow = [ipaddress.IPv4Network(text) for text in allow]
+        self._allow = [ipaddress.ip_network(text) for text in allow]
         self._store = store
         self._socket = NftablesSocket()
         self.guard = PortGuard(name)
@@ -174,11 +174,10 @@ class Table:
 def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
     return rules.BridgeRules(
         record.bridge_name,
-        record.interface.network,
+        record.interfaces,
         record.icc,
         record.ip_masq,
         record.internal,
-        record.interface.ip,
     )
 
 
@@ -186,8 +185,8 @@ def published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:
     for binding in record.ports:
         yield rules.PublishedPort(
             protocol=binding.protocol,
-            host_ip=ipaddress.IPv4Address(binding.host_ip),
+            host_ip=ipaddress.ip_address(binding.host_ip),
             host_port=binding.host_port,
-            container_ip=ipaddress.IPv4Address(record.ip),
+            container_ip=ipaddress.ip_address(record.ip6 if ":" in binding.host_ip else record.ip),
             container_port=binding.container_port,
         )

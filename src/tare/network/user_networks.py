@@ -15,6 +15,7 @@ from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unsuppor
 from tare.network import ipam
 from tare.network.bridge import check_name
 from tare.network.egress import parse_policy
+from tare.network.ip_families import Ip, Subnet
 from tare.network.records import BRIDGE, HOST, NONE, AddressOptions, NetworkRecord, NetworkRequest, NetworkSettings
 from tare.values.ids import new_id
 
@@ -39,7 +40,7 @@ def make_record(
     """
     _check_request(request, networks)
     network_id = new_id()
-    asked = request.addresses[0] if request.addresses else None
+    asked, asked6 = _sorted_addresses(request)
     record = NetworkRecord(
         network_id=network_id,
         name=request.name,
@@ -52,6 +53,8 @@ def make_record(
         internal=request.internal,
         attachable=request.attachable,
         asked=asked,
+        asked6=asked6,
+        ipv6=request.ipv6,
         address_options=request.address_options,
         options=request.options,
         labels=request.labels,
@@ -61,12 +64,37 @@ def make_record(
         raise Forbidden(
             f"cannot create network {network_id} ({record.bridge_name}): there is a network on that bridge already"
         )
+    record = _with_ipv6(record, [ipaddress.IPv6Network(other.subnet6) for other in networks if other.subnet6])
     subnets = [ipaddress.IPv4Network(other.subnet) for other in networks if other.subnet]
     if asked is None:
         pools = settings.address_pools or ipam.DEFAULT_POOLS
         interface = ipam.choose_subnet(pools, [*subnets, *reached()])
         return msgspec.structs.replace(record, subnet=str(interface.network), gateway=str(interface.ip))
-    return _with_addresses(record, asked, subnets)
+    subnet, gateway, pool, reserved = _chosen(asked, subnets)
+    return msgspec.structs.replace(
+        record, subnet=subnet, gateway=gateway, ip_range=pool, reserved=(*record.reserved, *reserved)
+    )
+
+
+def _sorted_addresses(request: NetworkRequest) -> tuple[AddressOptions | None, AddressOptions | None]:
+    """What was asked of IPv4 and of IPv6 addresses. A network without IPv6 doesn't heed the latter, as with Docker."""
+    found: dict[int, AddressOptions] = {}
+    for asked in request.addresses:
+        version = _subnet(asked.subnet).version
+        if version in found:
+            raise Forbidden("bridge driver doesn't support multiple subnets")
+        found[version] = asked
+    return found.get(4), found.get(6) if request.ipv6 else None
+
+
+def _with_ipv6(record: NetworkRecord, taken: Collection[ipaddress.IPv6Network]) -> NetworkRecord:
+    if not record.ipv6:
+        return record
+    if record.asked6 is None:
+        own = ipam.own_subnet6(record.network_id)
+        return msgspec.structs.replace(record, subnet6=str(own.network), gateway6=str(own.ip))
+    subnet, gateway, pool, reserved = _chosen(record.asked6, taken)
+    return msgspec.structs.replace(record, subnet6=subnet, gateway6=gateway, ip_range6=pool, reserved=reserved)
 
 
 def _check_request(request: NetworkRequest, networks: Collection[NetworkRecord]) -> None:
@@ -85,10 +113,6 @@ def _check_request(request: NetworkRequest, networks: Collection[NetworkRecord])
         raise NotFound(f'plugin "{driver}" not found')
     if request.address_driver != "default":
         raise NotFound(f'plugin "{request.address_driver}" not found')
-    if request.ipv6:
-        raise Unsupported("networks with IPv6 addresses are not supported by Tare yet")
-    if len(request.addresses) > 1:
-        raise Unsupported("networks with several subnets are not supported by Tare yet")
 
 
 def _with_options(record: NetworkRecord) -> NetworkRecord:
@@ -150,37 +174,37 @@ def _inside_prefix(value: str) -> str:
     return value
 
 
-def _with_addresses(
-    record: NetworkRecord, asked: AddressOptions, taken: Collection[ipaddress.IPv4Network]
-) -> NetworkRecord:
+def _chosen(
+    asked: AddressOptions, taken: Collection[ipaddress.IPv4Network] | Collection[ipaddress.IPv6Network]
+) -> tuple[str, str, str, tuple[str, ...]]:
+    """Subnet, gateway, the part that containers' addresses come from ("": all of it), and what is reserved."""
     subnet = _subnet(asked.subnet)
     if any(subnet.overlaps(other) for other in taken):
         raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
     pool = _subnet(asked.ip_range) if asked.ip_range else subnet
-    if not pool.subnet_of(subnet):
+    if pool.version != subnet.version or not pool.subnet_of(subnet):  # type: ignore[arg-type]
         raise InvalidArgument(f"invalid ip-range {asked.ip_range}: it is not a part of {asked.subnet}")
     reserved = tuple(str(_inside(text, subnet, "auxiliary address")) for text in asked.aux.values())
     if asked.gateway:
         gateway = _inside(asked.gateway.partition("/")[0], subnet, "gateway")
     else:
-        candidates = (pool.network_address + position for position in range(pool.num_addresses))
-        unfit = {str(subnet.network_address), str(subnet.broadcast_address), *reserved}
+        unfit = {str(subnet.network_address), str(_last_unfit(subnet)), *reserved}
+        candidates = (pool.network_address + position for position in range(min(pool.num_addresses, len(unfit) + 1)))
         found = next((address for address in candidates if str(address) not in unfit), None)
         if found is None:
             raise InvalidArgument(f"no address for a gateway in {pool}")
         gateway = found
     if str(gateway) in reserved:
         raise Forbidden(f"failed to allocate secondary ip address ({gateway}): Address already in use")
-    return msgspec.structs.replace(
-        record,
-        subnet=str(subnet),
-        gateway=str(gateway),
-        ip_range=str(pool) if pool != subnet else "",
-        reserved=reserved,
-    )
+    return str(subnet), str(gateway), str(pool) if pool != subnet else "", reserved
 
 
-def _subnet(text: str) -> ipaddress.IPv4Network:
+def _last_unfit(subnet: Subnet) -> Ip | None:
+    """The broadcast address, which IPv6 hasn't."""
+    return subnet.broadcast_address if subnet.version == 4 else None
+
+
+def _subnet(text: str) -> Subnet:
     try:
         address, slash, _ = text.partition("/")
         parsed = ipaddress.ip_network(text, strict=False)
@@ -188,18 +212,17 @@ def _subnet(text: str) -> ipaddress.IPv4Network:
         raise InvalidArgument(f"Invalid subnet {text} : invalid CIDR address: {text}") from error
     if not slash or not address:
         raise InvalidArgument(f"Invalid subnet {text} : invalid CIDR address: {text}")
-    if not isinstance(parsed, ipaddress.IPv4Network):
-        raise Unsupported(f"networks with IPv6 addresses are not supported by Tare yet: {text}")
-    if parsed.prefixlen > 30 or parsed.prefixlen < 8:
-        raise InvalidArgument(f"Invalid subnet {text} : its prefix must be between 8 and 30")
+    least, most = (8, 30) if parsed.version == 4 else (16, 126)
+    if parsed.prefixlen > most or parsed.prefixlen < least:
+        raise InvalidArgument(f"Invalid subnet {text} : its prefix must be between {least} and {most}")
     return parsed
 
 
-def _inside(text: str, subnet: ipaddress.IPv4Network, what: str) -> ipaddress.IPv4Address:
+def _inside(text: str, subnet: Subnet, what: str) -> Ip:
     try:
-        address = ipaddress.IPv4Address(text)
+        address = ipaddress.ip_address(text)
     except ValueError as error:
         raise InvalidArgument(f"invalid {what} address {text} in Ipam configuration") from error
-    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
+    if address not in subnet or address in (subnet.network_address, _last_unfit(subnet)):
         raise InvalidArgument(f"failed to allocate {what} ({text}): Requested address is out of range")
     return address

@@ -152,7 +152,7 @@ def _make_namespace(connection: socket.socket) -> None:
 
 def _open_inside(connection: socket.socket, request: messages.InsideRequest, fds: list[int]) -> None:
     try:
-        opened = netns.open_inside(fds[0], request.resolver_address)
+        opened = netns.open_inside(fds[0], request.resolver_address, request.ipv6)
     except (TareError, OSError) as error:
         messages.send(connection, messages.InsideReply(str(error)))
         return

@@ -75,14 +75,14 @@ class Launcher:
         self._namespaces.append(future)
         return await future
 
-    async def open_inside(self, namespace_fd: int, resolver_address: str = "") -> list[int]:
+    async def open_inside(self, namespace_fd: int, resolver_address: str = "", ipv6: bool = False) -> list[int]:
         """Descriptors of sockets inside a network namespace, as `tare.kernel.netns.open_inside` says; the caller's.
 
         Raises Internal if the kernel refuses.
         """
         assert self._loop is not None
         future: asyncio.Future[list[int]] = self._loop.create_future()
-        self._send(messages.InsideRequest(resolver_address), (namespace_fd,))
+        self._send(messages.InsideRequest(resolver_address, ipv6), (namespace_fd,))
         self._insides.append(future)
         return await future
 

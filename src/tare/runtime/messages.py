@@ -80,6 +80,7 @@ class InsideRequest(Message, frozen=True, array_like=True, tag="inside"):
     """Open sockets inside the network namespace that comes along: what `tare.kernel.netns.open_inside` says."""
 
     resolver_address: str = ""
+    ipv6: bool = False
 
 
 class InsideReply(Message, frozen=True, array_like=True, tag="inside-open"):
