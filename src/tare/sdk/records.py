@@ -293,6 +293,14 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """What went to another engine: how many layers of how many."""
+
+    layers: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pruned:
     """What a prune removed."""
 

@@ -15,6 +15,7 @@ from tare.sdk.aio.images import AsyncImages
 from tare.sdk.aio.kept import AsyncNetworks, AsyncVolumes
 from tare.sdk.aio.streams import AsyncSession, AsyncStream, read_documents
 from tare.sdk.aio.trash import AsyncTrash
+from tare.sdk.aio.travel import AsyncTravel
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
 from tare.sdk.records import ContainerSummary, EngineInfo, Event, Pruned, Result, Version
@@ -168,6 +169,10 @@ class AsyncClient:
             code = await container.wait(timeout_s=timeout_s)
         result = Result(code, out, err, command if isinstance(command, str) else " ".join(command or (image,)))
         return result.check() if check else result
+
+    def to(self, other: AsyncClient) -> AsyncTravel:
+        """The way to another engine: `engine.to(other).send("web:v2")`, `engine.to(other).move("web", how="stop")`."""
+        return AsyncTravel(self._calls, other._calls)
 
     def container(
         self, image: str, command: Command | None = None, **options: Unpack[ContainerOptions]

@@ -16,6 +16,7 @@ from tare.sdk.blocking.images import Images
 from tare.sdk.blocking.kept import Networks, Volumes
 from tare.sdk.blocking.streams import Session, Stream, read_documents
 from tare.sdk.blocking.trash import Trash
+from tare.sdk.blocking.travel import Travel
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
 from tare.sdk.records import ContainerSummary, EngineInfo, Event, Pruned, Result, Version
@@ -165,6 +166,10 @@ class Client:
             code = container.wait(timeout_s=timeout_s)
         result = Result(code, out, err, command if isinstance(command, str) else " ".join(command or (image,)))
         return result.check() if check else result
+
+    def to(self, other: Client) -> Travel:
+        """The way to another engine: `engine.to(other).send("web:v2")`, `engine.to(other).move("web", how="stop")`."""
+        return Travel(self._calls, other._calls)
 
     def container(self, image: str, command: Command | None = None, **options: Unpack[ContainerOptions]) -> Throwaway:
         """A running container for the length of a `with`: `with engine.container("box", "sleep 1000") as c: …`"""
