@@ -39,6 +39,22 @@ def test_dependencies_start_first(tare: Engine) -> None:
     assert started == sorted(started)
 
 
+def test_restart_starts_dependencies_too(tare: Engine) -> None:
+    """A restart brings up what the container depends on first; if that can't be, what runs runs on."""
+    low, top = tare.unique("low"), tare.unique("top")
+    create(tare, low)
+    create(tare, top, "--depends-on", low)
+    tare.tare_cli("start", top)
+    tare.docker("stop", "-t", "0", low)
+    tare.docker("restart", "-t", "0", top)
+    assert state(tare, low)["Running"] and str(state(tare, low)["StartedAt"]) < str(state(tare, top)["StartedAt"])
+    pid = state(tare, top)["Pid"]
+    tare.docker("rm", "-f", low)
+    refused = tare.docker("restart", "-t", "0", top, check=False)
+    assert refused.code == 1 and f"No such container: {low}" in refused.err
+    assert state(tare, top)["Pid"] == pid
+
+
 def test_healthy_is_waited_for(tare: Engine) -> None:
     """With :healthy a container starts only once the other's health check has passed."""
     low, top = tare.unique("low"), tare.unique("top")

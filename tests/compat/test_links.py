@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.deadline import wait_until
 from support.engine import Engine
 
@@ -31,6 +33,29 @@ def test_alias_and_environment(engine: Engine) -> None:
             "DB_ENV_FLAVOUR=sweet",
         ]  # fmt: skip
         assert set(wanted) <= set(seen.splitlines()), seen
+
+
+@pytest.mark.parametrize(
+    ("ports", "start", "end"),
+    [
+        ("8000-8003/tcp", "8000", "8003"),
+        ("8000-8002/udp", "8000", "8002"),
+        ("8000-8001/tcp", "", ""),
+    ],
+)
+def test_environment_tells_ranges(engine: Engine, ports: str, start: str, end: str) -> None:
+    """Three and more exposed ports in a row are told as a range, too."""
+    name = engine.unique("db")
+    child = engine.start("--name", name, "--expose", ports)
+    address = engine.inspect(child)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    told = engine.run("--link", f"{name}:db", "@", "env").out.splitlines()
+    protocol = ports[-3:]
+    found = {line for line in told if "_START=" in line or "_END=" in line}
+    first = f"DB_PORT_{start}_{protocol.upper()}"
+    wanted = {f"{first}_START={protocol}://{address}:{start}", f"{first}_PORT_START={start}"}
+    wanted |= {f"{first}_END={protocol}://{address}:{end}", f"{first}_PORT_END={end}"}
+    assert found == (wanted if start else set())
+    assert f"DB_PORT_8001_{protocol.upper()}_PORT=8001" in told
 
 
 def test_address_follows_the_linked_container(engine: Engine) -> None:

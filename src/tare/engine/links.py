@@ -86,6 +86,7 @@ def _environment(container: Container, other: Container, alias: str) -> list[str
     if ports and address:
         number, _, protocol = ports[0].partition("/")
         made.append(f"{prefix}_PORT={protocol or 'tcp'}://{address}:{number}")
+    made += _ranges(prefix, address, ports) if address else []
     for port in ports if address else ():
         number, _, protocol = port.partition("/")
         protocol = protocol or "tcp"
@@ -97,6 +98,28 @@ def _environment(container: Container, other: Container, alias: str) -> list[str
         key, sign, value = line.partition("=")
         if sign and key not in _UNTOLD:
             made.append(f"{prefix}_ENV_{key}={value}")
+    return made
+
+
+def _ranges(prefix: str, address: str, ports: list[str]) -> list[str]:
+    """What tells of three and more ports in a row at once, by the first one's number. ports: in order."""
+    parsed = [
+        (int(number.partition("-")[0]), protocol or "tcp")
+        for number, _, protocol in (port.partition("/") for port in ports)
+    ]
+    made, at = [], 0
+    while at < len(parsed):
+        first, last = parsed[at], at
+        while last + 1 < len(parsed) and parsed[last + 1][0] <= first[0] + last + 1 - at:
+            last += 1
+        if last > at + 1:
+            end = parsed[last]
+            name, until = (f"{prefix}_PORT_{first[0]}_{protocol.upper()}" for protocol in (first[1], end[1]))
+            made += [f"{name}_START={first[1]}://{address}:{first[0]}", f"{name}_ADDR={address}"]
+            made += [f"{name}_PROTO={first[1]}", f"{name}_PORT_START={first[0]}"]
+            made += [f"{until}_END={end[1]}://{address}:{end[0]}", f"{until}_PORT_END={end[0]}"]
+            at = last
+        at += 1
     return made
 
 

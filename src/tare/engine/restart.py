@@ -1,19 +1,24 @@
-"""restart: stop if it runs, then start."""
+"""restart: stop if it runs, then start; after those that it depends on."""
 
 from __future__ import annotations
 
-from tare.engine import launch, stop
+from tare.engine import depends, launch, stop
 from tare.engine.engine import Engine
+from tare.engine.start import start_container
 from tare.errors import Conflict
 
 
 async def restart_container(engine: Engine, ref: str, *, signal: str | None, timeout_s: int | None) -> None:
-    """Stops a container if it runs, and starts it. Raises as stop and start do."""
+    """Stops a container if it runs, and starts it. Raises as stop and start do.
+
+    What it depends on is started and waited for first: if that fails, a running container runs on.
+    """
     container = engine.containers.find(ref)
     await engine.uninterrupted(_restart(engine, container.id, signal, timeout_s), f"restart {container.id[:12]}")
 
 
 async def _restart(engine: Engine, container_id: str, signal: str | None, timeout_s: int | None) -> None:
+    await depends.wait_dependencies(engine, engine.containers.find(container_id), start_container)
     container = engine.containers.find(container_id)
     async with engine.lock(container.id):
         container = engine.containers.find(container.id)
