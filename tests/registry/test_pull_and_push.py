@@ -108,7 +108,7 @@ def test_a_round_trip_says_what_docker_says(engine: Engine, registry_of: Registr
     assert statuses(pull(engine, one, "1"))[1:] == [f"Digest: {done[1]}", f"Status: Image is up to date for {one}:1"]
     assert statuses(pull(engine, two))[-1] == f"Status: Downloaded newer image for {two}"
     by_digest = pull(engine, one, done[1])
-    assert statuses(by_digest)[0] == "Pulling from a/one" and by_digest[0]["id"] == done[1]
+    assert statuses(by_digest)[0] == "Pulling from a/one" and by_digest[0]["id"] == f"{one}@{done[1]}"
     assert engine.api.request("GET", f"/images/{one}:1/json").json["Id"] == inspected["Id"]
     forget(engine, f"{one}:1", f"{two}:2", f"{one}@{done[1]}")
 

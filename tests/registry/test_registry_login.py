@@ -76,7 +76,7 @@ def test_login_pull_push_logout(
     assert kept["auths"] == {registry.host: {"auth": pair}}
     assert (tmp_path / "config" / "config.json").stat().st_mode & 0o777 == 0o600
     again = client("login", registry.host)
-    assert again.code == 0 and f"Authenticating with existing credentials... [Username: {USER}]" in again.out
+    assert again.code == 0 and f"Authenticating with existing credentials... [Username: {USER}]" in again.err
     pushed = client("push", f"{name}:1")
     assert pushed.code == 0, pushed
     engine.api.request("DELETE", f"/images/{name}:1", query={"trash": "0"}, check=False)

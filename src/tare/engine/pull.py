@@ -80,7 +80,12 @@ class _Pull:
 
     def _one(self, reference: Reference) -> None:
         found = find(self._engine, self._job.transport, reference, self._options.credentials)
-        self._job.say(Step(status=f"Pulling from {reference.path}", id=reference.digest or reference.tag or "latest"))
+        self._job.say(
+            Step(
+                status=f"Pulling from {reference.path}",
+                id=reference.canonical if reference.digest else reference.tag or "latest",
+            )
+        )
         chosen = choose(found, self._options.platform, reference)
         with ExitStack() as stack:
             lease = stack.enter_context(self._engine.layers.lease(what="pull"))

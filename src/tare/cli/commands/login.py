@@ -53,8 +53,8 @@ def _given(session: Session, flags: Values) -> tuple[str, str]:
 def _again(session: Session, key: str, kept: dict[str, str]) -> bool:
     """Whether what is kept still works."""
     shown = f" [Username: {kept['username']}]" if kept.get("username") else ""
-    session.out(f"Authenticating with existing credentials...{shown}")
-    session.out(NEW_ACCOUNT)
+    session.err(f"Authenticating with existing credentials...{shown}")
+    session.err(NEW_ACCOUNT)
     try:
         answer = _check(session, key, kept)
     except ApiError as error:
