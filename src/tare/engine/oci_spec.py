@@ -5,6 +5,8 @@ Defaults are Docker's (moby daemon/pkg/oci/defaults.go and daemon/oci_linux.go, 
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from tare.engine import mounts
@@ -220,12 +222,15 @@ def _mounts(container: Container, around: Surroundings) -> list[Mount]:
 
 
 def _ipc_mounts(host: HostOptions, around: Surroundings) -> list[Mount]:
+    queues = Mount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev"))
     if host.ipc_mode == "host":
+        if os.path.isdir("/dev/mqueue"):  # not on every host; mounted anew, the namespace's queues are the same
+            queues = Mount("/dev/mqueue", "bind", "/dev/mqueue", ("rbind", "nosuid", "noexec", "nodev"))
         return [
-            Mount("/dev/mqueue", "bind", "/dev/mqueue", ("rbind", "nosuid", "noexec", "nodev")),
+            queues,
             Mount("/dev/shm", "bind", "/dev/shm", ("rbind", "nosuid", "noexec", "nodev")),
         ]
-    found = [Mount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev"))]
+    found = [queues]
     if around.shm_path:
         found.append(Mount("/dev/shm", "bind", around.shm_path, ("rbind", "nosuid", "noexec", "nodev")))
     elif host.ipc_mode != "none":
