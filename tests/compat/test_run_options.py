@@ -10,6 +10,7 @@ import pytest
 
 from support.deadline import wait_until
 from support.engine import Engine
+from tare.kernel.apparmor import has_apparmor
 
 
 def shell(engine: Engine, script: str, *flags: str, check: bool = True) -> str:
@@ -321,3 +322,20 @@ def test_inspect_formats(engine: Engine) -> None:
     assert both[0]["Id"] == container and both[1]["RepoTags"]
     assert "SizeRootFs" in json.loads(engine.docker("inspect", "--size", container).out)[0]
     assert engine.docker("inspect", "--type", "image", container, check=False).code == 1
+
+
+@pytest.mark.skipif(has_apparmor(), reason="the kernel has AppArmor")
+@pytest.mark.parametrize("profile", ["some-profile", "docker-default", "unconfined"])
+def test_apparmor_without_apparmor(engine: Engine, profile: str) -> None:
+    """Where the kernel has no AppArmor a profile is noted, and neither applied nor shown as applied."""
+    host = {"SecurityOpt": [f"apparmor={profile}"], "NetworkMode": "none"}
+    created = engine.create({"Cmd": ["cat", "/proc/self/attr/current"], "HostConfig": host})
+    assert created.status == 201
+    detail = engine.inspect(created.json["Id"])
+    assert detail["AppArmorProfile"] == profile and detail["HostConfig"]["SecurityOpt"] == [f"apparmor={profile}"]
+    engine.docker("start", created.json["Id"])
+    engine.exit_code(created.json["Id"])
+    assert engine.inspect(created.json["Id"])["AppArmorProfile"] == ""
+    if engine.is_tare:
+        told = [f"This kernel has no AppArmor: profile {profile} is not applied"]
+        assert created.json["Warnings"] == ([] if profile == "unconfined" else told)

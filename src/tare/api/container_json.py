@@ -159,7 +159,7 @@ def inspect_json(detail: ContainerDetail, version: Version) -> dict[str, Any]:
         "Platform": container.platform,
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": detail.apparmor_profile,
         "ExecIDs": list(detail.exec_ids) or None,
         "HostConfig": host_config_json(container.host, version),
         "GraphDriver": _graph_driver(detail),

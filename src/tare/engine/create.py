@@ -17,12 +17,14 @@ from tare.engine.log_options import log_path
 from tare.engine.mount_specs import Wanted
 from tare.engine.network_link import with_states
 from tare.engine.oci_resources import resources
+from tare.engine.oci_security import asked_profile
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
 from tare.engine.records import Container, ContainerState, Created
 from tare.errors import Internal, InvalidArgument, NotFound
 from tare.images.documents import for_platform
 from tare.images.import_image import parse_platform
 from tare.images.records import Image
+from tare.kernel.apparmor import has_apparmor
 from tare.runtime.cgroups import check_resources
 from tare.values.ids import new_id, short_id
 from tare.values.names import check_container_name, random_name
@@ -149,6 +151,9 @@ def _warnings(config: ContainerConfig, host: HostOptions, image: Image) -> list[
     kind = check.network_kind(host.network_mode)
     if (host.publish_all_ports or host.port_bindings) and kind not in ("bridge", "custom"):
         found.append(f"Published ports are discarded when using {kind} network mode")
+    profile = asked_profile(host)
+    if profile not in ("", "unconfined") and not has_apparmor():
+        found.append(f"This kernel has no AppArmor: profile {profile} is not applied")
     return found
 
 

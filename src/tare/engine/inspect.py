@@ -5,7 +5,8 @@ from __future__ import annotations
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, in_thread
 from tare.engine.log_shipping import shipping_state
-from tare.engine.records import ContainerDetail
+from tare.engine.oci_security import apparmor_profile, asked_profile
+from tare.engine.records import Container, ContainerDetail
 
 
 async def inspect_container(engine: Engine, ref: str, *, size: bool) -> ContainerDetail:
@@ -34,4 +35,11 @@ async def inspect_container(engine: Engine, ref: str, *, size: bool) -> Containe
         size_rw_bytes=size_rw,
         size_root_bytes=size_root,
         log_shipping=shipping_state(engine, container),
+        apparmor_profile=_profile(container),
     )
+
+
+def _profile(container: Container) -> str:
+    """The AppArmor profile: before the first start what was asked for, then what there is, as Docker has it."""
+    host = container.host
+    return asked_profile(host) if container.state.status == "created" else apparmor_profile(host)

@@ -6,6 +6,7 @@ import msgspec
 
 from tare.engine.options import HostOptions
 from tare.errors import InvalidArgument, Unsupported
+from tare.kernel.apparmor import has_apparmor, loaded_profiles
 from tare.oci.runtime_spec import Capabilities, LinuxSeccomp
 from tare.runtime import seccomp
 
@@ -34,14 +35,17 @@ ALL_CAPABILITIES = tuple(
         "SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
     ).split()
 )
+DEFAULT_PROFILES = ("tare-default", "docker-default")
+"""Applied where the user names none, the first that is loaded."""
 
 
 class Security(msgspec.Struct, frozen=True, kw_only=True):
-    """What the security options say."""
+    """What the security options say. apparmor_profile: "" where the kernel has none, else perhaps `unconfined`."""
 
     seccomp: LinuxSeccomp | None = None
     no_new_privileges: bool = False
     system_paths_open: bool = False
+    apparmor_profile: str = ""
 
 
 def effective_capabilities(host: HostOptions) -> tuple[str, ...]:
@@ -102,8 +106,7 @@ def parse_security(host: HostOptions, *, no_new_privileges: bool = False) -> Sec
         elif key == "systempaths" and value == "unconfined":
             paths_open = True
         elif key == "apparmor":
-            if value not in ("unconfined", ""):
-                raise Unsupported(f"security option {option!r}: AppArmor profiles are not supported by Tare yet")
+            pass  # see apparmor_profile
         elif key == "label":
             if value != "disable":
                 raise Unsupported(f"security option {option!r}: SELinux labels are not supported by Tare yet")
@@ -115,7 +118,34 @@ def parse_security(host: HostOptions, *, no_new_privileges: bool = False) -> Sec
         seccomp=_seccomp(host, profile) if confined else None,
         no_new_privileges=no_new_privileges,
         system_paths_open=paths_open,
+        apparmor_profile=apparmor_profile(host),
     )
+
+
+def asked_profile(host: HostOptions) -> str:
+    """The AppArmor profile that the user names, "" if none."""
+    found = ""
+    for option in host.security_opt or ():
+        key, separator, value = option.partition("=")
+        if not separator:
+            key, _, value = option.partition(":")
+        if key == "apparmor":
+            found = value
+    return found
+
+
+def apparmor_profile(host: HostOptions) -> str:
+    """The profile that a container gets: the one that is asked for, else the default one if that is loaded.
+
+    "" where the kernel has no AppArmor, whatever is asked for, as Docker does.
+    """
+    if not has_apparmor():
+        return ""
+    asked = asked_profile(host)
+    if asked or host.privileged:
+        return asked or "unconfined"
+    loaded = loaded_profiles()
+    return next((name for name in DEFAULT_PROFILES if name in loaded), "unconfined")
 
 
 def _flag(option: str, value: str) -> bool:

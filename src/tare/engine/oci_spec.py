@@ -100,6 +100,7 @@ def _process(settings: EngineSettings, container: Container, security: Security)
         capabilities=capabilities(host),
         rlimits=rlimits(settings, host),
         no_new_privileges=security.no_new_privileges,
+        apparmor_profile=security.apparmor_profile,
         oom_score_adj=host.oom_score_adj,
     )
 
@@ -120,6 +121,7 @@ def exec_process(settings: EngineSettings, container: Container, options: ExecOp
         capabilities=capabilities(host),
         rlimits=rlimits(settings, host),
         no_new_privileges=security.no_new_privileges and not options.privileged,
+        apparmor_profile="unconfined" if options.privileged else security.apparmor_profile,
         oom_score_adj=host.oom_score_adj,
     )
 

@@ -205,6 +205,7 @@ class ContainerDetail(Record, frozen=True, kw_only=True):
     size_rw_bytes: int | None = None
     size_root_bytes: int | None = None
     log_shipping: LogShipping | None = None
+    apparmor_profile: str = ""
 
 
 class ExecRecord(Record, frozen=True, kw_only=True):

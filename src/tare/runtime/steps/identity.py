@@ -9,6 +9,7 @@ import msgspec
 
 from tare.errors import InvalidArgument, KernelError, Unsupported
 from tare.kernel import process, pty
+from tare.kernel.apparmor import has_apparmor
 from tare.kernel.fds import (
     PROC_SUPER_MAGIC,
     RESOLVE_BENEATH,
@@ -157,15 +158,6 @@ class SetLabel(msgspec.Struct, frozen=True, tag_field="step", tag="label"):
                 process.write_own("attr/exec", f"exec {self.apparmor}")
         if self.selinux:
             process.write_own("attr/exec", self.selinux)
-
-
-def has_apparmor() -> bool:
-    """Whether AppArmor is on in this kernel (asked before the container's /sys is all we see, where it can be)."""
-    try:
-        with open("/sys/module/apparmor/parameters/enabled", "rb") as file:
-            return file.read(1) == b"Y"
-    except OSError:
-        return False
 
 
 class RunHooks(msgspec.Struct, frozen=True, tag_field="step", tag="hooks"):
