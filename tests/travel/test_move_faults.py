@@ -60,7 +60,7 @@ def test_the_target_dies(near: Engine, daemon: Tared, point: str) -> None:
     whole_there = point in ("engine.arrive.stored", "engine.arrive.started")
     assert names(far) == ([name] if whole_there else [])
     assert (names(near) == []) == (point == "engine.arrive.started")
-    near.tare_cli("move", name, f"unix://{daemon.socket}")
+    near.tare_cli("move", "--stop", name, f"unix://{daemon.socket}")
     check_moved(near, far, name)
 
 

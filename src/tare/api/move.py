@@ -48,8 +48,15 @@ async def stay(call: Call) -> Response:
 
 
 async def begin(call: Call) -> Response:
-    """POST /tare/arrivals: a description, as GET …/departure has it; answers which parts are to be sent."""
+    """POST /tare/arrivals?check=: a description, as GET …/departure has it; answers which parts are to be sent.
+
+    check: only whether it could arrive.
+    """
     moved = parse_portable(msgspec.json.encode(await call.json()))
+    if call.flag("check"):
+        if call.engine.containers.get(moved.id) is None:
+            arrival.check_arrival(call.engine, moved)
+        return empty_response()
     return json_response(_arriving(await arrival.begin(call.engine, moved)), 201)
 
 

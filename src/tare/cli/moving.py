@@ -1,16 +1,17 @@
 """A container carried from one engine to another: each step may be repeated, and the source stays until the target says
 that it has all of it.
 
-    source: held still → image, networks, parts to the target → target: whole → source: into the trash → target: started
+    image, networks to the target → source: held still → parts to the target → target: whole → source: into the trash
+      → target: started
 """
 
 from __future__ import annotations
 
 from tare.cli.command import CliError
 from tare.cli.far import TAR_HEADERS, Pump, asked, carry_images, is_absent
-from tare.cli.session import container_path
+from tare.cli.session import container_path, describe
 from tare.client.engine import quote, read_json
-from tare.client.errors import ApiError
+from tare.client.errors import ApiError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,20 +69,39 @@ def move(source: Engine, target: Engine, ref: str, wishes: Wishes) -> Moved:
             raise
         return _go_on(target, ref, error)
     _check(told, wishes)
-    asked(target, "GET", "/tare/trash")  # before anything is stopped: whether that engine is Tare's
+    asked(target, "GET", "/tare/trash")  # whether that engine is Tare's
+    # What needs no stop comes first, and all that could be refused: it is down for its own files only.
+    carried = _carry_image(source, target, told, wishes.quiet)
+    networks = _make_networks(source, target, told["Networks"])
+    target.call("POST", "/tare/arrivals", {"check": "1"}, told["Description"]).read()
     if not wishes.copy:
         told = asked(source, "POST", departure(ref), {**query, "how": wishes.how})
-        _check(told, wishes)
     done = Moved(told["Id"], told["Name"])
     done.volumes = told["Volumes"] if wishes.volumes else []
-    done.size = carry_images(source, target, [told["Image"]], quiet=wishes.quiet, only_new_names=True).size
-    done.networks = _make_networks(source, target, told["Networks"])
-    _carry_parts(source, target, ref, told, done, wishes.quiet)
-    target.post(arrival(done.id, "finish"))
-    if not wishes.copy:
-        source.call("POST", departure(ref, "finish"))
+    done.size, done.networks = carried, networks
+    try:
+        _carry_parts(source, target, ref, told, done, wishes.quiet)
+        target.post(arrival(done.id, "finish"))
+        if not wishes.copy:
+            source.call("POST", departure(ref, "finish"))
+    except (ClientError, CliError) as error:
+        raise error if wishes.copy else CliError(f"{describe(error)}\n{_HINT.format(ref)}") from None
     done.running = target.post(arrival(done.id, "start"))["Running"]
     return done
+
+
+_HINT = "{0} is held here. The same command goes on where it was; tare move --abort {0} HOST gives it up."
+
+
+def _carry_image(source: Engine, target: Engine, told: dict[str, Any], quiet: bool) -> int:
+    """Bytes that went over."""
+    try:
+        return carry_images(source, target, [told["Image"]], quiet=quiet, only_new_names=True).size
+    except ApiError as error:
+        if error.status == 404 and not is_absent(error):
+            text = f"the image of {told['Name']} was removed here: commit it, and move a container of that"
+            raise CliError(text) from None
+        raise
 
 
 def _go_on(target: Engine, ref: str, error: ApiError) -> Moved:

@@ -90,7 +90,7 @@ async def begin(engine: Engine, moved: Portable) -> Arriving:
                 return find(engine, moved.id)
             except NotFound:
                 raise Conflict(f"container {moved.id} is here already") from None
-        _check(engine, moved)
+        check_arrival(engine, moved)
         try:
             known = parse_portable((directory / "moved.json").read_bytes())
         except FileNotFoundError:
@@ -104,8 +104,8 @@ async def begin(engine: Engine, moved: Portable) -> Arriving:
         return Arriving(moved=moved, wanted=_wanted(engine, moved), whole=False)
 
 
-def _check(engine: Engine, moved: Portable) -> None:
-    """What create would refuse, and what is in the way."""
+def check_arrival(engine: Engine, moved: Portable) -> None:
+    """What create would refuse, and what is in the way. Raises as `begin` does."""
     engine.containers.check_name_free(check_container_name(moved.name))
     check.check_config(moved.config)
     check.check_host(moved.host)
@@ -160,7 +160,7 @@ async def _finish(engine: Engine, moved: Portable) -> Container:
         present = engine.containers.get(moved.id)
         if present is not None:
             return present
-        _check(engine, moved)
+        check_arrival(engine, moved)
         missing = _wanted(engine, moved)
         if missing:
             raise Conflict(f"container {moved.id} is not whole yet: {', '.join(missing)} did not come")

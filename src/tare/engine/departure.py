@@ -9,6 +9,7 @@ may run elsewhere already.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 
 import msgspec
@@ -129,7 +130,8 @@ async def departed(engine: Engine, ref: str) -> None:
     if not container.leaving:
         raise Conflict(f"container {container.id} is not about to leave")
     faults.point("engine.depart.leaving")
-    await remove.remove_container(engine, container.id, force=True, volumes=False, link=False, keep=True)
+    with contextlib.suppress(NotFound):  # with --rm it goes by itself once it is killed
+        await remove.remove_container(engine, container.id, force=True, volumes=False, link=False, keep=True)
 
 
 __all__ = ["Leaving", "depart", "departed", "describe", "part", "stay"]

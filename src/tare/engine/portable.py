@@ -124,8 +124,8 @@ def portable(
 
 
 def as_copy(moved: Portable, name: str) -> Portable:
-    """The same as another container: of another name and id, the same whenever it is asked for."""
-    id_ = hashlib.sha256(f"{moved.id} {name}".encode()).hexdigest()
+    """The same as another container, of another name and id."""
+    id_ = hashlib.sha256(f"{moved.token} {name}".encode()).hexdigest()
     hostname = "" if moved.config.hostname == moved.id[:12] else moved.config.hostname
     config = msgspec.structs.replace(moved.config, hostname=hostname or id_[:12])
     return msgspec.structs.replace(moved, id=id_, name=name, config=config, head_id="")
