@@ -18,6 +18,7 @@ import pytest
 from referencing import Registry as SchemaRegistry
 from referencing import Resource
 from referencing.jsonschema import DRAFT4
+from scripted_registry import INDEX, MANIFEST, ScriptedRegistry, build, tar_of
 
 from support.engine import Engine, run
 from support.registry import PASSWORD, USER, Registry
@@ -337,3 +338,64 @@ def test_the_library_pulls_and_pushes(tare: Engine, tmp_path: Path) -> None:
         forget(tare, f"{name}:1")
     finally:
         registry.stop()
+
+
+def test_indexes(tare: Engine, scripted: ScriptedRegistry, registry: Registry) -> None:
+    """Of an index the image for this machine or for --platform comes; whole it goes out whole, with its digest."""
+    ours, theirs = build(tar_of(a=b"ours")), build(tar_of(a=b"theirs"), architecture="arm64")
+    entries = []
+    for built, architecture in ((theirs, "arm64"), (ours, "amd64")):
+        digest = scripted.put_image("multi", architecture, built)
+        size = len(json.dumps(built.manifest))
+        platform = {"os": "linux", "architecture": architecture}
+        entries.append({"mediaType": MANIFEST, "digest": digest, "size": size, "platform": platform})
+    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+    index = scripted.put("multi", "1", document, INDEX)
+    name = f"{scripted.host}/multi"
+    assert f"Digest: {index}" in statuses(pull(tare, name, "1"))
+    found = tare.api.request("GET", f"/images/{name}:1/json").json
+    assert (found["Architecture"], found["RepoDigests"]) == ("amd64", [f"{name}@{index}"])
+    described = tare.api.request("GET", f"/distribution/{name}:1/json").json
+    assert [one["architecture"] for one in described["Platforms"]] == ["arm64", "amd64"]
+    target = registry.reference("multi/part")
+    tare.api.request("POST", f"/images/{name}:1/tag", query={"repo": target, "tag": "1"})
+    push(tare, target, "1")
+    assert registry.digest("multi/part", "1") == entries[1]["digest"], "the one that is here, as it came"
+
+    layout = io.BytesIO()
+    blobs = {**ours.blobs, **theirs.blobs, index: json.dumps(document).encode()}
+    blobs |= {
+        one["digest"]: json.dumps(made.manifest).encode() for one, made in zip(entries, (theirs, ours), strict=True)
+    }
+    whole = registry.reference("multi/whole")
+    names = {"io.containerd.image.name": f"{whole}:1"}
+    top = {"mediaType": INDEX, "digest": index, "size": len(blobs[index]), "annotations": names}
+    files = {f"blobs/sha256/{digest[7:]}": data for digest, data in blobs.items()}
+    files["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
+    files["index.json"] = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [top]}).encode()
+    with tarfile.open(fileobj=layout, mode="w") as archive:
+        for path, data in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    platforms = [json.dumps(one["platform"]) for one in entries]
+    loaded = tare.api.request("POST", "/images/load", layout.getvalue(), query={"platform": platforms, "quiet": "1"})
+    assert b"Loaded image" in loaded.body, loaded
+    assert statuses(push(tare, whole, "1"))[-1] == "aux"
+    assert registry.digest("multi/whole", "1") == index
+    for digest in [one["digest"] for one in entries]:
+        assert registry.digest("multi/whole", digest) == digest
+    forget(tare, f"{name}:1", f"{target}:1", f"{whole}:1")
+
+
+def test_the_other_platform(tare: Engine, scripted: ScriptedRegistry) -> None:
+    """--platform names another machine: that image comes, or the error says which there is."""
+    arm = build(tar_of(a=b"arm"), architecture="arm64")
+    scripted.put_image("arm", "1", arm)
+    name = f"{scripted.host}/arm"
+    assert statuses(pull(tare, name, "1", platform="linux/arm64"))[-1].startswith("Status: Downloaded newer image")
+    assert statuses(pull(tare, name, "1", platform="linux/amd64"))[-1] == (
+        f"image with reference {name}:1 was found but its platform (linux/arm64) does not match the specified platform"
+        " (linux/amd64)"
+    )
+    forget(tare, f"{name}:1")

@@ -14,10 +14,11 @@ import msgspec
 from tare import faults
 from tare.engine.engine import Engine
 from tare.engine.layer_fetch import LayerFetch, LayerFetches
-from tare.engine.pull_manifest import Chosen, Found, choose, find
+from tare.engine.pull_manifest import INDEX_TYPES, Chosen, Found, choose, find
 from tare.engine.registry_jobs import Job, Step, Told
 from tare.errors import Conflict, InvalidArgument, NotFound, TareError, Unsupported
 from tare.images.records import Image, Platform
+from tare.oci.image_spec import parse_index
 from tare.registry.endpoints import endpoints
 from tare.registry.lookups import at_endpoint
 from tare.registry.records import NOBODY, Credentials, NotAllowed, NotThere, RegistryFailure
@@ -155,12 +156,24 @@ class _Pull:
             wanted_id = chosen.manifest.config.digest
             if any(images.referred(name) != wanted_id for name in names):
                 self._new = True
+            manifest = self._kept_manifest(chosen)
+            in_index = manifest is not None and self._lists(found, chosen)
             image = images.record_document(
-                chosen.config, why="pull", manifest=self._kept_manifest(chosen), references=names
+                chosen.config, why="pull", manifest=manifest, references=() if in_index else names
             )
+            if in_index:  # the names stand for the index, as far as it is here
+                members = {chosen.fetched.digest: image.id}
+                image = images.record_index(found.fetched.document, members, image.id, why="pull", references=names)
         if image.id != chosen.manifest.config.digest:
             raise Conflict(f"image {image.id} isn't what was pulled")
         self._engine.registries.known.saw_manifest(image.id, chosen.fetched.digest, chosen.fetched.document)
+
+    @staticmethod
+    def _lists(found: Found, chosen: Chosen) -> bool:
+        """Whether what the name leads to is an index that lists the image itself, not by another index."""
+        if found.fetched.media_type not in INDEX_TYPES:
+            return False
+        return any(entry.digest == chosen.fetched.digest for entry in parse_index(found.fetched.document).manifests)
 
     def _kept_manifest(self, chosen: Chosen) -> bytes | None:
         """The manifest where everything that it lists can be given out again bit for bit."""
