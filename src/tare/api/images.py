@@ -8,6 +8,8 @@ import msgspec
 
 from tare.api.call import JSON_TYPE, Call, empty_response, json_response
 from tare.api.image_json import history_json, inspect_json, removed_json, summary_json
+from tare.api.image_manifests import manifests_json
+from tare.api.image_transfer import platforms
 from tare.api.messages import Response
 from tare.api.pages import Page
 from tare.api.pruned import pruned_response
@@ -72,20 +74,29 @@ async def list_(call: Call) -> Response:
         digests=call.flag("digests"),
     )
     found = page.cut(found, lambda summary: (-summary.image.created_ns, summary.image.id))
-    return json_response([summary_json(summary, call.version) for summary in found], headers=page.headers)
+    rows = [summary_json(summary, call.version) for summary in found]
+    if call.flag("manifests") and call.version >= (1, 47):
+        for row, summary in zip(rows, found, strict=True):
+            row["Manifests"] = manifests_json(call.engine, summary.image)
+    return json_response(rows, headers=page.headers)
 
 
 async def inspect(call: Call) -> Response:
     """GET /images/{name}/json."""
-    image = await image_verbs.inspect_image(call.engine, call.path["name"])
+    wanted = platforms(call)[:1]
+    image = await image_verbs.inspect_image(call.engine, call.path["name"], wanted[0] if wanted else None)
     # Compose 1 asks for the newest version and then looks for a field that went in 1.45.
     is_compose_1 = call.request.headers.get("user-agent", "").startswith("docker-compose/1.")
-    return json_response(inspect_json(image, call.version, container_config=is_compose_1))
+    made = inspect_json(image, call.version, container_config=is_compose_1)
+    if call.flag("manifests") and call.version >= (1, 48) and not wanted:
+        made["Manifests"] = manifests_json(call.engine, image)
+    return json_response(made)
 
 
 async def history(call: Call) -> Response:
     """GET /images/{name}/history."""
-    found = await image_verbs.image_history(call.engine, call.path["name"])
+    wanted = platforms(call)[:1]
+    found = await image_verbs.image_history(call.engine, call.path["name"], wanted[0] if wanted else None)
     return json_response([history_json(entry) for entry in found])
 
 

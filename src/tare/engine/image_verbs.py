@@ -22,7 +22,8 @@ from tare.images import prune as image_prune
 from tare.images import remove as image_remove
 from tare.images import resolve as image_resolve
 from tare.images import tag as image_tag
-from tare.images.records import HistoryEntry, Image, Removed, Use
+from tare.images.documents import for_platform
+from tare.images.records import HistoryEntry, Image, Platform, Removed, Use
 from tare.storage.decompress import Readable
 from tare.values.filters import Filters
 from tare.values.reference import parse_reference
@@ -102,14 +103,15 @@ def _shared_bytes(engine: Engine) -> dict[str, int]:
     return {layer.diff_id: layer.size_bytes for layer in engine.layers.all() if count[layer.diff_id] > 1}
 
 
-async def inspect_image(engine: Engine, ref: str) -> Image:
-    """An image. Raises NotFound, InvalidArgument."""
-    return resolve_image(engine, ref)
-
-
-async def image_history(engine: Engine, ref: str) -> list[HistoryEntry]:
-    """How an image came to be, newest step first. Raises NotFound, InvalidArgument."""
+async def inspect_image(engine: Engine, ref: str, platform: Platform | None = None) -> Image:
+    """An image, or of its index the one for a platform. Raises NotFound, InvalidArgument."""
     image = resolve_image(engine, ref)
+    return for_platform(engine.images, image, platform, ref) if platform is not None else image
+
+
+async def image_history(engine: Engine, ref: str, platform: Platform | None = None) -> list[HistoryEntry]:
+    """How an image came to be, newest step first. Raises NotFound, InvalidArgument."""
+    image = await inspect_image(engine, ref, platform)
     return await in_thread(image_history_verb.history, engine.images, image)
 
 
