@@ -14,7 +14,6 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
-from email.utils import formatdate
 from typing import TYPE_CHECKING, cast
 
 from tare.api.body import BodyStream, BodyTruncated, SizedDecoder
@@ -44,7 +43,7 @@ def _date_line() -> bytes:
     global _date
     now = int(time.time())
     if _date[0] != now:
-        _date = (now, b"Date: " + formatdate(now, usegmt=True).encode() + b"\r\n")
+        _date = (now, b"Date: " + time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)).encode() + b"\r\n")
     return _date[1]
 
 

@@ -6,6 +6,7 @@ The launcher is forked before anything that starts a thread or a loop is even im
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import sys
 
@@ -53,6 +54,8 @@ def _run(settings: DaemonSettings) -> int:
 
     level = "DEBUG" if settings.debug else _LEVELS[settings.log_level]
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    gc.collect()
+    gc.freeze()  # what is loaded stays: the collector need not walk it again and again
     try:
         asyncio.run(run_engine(settings, launcher_pid, connection))
     finally:

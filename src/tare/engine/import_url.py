@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
-from http.client import HTTPException, HTTPMessage
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from tare.engine.engine import Engine, in_thread
 from tare.errors import InvalidArgument, TooLarge, Unavailable
 
 if TYPE_CHECKING:
+    from http.client import HTTPMessage
     from urllib.request import OpenerDirector, Request
 
     from tare.engine.image_verbs import ImportOptions
@@ -54,6 +54,8 @@ class Download:
 
     def read(self, size: int = 256 << 10, /) -> bytes:
         """At least one byte, at most size; b"" at the end. Raises Unavailable if the connection breaks, TooLarge."""
+        from http.client import HTTPException
+
         try:
             data: bytes = self._answer.read1(size)  # type: ignore[attr-defined]
         except (OSError, HTTPException) as error:
@@ -78,6 +80,7 @@ def check_url(url: str) -> str:
 
 
 def _opened(url: str) -> IO[bytes]:
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 
     check_url(url)

@@ -6,7 +6,6 @@ See `tare.runtime.jsonlog` for the format. A broken line (the machine lost power
 from __future__ import annotations
 
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 
@@ -121,6 +120,8 @@ def open_log(path: str) -> int:
 
     Raises FileNotFoundError.
     """
+    import tempfile  # here, since an idle engine shouldn't carry it
+
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags)

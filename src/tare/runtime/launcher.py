@@ -27,6 +27,8 @@ TITLE = "tare: launcher"
 def fork_launcher() -> tuple[int, socket.socket]:
     """Forks the launcher. Returns its pid and tared's end of the connection. Call it before any thread exists."""
     ours, theirs = messages.socket_pair()
+    gc.collect()
+    gc.freeze()  # neither side's collector writes to pages that both share
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -61,7 +63,6 @@ def serve(connection: socket.socket) -> None:
         signal.signal(number, signal.SIG_DFL)
     monitor.name_process(TITLE)
     known_hierarchies()  # remembered, so that no monitor has to look
-    gc.collect()
     gc.disable()
     gc.freeze()
     spares = Spares(connection)

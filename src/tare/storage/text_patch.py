@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from typing import NamedTuple
 
@@ -45,4 +44,6 @@ def patch(path: str, old: Side | None, new: Side | None) -> str | None:
     if before is None or after is None:
         return None
     from_name, to_name = "/dev/null" if old is None else f"a/{path}", "/dev/null" if new is None else f"b/{path}"
+    import difflib  # here, since an idle engine shouldn't carry it
+
     return "".join(difflib.unified_diff(before, after, from_name, to_name))
