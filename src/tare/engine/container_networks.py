@@ -10,6 +10,7 @@ from tare.engine.network_link import DEFAULT_NETWORKS, first_network
 from tare.engine.options import EndpointOptions, HostOptions, NetworkingOptions
 from tare.engine.records import EndpointState
 from tare.errors import InvalidArgument, Unsupported
+from tare.network.rates import parse_rate
 from tare.network.records import HOST, NONE
 
 SHARED_TEXT = (
@@ -82,6 +83,7 @@ def _check(name: str, wish: EndpointOptions) -> None:
                 raise InvalidArgument(f"invalid IPv6 address: {wanted.ipv6_address}") from error
     if (wish.aliases or wish.links) and not own:
         raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+    parse_rate(wish.driver_opts or {})
     for option in wish.driver_opts or {}:
         if not option.startswith("com.docker.network."):
             continue  # nobody's driver knows it: kept and shown, as Docker does

@@ -10,6 +10,7 @@ from tare.engine.check import check_host_port, network_kind, parse_port
 from tare.engine.events import Events
 from tare.engine.options import EndpointOptions, PortBinding
 from tare.engine.records import Container, EndpointState, PublishedPort
+from tare.network.rates import parse_rate
 from tare.network.records import BRIDGE, HOST, NONE, EndpointRecord, EndpointRequest, PortRequest
 from tare.values.ids import short_id
 
@@ -46,6 +47,7 @@ def endpoint_request(
         link_locals=tuple(wish.ipam_config.link_local_ips or ()) if wish.ipam_config else (),
         priority=wish.gw_priority,
         egress=container.host.egress,
+        rate=parse_rate(wish.driver_opts or {}),
     )
 
 

@@ -270,7 +270,8 @@ class NetworkingOptions(Options, frozen=True, kw_only=True):
 class UpdateOptions(ResourceOptions, frozen=True, kw_only=True):
     """What `update` may change on a live container.
 
-    publish_*, mount_*, network_*, egress: Tare's own. mount_remove: places inside; network_remove: names.
+    publish_*, mount_*, network_*, egress: Tare's own. mount_remove: places inside; network_remove: names; network_set:
+    endpoints' driver options (their speed).
     """
 
     restart_policy: RestartPolicy | None = None
@@ -281,6 +282,7 @@ class UpdateOptions(ResourceOptions, frozen=True, kw_only=True):
     mount_remove: tuple[str, ...] | None = None
     network_add: dict[str, EndpointOptions | None] | None = None
     network_remove: tuple[str, ...] | None = None
+    network_set: dict[str, EndpointOptions | None] | None = None
 
 
 class ExecOptions(Options, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from tare.engine.egress import check_egress
 from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_change import change_mounts
 from tare.engine.network_connect import connect_locked, disconnect_locked
+from tare.engine.network_speed import set_speed
 from tare.engine.oci_resources import resources
 from tare.engine.options import HostOptions, ResourceOptions, UpdateOptions
 from tare.engine.records import Container
@@ -22,7 +23,9 @@ CHANGEABLE = frozenset(
     "blkio_weight cpu_shares cpu_period cpu_quota nano_cpus cpuset_cpus cpuset_mems memory memory_reservation "
     "memory_swap pids_limit restart_policy egress".split()
 )
-_OWN_FIELDS = frozenset(("publish_add", "publish_remove", "mount_add", "mount_remove", "network_add", "network_remove"))
+_OWN_FIELDS = frozenset(
+    ("publish_add", "publish_remove", "mount_add", "mount_remove", "network_add", "network_remove", "network_set")
+)
 _RESOURCE_FIELDS = frozenset(ResourceOptions.__struct_fields__)
 
 
@@ -78,6 +81,9 @@ async def _change_surroundings(
     for ref, wish in (options.network_add or {}).items():
         await connect_locked(engine, ref, container_id, wish)
         undo.push_async_callback(disconnect_locked, engine, canonical(engine, ref), container_id)
+    for ref, wish in (options.network_set or {}).items():
+        before = await set_speed(engine, canonical(engine, ref), container_id, wish)
+        undo.push_async_callback(set_speed, engine, canonical(engine, ref), container_id, before)
     await change_mounts(engine, container_id, options.mount_add or (), options.mount_remove or (), undo)
 
 

@@ -73,6 +73,7 @@ def record_endpoint(
             link_locals=request.link_locals,
             priority=request.priority,
             egress=request.egress,
+            rate=request.rate,
             guarded=network.guard and guards,
         )
         store.add_endpoint(tx, record)

@@ -14,6 +14,7 @@ from tare.kernel import netlink_route as route
 from tare.kernel.netlink import Request
 from tare.kernel.netlink_route import Link, RouteSocket
 from tare.kernel.netns import Netns
+from tare.network import rates
 from tare.network.records import EndpointRecord
 from tare.values.ids import is_id
 
@@ -51,7 +52,8 @@ def connect(
         )
     )
     port = route.parse_link(made[-1][0])
-    sock.execute((*_address_behind(port.ifindex, record), route.set_up(record.link)))
+    limits = rates.requests(port.ifindex, record.rate, had=False)
+    sock.execute((*_address_behind(port.ifindex, record), *limits, route.set_up(record.link)))
     inside = RouteSocket(namespace.rtnetlink_socket_fd)
     try:
         link = inside.link(record.inside)
@@ -63,11 +65,24 @@ def connect(
         requests = [
             *(route.new_address(link.ifindex, ipaddress.ip_interface(text)) for text in own),
             *(() if record.ip6 else (route.set_quiet(link.ifindex),)),
+            *rates.requests(link.ifindex, record.rate, had=False),
             route.set_up_index(link.ifindex),
         ]
         if default_route:
             requests += [route.new_default_route(ipaddress.ip_address(text)) for text in gateways_of(record)]
         inside.execute(requests)
+    finally:
+        inside.detach()
+
+
+def set_rate(sock: RouteSocket, record: EndpointRecord, namespace: Netns) -> None:
+    """Makes both ends of an endpoint's pair of links as fast as its record says."""
+    inside = RouteSocket(namespace.rtnetlink_socket_fd)
+    try:
+        for end, name in ((sock, record.link), (inside, record.inside)):
+            link = end.link(name)
+            if link is not None:
+                end.execute(rates.requests(link.ifindex, record.rate, had=True))
     finally:
         inside.detach()
 

@@ -41,6 +41,7 @@ from tare.network.records import (
     PortBinding,
     PortRequest,
 )
+from tare.network.rates import Rate
 from tare.network.store import NetworkStore
 from tare.storage.database import Database
 from tare.values.ids import new_id
@@ -230,6 +231,19 @@ class Endpoints:
     def unpublish(self, container_id: str, chosen: Callable[[PortBinding], bool]) -> int:
         """Takes back published ports; connections that are open go on. Returns how many it were."""
         return sum(self._publishing.take_back(record, chosen) for record in self._store.endpoints_of(container_id))
+
+    async def set_rate(self, container_id: str, network_id: str, rate: Rate | None) -> None:
+        """Makes a live container's endpoint so fast from now on (None: as fast as it can)."""
+        _, namespace = await self._enter(container_id)
+        try:
+            for record in self._store.endpoints_of(container_id):
+                if record.network_id == network_id and record.link:
+                    changed = msgspec.structs.replace(record, rate=rate)
+                    self._store.put_endpoint(changed)
+                    faults.point("network.rate.recorded")
+                    endpoint_links.set_rate(self._route, changed, namespace)
+        finally:
+            os.close(namespace.rtnetlink_socket_fd)
 
     def set_egress(self, container_id: str, egress: str) -> None:
         """Holds a live container to another egress policy from now on; raises before anything changed."""

@@ -6,6 +6,8 @@ import ipaddress
 
 import msgspec
 
+from tare.network.rates import Rate
+
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 
 
@@ -80,6 +82,7 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     link_locals: tuple[str, ...] = ()
     priority: int = 0
     egress: str = ""
+    rate: Rate | None = None
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +113,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     prefix6: int = 0
     gateway6: str = ""
     egress: str = ""
+    rate: Rate | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

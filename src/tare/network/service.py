@@ -32,6 +32,7 @@ from tare.network.leaving import Leaving
 from tare.network.names import Names
 from tare.network.namespace_pool import NamespacePool
 from tare.network.publishing import Publishing
+from tare.network.rates import Rate
 from tare.network.records import (
     BRIDGE,
     Endpoint,
@@ -324,6 +325,10 @@ class Network:
     def unpublish(self, container_id: str, chosen: Callable[[PortBinding], bool]) -> int:
         """Takes back published ports; connections that are open go on. Returns how many it were."""
         return self._endpoints.unpublish(container_id, chosen)
+
+    async def set_rate(self, container_id: str, network_id: str, rate: Rate | None) -> None:
+        """Makes a live container so fast on a network from now on (None: as fast as it can)."""
+        await self._endpoints.set_rate(container_id, network_id, rate)
 
     def set_egress(self, container_id: str, egress: str) -> None:
         """Holds a live container to another egress policy from now on, its open connections too."""

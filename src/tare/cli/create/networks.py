@@ -45,7 +45,7 @@ def _is_long_form(text: str) -> bool:
 
 
 def parse_network(text: str) -> Attachment:
-    """One --network: a name, or name=…,alias=…,ip=…,ip6=…,mac-address=…,link-local-ip=…,driver-opt=…,gw-priority=…"""
+    """One --network: a name, or name=…,alias=…,ip=…,ip6=…,mac-address=…,link-local-ip=…,driver-opt=…,rate=…"""
     if not _is_long_form(text):
         return {"target": text}
     found: Attachment = {"target": "", "aliases": [], "driver": {}, "local": [], "advanced": True}
@@ -75,6 +75,8 @@ def _set_field(found: Attachment, key: str, value: str) -> None:
         if not separator or not name:
             raise ValueError("invalid key value pair format in driver options")
         found["driver"][name.strip().lower()] = option.strip()
+    elif key in ("rate", "burst", "delay"):
+        found["driver"][f"tare.network.{key}"] = value
     elif key == "gw-priority":
         try:
             found["priority"] = int(value)
