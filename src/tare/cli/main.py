@@ -12,6 +12,7 @@ from tare.cli.command import CliError, Command, Flag, UsageError, Values
 from tare.cli.flags import HelpAsked, check_count, parse_flags
 from tare.cli.session import Session, describe
 from tare.cli.tree import ABSENT, ALIASES, COMMANDS, GROUPS, module_of
+from tare.client.config_file import config_directory
 from tare.client.errors import ClientError
 
 GLOBAL_FLAGS = (
@@ -74,6 +75,10 @@ def run(arguments: list[str]) -> int:
         command = load(path)
         values, others = parse_flags(command.flags, rest, command.interspersed)
         check_count(path, command.usage, command.least, command.most, others)
+        if os.path.exists(os.path.join(config_directory(), "config.json")):
+            from tare.cli.configured import apply_config
+
+            apply_config(session, ALIASES.get(path, path), values)
         return command.run(session, values, others)
     except HelpAsked as asked:
         if asked.args:

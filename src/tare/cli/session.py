@@ -73,6 +73,7 @@ class Session:
 
     def __init__(self, host: str | None, context: str | None = None, tls: TlsWish | None = None) -> None:
         self.path = ""
+        self.headers: dict[str, str] = {}
         self.host = host
         self.context = context
         self.tls = tls
@@ -82,7 +83,7 @@ class Session:
     def engine(self) -> Engine:
         if self._engine is None:
             version = os.environ.get("DOCKER_API_VERSION")
-            self._engine = Engine(choose_host(self.host, self.context, self.tls), version or None)
+            self._engine = Engine(choose_host(self.host, self.context, self.tls), version or None, self.headers)
         return self._engine
 
     def out(self, text: str) -> None:

@@ -103,6 +103,7 @@ COMMANDS = {
     "volume ls": "List volumes",
     "volume prune": "Remove unused volumes",
     "volume rm": "Remove volumes",
+    "volume update": "Change a volume (cluster volumes only)",
     "why": "Tell what became of a container, in plain words",
 }
 
@@ -157,10 +158,9 @@ ALIASES = {
 
 # Docker's that Tare doesn't have yet: named, so that the answer is clear.
 ABSENT = frozenset(
-    "bake build builder buildx checkpoint compose config manifest node plugin secret "
-    "service stack swarm trust".split()
+    "bake build builder buildx checkpoint compose config manifest node plugin secret service stack swarm trust".split()
 ) | frozenset(
-    {"image build", "volume update"},
+    {"image build"},
 )
 
 COMMON = ("run", "exec", "ps", "images", "import", "pull", "version", "info", "doctor")

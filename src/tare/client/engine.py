@@ -96,10 +96,14 @@ def parse_messages(pieces: Iterable[bytes]) -> Iterator[Any]:
 
 
 class Engine:
-    """A client of one engine. `version` is the API version agreed on, None before the first call."""
+    """A client of one engine. `version` is the API version agreed on, None before the first call.
 
-    def __init__(self, host: Host, version: str | None = None) -> None:
+    headers: the user's own, for every request.
+    """
+
+    def __init__(self, host: Host, version: str | None = None, headers: dict[str, str] | None = None) -> None:
         self.host = host
+        self.own_headers = [f"{name}: {value}" for name, value in (headers or {}).items()]
         self.version = version
         self.pinned = version is not None
         self.server_headers: dict[str, str] = {}
@@ -154,7 +158,12 @@ class Engine:
     def _write(
         self, wire: Wire, method: str, target: str, headers: dict[str, str], body: bytes | Iterable[bytes]
     ) -> None:
-        head = [f"{method} {target} HTTP/1.1", f"Host: {self.host.http_name}", "User-Agent: Tare-Client"]
+        head = [
+            f"{method} {target} HTTP/1.1",
+            f"Host: {self.host.http_name}",
+            "User-Agent: Tare-Client",
+            *self.own_headers,
+        ]
         head += [f"{name}: {value}" for name, value in headers.items()]
         if not isinstance(body, bytes):
             wire.send("\r\n".join([*head, "Transfer-Encoding: chunked", "", ""]).encode("utf-8", "surrogateescape"))

@@ -77,6 +77,8 @@ def _scan_at(text: str, start: int) -> tuple[Any, int]:
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
+    except SystemError:  # the scanner's own error class is in json.decoder, which isn't loaded
+        raise ValueError(f"no proper JSON at or after character {start}") from None
 
 
 def _quoter() -> Callable[[str], str]:

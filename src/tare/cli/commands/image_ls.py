@@ -22,8 +22,11 @@ virtual_size: {{.Size}}
 
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
     if flags.on("tree"):
+        from tare.cli.imagetree import print_tree
+
         session.require("1.47", '"--tree"')
-        raise CliError("--tree is not implemented yet")
+        if flags.on("quiet") or flags.on("no-trunc") or flags.on("digests") or flags.text("format"):
+            raise CliError("--tree can't be used with --quiet, --no-trunc, --digests or --format")
     query: dict[str, str | list[str]] = {}
     if flags.on("all"):
         query["all"] = "1"
@@ -31,6 +34,9 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     filters += [f"reference={arguments[0]}"] if arguments else []
     if filters:
         query["filters"] = format_filters(filters)
+    if flags.on("tree"):
+        print_tree(session, session.engine.get("/images/json", {**query, "manifests": "1"}) or [])
+        return 0
     found = session.engine.get("/images/json", query) or []
     template = flags.text("format")
     digests = flags.on("digests") or "{{.Digest}}" in template
@@ -58,7 +64,7 @@ COMMAND = Command(
         FORMAT_TABLE,
         NO_TRUNC,
         Flag("quiet", "q", "bool", "Show ids only"),
-        Flag("tree", "", "bool", ""),
+        Flag("tree", "", "bool", "Show images with all their names and platforms as a tree"),
     ),
     most=1,
 )

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from tare.cli.session import Session
 
 
+CLUSTER_HEADERS = {
+    "Name": "VOLUME NAME",
+    "Group": "GROUP",
+    "Driver": "DRIVER",
+    "Availability": "AVAILABILITY",
+    "Status": "STATUS",
+}
 HEADERS = {
     "Driver": "DRIVER",
     "Name": "VOLUME NAME",
@@ -56,8 +63,16 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
         for row in rows:
             session.out(row.text("Name"))
         return 0
+    if flags.on("cluster"):  # there are none without a swarm
+        print_rows(session, [], flags.text("format"), tuple(CLUSTER_HEADERS), CLUSTER_HEADERS)
+        return 0
     print_rows(session, rows, flags.text("format"), ("Driver", "Name"), HEADERS)
     return 0
 
 
-COMMAND = Command("", run, (FILTER, FORMAT_TABLE, Flag("quiet", "q", "bool", "Show names only")), most=0)
+COMMAND = Command(
+    "",
+    run,
+    (Flag("cluster", "", "bool", ""), FILTER, FORMAT_TABLE, Flag("quiet", "q", "bool", "Show names only")),
+    most=0,
+)

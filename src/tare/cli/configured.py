@@ -1,0 +1,64 @@
+"""What the user's config.json has for a command: default formats, detach keys, prune filters, headers of requests.
+
+Read only where there is such a file. Must never override what the command line says.
+"""
+
+from __future__ import annotations
+
+from tare.client.config_file import read_config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tare.cli.command import Values
+    from tare.cli.session import Session
+
+FORMATS = {
+    "container ls": "psFormat",
+    "image ls": "imagesFormat",
+    "network ls": "networksFormat",
+    "volume ls": "volumesFormat",
+    "container stats": "statsFormat",
+}
+OURS = frozenset({"host", "user-agent", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"})
+
+
+def apply_config(session: Session, path: str, values: Values) -> None:
+    """path: the command's canonical name."""
+    config = read_config()
+    wanted = config.get(FORMATS.get(path, ""))
+    if isinstance(wanted, str) and wanted and not values["format"] and not values.values.get("quiet"):
+        values.values["format"] = wanted
+    keys = config.get("detachKeys")
+    if isinstance(keys, str) and values.values.get("detach-keys") == "":
+        values.values["detach-keys"] = keys
+    if path.endswith(" prune"):
+        values.values["filter"] = [*values.items("filter"), *prune_filters(config, values.items("filter"))]
+    session.headers = headers(config)
+
+
+def prune_filters(config: dict[str, Any], given: list[str]) -> list[str]:
+    """Those of the file, but for labels about which the command line says the opposite."""
+    found = []
+    for text in config.get("pruneFilters") or []:
+        name, _, value = text.partition("=") if isinstance(text, str) else ("", "", "")
+        opposite = {"label": "label!", "label!": "label"}.get(name, "")
+        if value and f"{opposite}={value}" not in given:
+            found.append(text)
+    return found
+
+
+def headers(config: dict[str, Any]) -> dict[str, str]:
+    """HttpHeaders, but for those that say what a request is, and what isn't one line of text."""
+    wanted = config.get("HttpHeaders")
+    if not isinstance(wanted, dict):
+        return {}
+    return {
+        name: value
+        for name, value in wanted.items()
+        if isinstance(value, str)
+        and name.lower() not in OURS
+        and name.replace("-", "").replace("_", "").isalnum()
+        and value.isprintable()
+    }
