@@ -18,6 +18,7 @@ import msgspec
 
 from tare import faults
 from tare.engine import container_volumes, etc_files, health_rules, links, log_shipping, mounts, network_link
+from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
 from tare.engine.log_options import log_settings
@@ -61,6 +62,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
         etc_files.write(engine, container, endpoint)
+        undo.callback(clear_cgroup, engine, container.id)  # a creator that was killed leaves it
         link = _launch_monitor(engine, container, endpoint)
         undo.callback(link.close)
         faults.point("engine.start.launched")

@@ -22,8 +22,8 @@ from tare.engine.mount_specs import check_destination
 from tare.engine.oci_spec import MASKED_PATHS, READONLY_PATHS
 from tare.engine.options import HostOptions, MountOptions
 from tare.engine.records import Container, MountChange, MountPoint
-from tare.engine.running_root import running_root
-from tare.errors import Conflict, InvalidArgument, NotFound, TareError
+from tare.engine.running_root import mounted_at, running_root
+from tare.errors import Conflict, Internal, InvalidArgument, NotFound, TareError
 from tare.runtime.live_mounts import plan_mount, plan_unmount
 from tare.values.ids import new_id
 
@@ -92,17 +92,22 @@ async def _mount_live(engine: Engine, live: Live, container_id: str, point: Moun
     container = engine.containers.find(container_id)
     change = MountChange(action="add", destination=point.destination)
     engine.containers.save(msgspec.structs.replace(_with(container, point, mount), change=change), durable=True)
-    faults.point("engine.mounts.recorded")
-    done = False
+    may_be_there = False
     try:
+        faults.point("engine.mounts.recorded")
         await _attach(engine, live, point, mount)
-        done = True
+        may_be_there = True
         faults.point("engine.mounts.attached")
         engine.containers.save(_settled(engine, container_id), durable=True)
-    except BaseException:
-        if done:
-            await _detach(engine, live, engine.containers.find(container_id), point.destination, again=True)
-        engine.containers.save(_without(_settled(engine, container_id), point.destination), durable=True)
+    except BaseException as error:
+        now = _settled(engine, container_id)
+        # a worker that was killed doesn't tell how far it had come
+        if may_be_there or (type(error) is Internal and mounted_at(live.pid, point.destination)):
+            with contextlib.suppress(TareError):
+                await _detach(engine, live, now, point.destination, again=True)
+            now = _settled(engine, container_id)
+            may_be_there = mounted_at(live.pid, point.destination)  # it can't be taken away: then it is the container's
+        engine.containers.save(now if may_be_there else _without(now, point.destination), durable=True)
         raise
 
 
@@ -124,9 +129,13 @@ async def _remove(engine: Engine, container: Container, destination: str) -> Non
         _check_etc_files(destination, "unmount")
         change = MountChange(action="remove", destination=destination)
         engine.containers.save(msgspec.structs.replace(container, change=change), durable=True)
-        faults.point("engine.mounts.leaving")
         try:
-            await _detach(engine, live, container, destination)
+            faults.point("engine.mounts.leaving")
+            try:
+                await _detach(engine, live, container, destination)
+            except Internal:  # the worker was killed: nobody knows before or after what
+                if mounted_at(live.pid, destination):
+                    raise
         except BaseException:
             engine.containers.save(_settled(engine, container.id))
             raise

@@ -24,3 +24,13 @@ def running_root(live: Live) -> tuple[int, int] | None:
     for descriptor in opened:
         os.close(descriptor)
     return None
+
+
+def mounted_at(pid: int, place: str) -> bool:
+    """Whether the kernel says that a process has something mounted at a place (proc_pid_mountinfo(5))."""
+    escaped = place.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
+    try:
+        with open(f"/proc/{pid}/mountinfo", "rb") as lines:
+            return any(line.split(b" ", 5)[4] == os.fsencode(escaped) for line in lines)
+    except OSError:
+        return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import stat
 from collections.abc import Sequence
@@ -159,7 +160,14 @@ class Snapshots:
         self._unfinished.discard(snapshot_id)
 
     def settle(self, snapshot_id: str) -> None:
-        """Before a snapshot is mounted: finishes a reset that failed half-way."""
+        """Before a snapshot is mounted: finishes a reset that failed half-way, and lifts the mark of a volatile mount.
+
+        The kernel refuses to mount again what was mounted so (overlayfs.rst, "Volatile mount"), since it can't know
+        whether the machine crashed meanwhile; such a snapshot was thrown away then.
+        """
+        shutil.rmtree(self._directory(snapshot_id) / "work" / "work" / "incompat", ignore_errors=True)
+        if self.layers.packing.concerns((UPPER + snapshot_id,)):
+            self.unpack(snapshot_id)  # it came back from being parked, and the engine died
         if snapshot_id in self._unfinished:
             row = self.db.one("SELECT fresh FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
             if row is not None and row["fresh"]:
