@@ -96,23 +96,25 @@ def test_two_pulls_share_the_work(tare: Engine, scripted: ScriptedRegistry) -> N
     scripted.put_image("x", "1", built)
     scripted.put_image("y", "1", built)
     layers = [one["digest"] for one in built.manifest["layers"]]
-    arrived, go = threading.Event(), threading.Event()
+    go = threading.Event()
 
     def gate(exchange: Exchange) -> None:
-        arrived.set()
+        data = scripted.blobs[layers[1]]
+        exchange.send_response(200)
+        exchange.send_header("Content-Length", str(len(data)))
+        exchange.end_headers()
+        exchange.wfile.write(data[:100_000])
         go.wait(15)
-        scripted.serve(exchange)
+        exchange.wfile.write(data[100_000:])
 
     scripted.script[f"/blobs/{layers[1]}"] = gate
     query = {"fromImage": f"{scripted.host}/x", "tag": "1"}
     with ThreadPoolExecutor(1) as pool:
         lines = tare.api.stream("POST", "/images/create", query=query)
-        assert next(lines)
-        assert arrived.wait(10)
+        half = f'"id":"{layers[1][7:19]}"'.encode()
+        assert any(b"Downloading" in line and half in line for line in lines)
         other = tare.api.stream("POST", "/images/create", query={**query, "fromImage": f"{scripted.host}/y"})
-        assert b"Pulling from y" in next(other)
-        heard = [next(other), next(other)]  # it has joined both
-        assert all(b"status" in line for line in heard)
+        assert any(b"Downloading" in line and half in line for line in other), "it has joined both"
         lines.close()
         rest = pool.submit(lambda: b"".join(other))
         go.set()
@@ -295,4 +297,23 @@ def test_a_client_that_leaves_ends_its_push(tare: Engine, scripted: ScriptedRegi
         assert begun.wait(10)
     assert gone.wait(10)
     assert "x/manifests/1" not in scripted.documents
+    forget(tare, f"{name}:1")
+
+
+def test_a_registry_of_old_gets_dockers_types(tare: Engine, scripted: ScriptedRegistry) -> None:
+    """One that refuses the OCI's manifests gets one of Docker's, over the same blobs."""
+    uploads = Uploads(scripted)
+
+    def picky(exchange: Exchange) -> None:
+        if exchange.command == "PUT" and "oci" in exchange.headers["Content-Type"]:
+            return exchange.refuse(400, "MANIFEST_INVALID", "manifest invalid")
+        uploads.manifest(exchange)
+
+    scripted.script["/manifests/"] = picky
+    name = f"{scripted.host}/x"
+    tare.import_image(f"{name}:1", layer_tar("old"))
+    assert statuses(messages(tare, "POST", f"/images/{name}/push", tag="1"))[-1] == "aux"
+    manifest = json.loads(scripted.documents["x/manifests/1"][1])
+    assert manifest["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
+    assert manifest["layers"][0]["mediaType"].endswith("diff.tar.gzip")
     forget(tare, f"{name}:1")

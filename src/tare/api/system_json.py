@@ -78,7 +78,7 @@ def info_json(info: EngineInfo, version: tuple[int, int]) -> dict[str, Any]:
         "OSType": "linux",
         "Architecture": info.architecture,
         "IndexServerAddress": INDEX_SERVER,
-        "RegistryConfig": _registry_json(version),
+        "RegistryConfig": _registry_json(info, version),
         "NCPU": info.cpus,
         "MemTotal": info.memory_total_bytes,
         "GenericResources": None,
@@ -125,11 +125,17 @@ def _commit(version: tuple[int, int]) -> dict[str, str]:
     return {"ID": "", "Expected": ""} if version < (1, 49) else {"ID": ""}
 
 
-def _registry_json(version: tuple[int, int]) -> dict[str, Any]:
+def _registry_json(info: EngineInfo, version: tuple[int, int]) -> dict[str, Any]:
+    mirrors = [f"{mirror.rstrip('/')}/" for mirror in info.registry_mirrors]
+    networks = [text for text in info.insecure_registries if "/" in text]
+    indexes: dict[str, Any] = {"docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}}
+    for name in info.insecure_registries:
+        if "/" not in name:
+            indexes[name] = {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
     made: dict[str, Any] = {
-        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-        "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
-        "Mirrors": [],
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *networks],
+        "IndexConfigs": indexes,
+        "Mirrors": mirrors,
     }
     if version < (1, 49):
         made["AllowNondistributableArtifactsCIDRs"] = []

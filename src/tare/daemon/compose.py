@@ -79,6 +79,11 @@ def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
     layers = Layers(data_root / "layers", database)
     snapshots = Snapshots(data_root / "snapshots", layers, database)
     images = Images(database, Content(data_root / "content"), layers)
+    registries = Registries(data_root / "registry", database, _registry_settings(settings))
+    registries.known.forget_gone(
+        {row["image_id"] for row in database.all("SELECT image_id FROM images")},
+        {layer.diff_id for layer in layers.all()},
+    )
     network = Network(database, _network_settings(settings), launcher.make_netns, launcher.open_inside)
     return Engine(
         settings=_engine_settings(settings),
@@ -87,7 +92,7 @@ def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
         snapshots=snapshots,
         images=images,
         volumes=Volumes(data_root / "volumes", database),
-        registries=Registries(data_root / "registry", database, _registry_settings(settings)),
+        registries=registries,
         network=network,
         launcher=launcher,
         watch=exits.watch,

@@ -352,3 +352,5 @@ class EngineInfo(Record, frozen=True, kw_only=True):
     init_binary: str
     live_restore: bool
     log_drivers: tuple[str, ...]
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()

@@ -93,6 +93,8 @@ async def engine_info(engine: Engine) -> EngineInfo:
         init_binary="tare",
         live_restore=True,
         log_drivers=DRIVERS,
+        insecure_registries=engine.registries.settings.insecure,
+        registry_mirrors=engine.registries.settings.mirrors,
     )
 
 
