@@ -166,8 +166,6 @@ class Snapshots:
         whether the machine crashed meanwhile; such a snapshot was thrown away then.
         """
         shutil.rmtree(self._directory(snapshot_id) / "work" / "work" / "incompat", ignore_errors=True)
-        if self.layers.packing.concerns((UPPER + snapshot_id,)):
-            self.unpack(snapshot_id)  # it came back from being parked, and the engine died
         if snapshot_id in self._unfinished:
             row = self.db.one("SELECT fresh FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
             if row is not None and row["fresh"]:
