@@ -194,6 +194,9 @@ class Unpacking:
 
     def _write(self, descriptor: int, size: int) -> None:
         """The whole payload; long runs of zeros become holes."""
+        if size < _HOLE_BYTES:
+            _write_all(descriptor, memoryview(self._reader.whole_payload()))
+            return
         position = 0
         hole = False
         for piece in self._reader.payload():

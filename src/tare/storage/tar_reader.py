@@ -132,6 +132,15 @@ class TarReader:
         if left:
             raise Truncated(fmt.shown(self.entry.name))
 
+    def whole_payload(self) -> bytes:
+        """The same in one piece, for what is small."""
+        assert self.entry is not None
+        data = self._source.take(self._unread)
+        if len(data) < self._unread:
+            raise Truncated(fmt.shown(self.entry.name))
+        self._unread = 0
+        return data
+
     def finish(self) -> None:
         """Reads what follows the end of the archive (padding) to the end of the stream."""
         self._skip_payload()

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from tare import errors
 from tare.storage.limits import Limits
@@ -32,20 +33,35 @@ class Escape(errors.InvalidArgument):
 
 def clean_path(name: bytes, path_bytes: int = 4095) -> bytes:
     """`name` relative to the root without `.`, `//` and `..`; b"" is the root. One that climbs out is refused."""
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise Escape(f'"{shown(name)}" is outside of the archive\'s root')
-            parts.pop()
-        elif part and part != b".":
-            parts.append(part)
-    path = b"/".join(parts)
+    head, slash, last = name.rpartition(b"/")
+    if slash and len(head) <= path_bytes and last not in (b"", b".", b".."):
+        above = _clean_head(head)
+        path = above + b"/" + last if above else None if above is None else last
+    else:
+        path = _cleaned(name)
+    if path is None:
+        raise Escape(f'"{shown(name)}" is outside of the archive\'s root')
     if len(path) > path_bytes:
         raise errors.InvalidArgument(f'"{shown(path)}": file name too long')
     if b"\0" in path:
         raise errors.InvalidArgument(f'"{shown(path)}": name holds a NUL byte')
     return path
+
+
+def _cleaned(name: bytes) -> bytes | None:
+    """None for what climbs out."""
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                return None
+            parts.pop()
+        elif part and part != b".":
+            parts.append(part)
+    return b"/".join(parts)
+
+
+_clean_head = lru_cache(64)(_cleaned)  # a directory's entries come one after the other
 
 
 def without_engine_xattrs(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
