@@ -47,7 +47,12 @@ def _manifest_json(engine: Engine, variant: Variant) -> dict[str, Any]:
         "Available": image is not None,
         "Size": {"Content": content if image is not None else 0, "Total": unpacked + content if image else 0},
         "Kind": "image",
-        "ImageData": {"Platform": platform, "Containers": users, "Size": {"Unpacked": unpacked}},
+        "ImageData": {
+            "Platform": platform,
+            "Containers": users,
+            "Size": {"Unpacked": unpacked},
+            "UnpackedSize": unpacked,  # the specification asks for it beside Size
+        },
     }
 
 

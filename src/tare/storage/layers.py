@@ -135,9 +135,9 @@ class Layers:
             return msgspec.structs.replace(blob, original=self.originals.keep(spool, original))
 
     def hold_original(self, digest: str, lease: Lease) -> Original | None:
-        """A compressed layer that is here, held by the lease from now on with its layer; None if it isn't."""
+        """A compressed layer that is here, held by the lease from now on with its layer; None if it isn't, or damaged."""
         found = self.originals.find(digest)
-        if found is None or not self.originals.has(digest):
+        if found is None or self.damage.of(found.diff_id) or not self.originals.has(digest):
             return None
         with self.db.transaction(durable=False) as tx:
             if tx.one("SELECT 1 FROM originals WHERE digest = ?", (digest,)) is None:
