@@ -195,7 +195,7 @@ def test_neighbours_can_not_be_forged(engine: Engine) -> None:
                 out.send(neighbour_message(134, mine, mine, own, to, goal))
                 good = neighbour_message(136, mine, mine, own, to, goal)
                 out.send(good)
-                found = []
+                found: list[bytes] = []
                 while not found or found[-1] != good:
                     frame = sniffer.recv(2048)
                     if frame[6:12] == own and frame[:6] == to:

@@ -260,6 +260,26 @@ def test_a_hosts_drop_is_final(engine: Engine, outside: Outside, priority: int) 
     asyncio.run(scenario())
 
 
+@pytest.mark.skipif(shutil.which("nft") is None, reason="no nft program to play the administrator")
+def test_an_input_chain_that_guards_no_published_port_is_named(host: None, tmp_path: Path) -> None:
+    """Who trusts in an input chain that drops by default is told that published ports don't pass it, until it is said
+    who may reach them."""
+    rules = "table inet firewall { chain in { type filter hook input priority 0; policy drop; iif lo accept; }; }"
+
+    async def scenario(*allow: str) -> list[str]:
+        settings = NetworkSettings(bridge_name="tn0", table="tn", subnet="172.30.0.0/24", publish_allow=allow)
+        async with Engine(tmp_path, settings) as engine:
+            subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+            try:
+                return engine.network.warnings()
+            finally:
+                subprocess.run(["nft", "delete", "table", "inet", "firewall"], check=True)
+
+    (warning,) = asyncio.run(scenario())
+    assert warning.startswith("table firewall, chain in drops packets to this host") and "--publish-allow" in warning
+    assert asyncio.run(scenario("10.0.0.0/8")) == []
+
+
 def test_icc_off_keeps_neighbours_apart(host: None, tmp_path: Path) -> None:
     """com.docker.network.bridge.enable_icc=false: neighbours hear nothing of each other, not even broadcasts; the host
     reaches both."""

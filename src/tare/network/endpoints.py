@@ -31,6 +31,7 @@ from tare.network.names import Names
 from tare.network.namespace_pool import NamespacePool
 from tare.network.port_guard import PortGuard
 from tare.network.publishing import Publishing
+from tare.network.rates import Rate
 from tare.network.records import (
     BRIDGE,
     HOST,
@@ -41,7 +42,6 @@ from tare.network.records import (
     PortBinding,
     PortRequest,
 )
-from tare.network.rates import Rate
 from tare.network.store import NetworkStore
 from tare.storage.database import Database
 from tare.values.ids import new_id

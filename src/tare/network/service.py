@@ -46,7 +46,7 @@ from tare.network.records import (
 )
 from tare.network.rule_listing import ListedTable
 from tare.network.store import NetworkStore
-from tare.network.table import Table
+from tare.network.table import HOOK_INPUT, Table
 from tare.network.table_watch import TableWatch
 from tare.network.user_networks import make_record
 from tare.storage.database import Database
@@ -221,10 +221,16 @@ class Network:
         return next((str(network.addresses.gateway) for network in self._bridges if network.record.name == BRIDGE), "")
 
     def warnings(self) -> list[str]:
-        """What in this host's packet filter keeps containers from talking, though our rules allow it."""
+        """What in this host's packet filter keeps containers from talking, or seems to guard what it doesn't."""
         if self._table is None:
             return []
-        return [
+        found = [
+            f"table {table}, chain {chain} drops packets to this host unless it allows them; published ports are "
+            "forwarded and don't meet it (moby#22054): say with --publish-allow who may reach them"
+            for table, chain in self._table.foreign_drops(HOOK_INPUT)
+            if not self._settings.publish_allow
+        ]
+        return found + [
             f"table {table}, chain {chain} drops forwarded packets unless a rule of its own accepts them: "
             f"allow {self._settings.bridge_name} there, or containers reach no other network"
             for table, chain in self._table.foreign_drops()

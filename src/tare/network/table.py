@@ -17,7 +17,7 @@ from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
 from tare.network.rule_listing import ListedTable, list_table
 from tare.network.store import NetworkStore
 
-_HOOK_FORWARD = 2
+HOOK_INPUT, HOOK_FORWARD = 1, 2
 _FIRST_GROUP, _GROUPS = 20_000, 20_000  # nflog's, by the table's name: engines beside each other have their own
 
 
@@ -158,12 +158,12 @@ class Table:
         self._socket.commit(transaction)
         self.guard.remove()
 
-    def foreign_drops(self) -> list[tuple[str, str]]:
-        """Table and chain of others that drop forwarded packets unless a rule of theirs accepts them."""
+    def foreign_drops(self, hook: int = HOOK_FORWARD) -> list[tuple[str, str]]:
+        """Table and chain of others that drop packets of a hook unless a rule of theirs accepts them."""
         return [
             (chain.table, chain.name)
             for chain in self._socket.base_chains()
-            if chain.hook == _HOOK_FORWARD and chain.drops_by_default and chain.table != self.name
+            if chain.hook == hook and chain.drops_by_default and chain.table != self.name
         ]
 
     def close(self) -> None:
