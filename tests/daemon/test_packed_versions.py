@@ -6,6 +6,7 @@ TARE_TEST_DATABASE_MB=1024 makes it the large form.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import os
 import random
@@ -103,3 +104,44 @@ def test_the_engine_dies_while_it_packs(daemon: Tared, point: str) -> None:
     for number, size in ((0, MEGABYTES << 20), (1, (MEGABYTES << 20) + 8)):
         assert engine.run(f"db:{number}", "stat", "-c", "%s", "/data", timeout=LIMIT_S).out == f"{size}\n"
     assert engine.tare_cli("system", "fsck", timeout=LIMIT_S).out.startswith("all is well")
+
+
+def test_the_trash_costs_what_changed(daemon: Tared) -> None:
+    """Containers that were committed and removed wait in the trash without their database; one comes back whole, also
+    if the engine dies on the way."""
+    engine = daemon.start().engine
+    engine.prepare()
+    make = f"dd if=/dev/urandom of=/data bs=1M count={MEGABYTES} 2>/dev/null"
+    engine.docker("run", "--name", "c0", engine.image, "sh", "-c", make, timeout=LIMIT_S)
+    engine.docker("commit", "c0", "db:0", timeout=LIMIT_S)
+    for number in range(1, 4):
+        change = f"echo {number} >> /data; sha256sum /data"
+        engine.docker("run", "--name", f"c{number}", f"db:{number - 1}", "sh", "-c", change, timeout=LIMIT_S)
+        engine.docker("commit", f"c{number}", f"db:{number}", timeout=LIMIT_S)
+    digests = [engine.docker("logs", f"c{number}").out.split()[0] for number in range(1, 4)]
+    engine.docker("rm", "c0", "c1", "c2", "c3")
+
+    def used() -> int:
+        places = [daemon.data_root / "layers", daemon.data_root / "snapshots"]
+        return sum(path.lstat().st_blocks * 512 for place in places for path in place.rglob("*"))
+
+    most = (MEGABYTES << 20) + (6 << 20) // 2
+    wait_until(lambda: used() < most, "the trash is packed", LIMIT_S)
+    engine.tare_cli("trash", "restore", "c2", timeout=LIMIT_S)
+    exported = engine.api.request("GET", "/containers/c2/export").body
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        member = tar.extractfile("data")
+        assert member is not None
+        assert hashlib.file_digest(member, "sha256").hexdigest() == digests[1]
+    daemon.terminate()
+    engine = daemon.start(env={"TARE_FAULT": "engine.trash.restored:kill"}).engine
+    wait_until(lambda: used() < most + (MEGABYTES << 21), "packed", LIMIT_S)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        engine.api.request("POST", "/tare/trash/c3/restore", check=False)
+    daemon.wait_dead()
+    engine = daemon.start().engine
+    for number in (2, 3):
+        engine.docker("start", "-a", f"c{number}", timeout=LIMIT_S)
+        again = engine.docker("logs", f"c{number}").out.split()[-2]
+        known = engine.run(f"db:{number}", "sh", "-c", f"echo {number} >> /data; sha256sum /data").out.split()[0]
+        assert again == known

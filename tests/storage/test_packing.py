@@ -16,7 +16,7 @@ from engine_store import Store
 from test_snapshots import in_mount
 
 from tare import errors
-from tare.storage.chunks.check import check_packing, pack_usage
+from tare.storage.chunks.check import PackUsage, check_packing, pack_usage
 from tare.storage.chunks.maps import BASE, ZEROS, Entry, compose
 from tare.storage.chunks.tidy import note, note_everything, tidy
 from tare.storage.compare import compare
@@ -236,6 +236,59 @@ def test_layers_are_used_while_they_are_packed(store: Store) -> None:
         stop.set()
         packer.join()
     assert failed == []
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_parked_snapshots_cost_what_is_their_own(store: Store, tmp_path: Path, committed: bool) -> None:
+    """What a removed container could show again is packed with its own files, and is all there when it comes back."""
+    versions = Versions(store, stacked=True, size=MIB)
+    for _ in range(2):
+        versions.change()
+        versions.commit()
+    root = store.snapshots.prepare("old", versions.stack(0))
+    own = store.snapshots.upper("old") / versions.name
+    if committed:
+        own.parent.mkdir()
+        own.write_bytes(versions.contents[1])
+        own.chmod(0o640)
+    with store.db.transaction() as tx:
+        store.snapshots.park(tx, "old", versions.layers[::-1])
+    assert store.layers.tidy().files == (2 if committed else 1)
+    assert (store.layers.path(versions.layers[0]) / versions.name).stat().st_blocks <= 8
+    if committed:
+        assert own.stat().st_blocks <= 8
+        assert own.stat().st_mode & 0o777 == 0o640
+    assert check_packing(store.layers.packing) == []
+    with store.db.transaction() as tx:
+        Layers.drop_root(tx, "image:1")
+    store.layers.collect()
+    store.layers.tidy()
+    with store.db.transaction() as tx:
+        store.snapshots.unpark(tx, "old")
+    store.snapshots.settle("old")
+    shown = in_mount(root, tmp_path / "mount", f"sha256sum < {versions.name}").decode().split()[0]
+    assert shown == hashlib.sha256(versions.contents[1 if committed else 0]).hexdigest()
+    store.snapshots.remove("old")
+    store.layers.tidy()
+    assert not store.db.all("SELECT 1 FROM parked UNION ALL SELECT 1 FROM packed_files WHERE diff_id LIKE 'upper:%'")
+
+
+def test_a_parked_snapshot_is_removed(store: Store) -> None:
+    """What its files had in packs goes with it."""
+    versions = Versions(store, size=MIB)
+    versions.commit()
+    store.snapshots.prepare("old", [])
+    own = store.snapshots.upper("old") / versions.name
+    own.parent.mkdir()
+    versions.change()
+    own.write_bytes(versions.data)
+    with store.db.transaction() as tx:
+        store.snapshots.park(tx, "old", versions.layers)
+    assert store.layers.tidy().files == 1
+    store.snapshots.remove("old")
+    store.snapshots.empty_trash()
+    store.layers.tidy()
+    assert pack_usage(store.layers.packing) == PackUsage(files=0, plain_bytes=0, pack_bytes=0, layer_bytes={})
 
 
 def damage(path: Path, offset: int) -> None:

@@ -11,6 +11,7 @@ from tare.engine.records import Container
 from tare.engine.sweep import discard_directory
 from tare.engine.trash_store import Trashed
 from tare.errors import NotFound
+from tare.storage.database import Transaction
 from tare.storage.usage import usage
 from tare.values.names import check_container_name
 from tare.values.timestamps import now_ns
@@ -24,7 +25,14 @@ def throw(engine: Engine, container: Container) -> Trashed:
     )
     record = msgspec.structs.replace(container, state=state)
     entry = Trashed(id=container.id, record=record, removed_ns=now_ns())
-    engine.containers.remove(container.id, along=lambda tx: engine.trash.insert(tx, entry))
+    image = engine.images.find(container.head_id) if container.head_id else None
+    likely = [*(image.diff_ids[::-1] if image else ()), *container.layers[::-1]]
+
+    def along(tx: Transaction) -> None:
+        engine.trash.insert(tx, entry)
+        engine.snapshots.park(tx, container.id, likely)
+
+    engine.containers.remove(container.id, along=along)
     engine.trash.remember(entry)
     faults.point("engine.trash.thrown")
     return entry
@@ -78,9 +86,15 @@ async def restore(engine: Engine, entry: Trashed, container: Container, name: st
             if point.type == "volume" and engine.volumes.get(point.name) is None:
                 await trash_volumes.restore_if_there(engine, point.name)
         container = msgspec.structs.replace(container, name=name or _free_name(engine, container.name))
-        engine.containers.add(container, along=lambda tx: engine.trash.delete(tx, container.id))
+
+        def along(tx: Transaction) -> None:
+            engine.trash.delete(tx, container.id)
+            engine.snapshots.unpark(tx, container.id)
+
+        engine.containers.add(container, along=along)
         engine.trash.forget(container.id)
         faults.point("engine.trash.restored")
+        await in_thread(engine.snapshots.unpack, container.id)
     engine.events.container(container, "restore")
     return container
 

@@ -55,6 +55,7 @@ class Snapshots:
         self.root = Path(root)
         self.layers = layers
         self.db = db
+        layers.packing.upper = self.upper
         make_private_directory(self.root)
         self.trash = Trash(self.root / ".trash")
         self.skeleton = self.root / ".skeleton"
@@ -166,17 +167,35 @@ class Snapshots:
         whether the machine crashed meanwhile; such a snapshot was thrown away then.
         """
         shutil.rmtree(self._directory(snapshot_id) / "work" / "work" / "incompat", ignore_errors=True)
+        if self.layers.packing.in_use:
+            self.unpack(snapshot_id)  # if it came back from being parked, and that failed half-way
         if snapshot_id in self._unfinished:
             row = self.db.one("SELECT fresh FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
             if row is not None and row["fresh"]:
                 self.finish_reset(snapshot_id)
             self._unfinished.discard(snapshot_id)
 
+    def park(self, tx: Transaction, snapshot_id: str, older: Sequence[str]) -> None:
+        """Within a transaction: it isn't mounted until `unpark`, so its large files, and what it shows, may be packed.
+
+        older: layers that may have them, too, the likeliest first.
+        """
+        self.layers.packing.park(tx, snapshot_id, older)
+
+    def unpark(self, tx: Transaction, snapshot_id: str) -> None:
+        """Within a transaction: it will be mounted again. `unpack` comes next."""
+        self.layers.packing.unpark(tx, snapshot_id)
+
+    def unpack(self, snapshot_id: str) -> None:
+        """Makes plain what was packed while it was parked; slow. Raises ResourceExhausted, Internal (damaged)."""
+        self.layers.packing.unpack_snapshot(snapshot_id, self.diff_ids(snapshot_id))
+
     def remove(self, snapshot_id: str) -> None:
         """Forgets a snapshot and renames it away, if it is there. `empty_trash` gives the space back."""
         directory = self._directory(snapshot_id)
         with self.db.transaction(durable=False, frees=True) as tx:
             tx.run("DELETE FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
+            self.layers.packing.forget_snapshot(tx, snapshot_id)
         faults.point("storage.snapshot.remove")
         self.trash.throw(directory)
 

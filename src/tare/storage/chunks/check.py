@@ -63,7 +63,7 @@ def _counts(packing: Packing) -> Iterator[str]:
             packing.rows.resolved(file)
         except errors.Internal as error:
             yield f"{name}: {error}"
-        if not packing.layers.exists(file.diff_id):
+        if not packing.tree(file.diff_id).is_dir():
             yield f"{name}: there is no such layer"
     for row in packing.chunks.all():
         used = found.pop(row["chunk_id"], 0)

@@ -14,7 +14,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +41,7 @@ from tare.storage.tar_stream import content
 from tare.storage.tree_reader import open_beneath, open_directory
 
 _WORTH = 0.75  # of what a file takes now; packing it must not need more than that
+UPPER = "upper:"
 _COOL_NS = 24 * 3600 * 1_000_000_000
 
 
@@ -68,6 +69,8 @@ class Packing:
         row = db.one("SELECT token FROM chunk_store")
         self._token: str = row["token"] if row else ""
         mark.register(self._token, self.reading)
+        self.upper: Callable[[str], Path] = lambda _: root / "no snapshots"
+        """Where a snapshot's own files are; the snapshots say it."""
         self._work = threading.Lock()  # one file is packed or unpacked at a time
         self._waiting = 0  # for that lock, to unpack: somebody wants to run a container
         self._waiting_lock = threading.Lock()
@@ -78,6 +81,11 @@ class Packing:
         self.only_bases: set[str] = set()
 
     # -- what a container needs ------------------------------------------------------------------------------------
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anything is packed."""
+        return bool(self._layers_with)
 
     def concerns(self, diff_ids: Sequence[str]) -> bool:
         """Whether one of the layers has a packed file; costs no look at the disk."""
@@ -109,20 +117,14 @@ class Packing:
             file = self.rows.get(file_id)
             if file is None:
                 return False
-            tree_fd = open_directory(self.layers.path(file.diff_id))
-            try:
-                descriptor = open_beneath(tree_fd, file.path, os.O_RDWR | os.O_NONBLOCK)
-            finally:
-                os.close(tree_fd)
-            try:
-                unpack_into(descriptor, file, self.reading)
-            finally:
-                os.close(descriptor)
+            with self._opened(file.diff_id, file.path, os.O_RDWR) as descriptor:
+                if mark.packed_as(descriptor) == (self._token, file.mark):  # else somebody put another in its place
+                    unpack_into(descriptor, file, self.reading)
             faults.point("storage.unpack.written")
             with self.db.transaction() as tx:
                 self.rows.delete(tx, [file.file_id])
                 self.chunks.drop_uses(tx, uses(file.entries()))
-                if file.base_diff_id is not None:
+                if file.base_diff_id is not None and not file.diff_id.startswith(UPPER):
                     not_before_ns = time.time_ns() + _COOL_NS if cool else 0
                     tx.run(
                         "INSERT OR REPLACE INTO superseded (diff_id, path, by_diff_id, not_before_ns)"
@@ -154,11 +156,12 @@ class Packing:
 
         None: not now, since it is in use or a container waits. 0: it saves too little, or can't be packed at all.
         """
-        if not self.shares and self.layers.exists(diff_id) and self._is_seen(diff_id, path):
+        if not self.shares and self._exists(diff_id) and self._is_seen(diff_id, path):
             return None  # the usual case of what waits: at no cost
+        held = [one for one in (diff_id, by_diff_id) if not one.startswith(UPPER)]
         with self._work:
             try:
-                with self.layers.lease((diff_id, by_diff_id)) as lease:
+                with self.layers.lease(held) as lease:
                     return self._pack(diff_id, path, by_diff_id, lease)
             except errors.NotFound:
                 return 0  # a layer is gone
@@ -217,6 +220,9 @@ class Packing:
             tx.run("DELETE FROM superseded WHERE diff_id = ? AND path = ?", (diff_id, path))
         return 0
 
+    def _exists(self, diff_id: str) -> bool:
+        return diff_id.startswith(UPPER) or self.layers.exists(diff_id)
+
     def _go_on(self) -> bool:
         return not self._stopped and not self._waiting
 
@@ -246,28 +252,77 @@ class Packing:
         os.utime(descriptor, ns=(mtime_ns, mtime_ns))
 
     def _is_seen(self, diff_id: str, path: bytes) -> bool:
-        rows = self.db.all("SELECT diff_ids FROM snapshots WHERE instr(diff_ids, ?)", (diff_id,))
+        if diff_id.startswith(UPPER):
+            parked = "SELECT 1 FROM parked WHERE snapshot_id = ?"
+            return self.db.one(parked, (diff_id.removeprefix(UPPER),)) is None
+        rows = self.db.all(
+            "SELECT diff_ids FROM snapshots WHERE instr(diff_ids, ?)"
+            " AND snapshot_id NOT IN (SELECT snapshot_id FROM parked)",
+            (diff_id,),
+        )
         return any(seen_in(row["diff_ids"].split(), diff_id, path, self.layers.path) for row in rows)
 
     @contextmanager
     def _opened(self, diff_id: str, path: bytes, flags: int) -> Iterator[int]:
-        tree_fd = open_directory(self.layers.path(diff_id))
         try:
-            descriptor = open_beneath(tree_fd, path, flags | os.O_NONBLOCK)
+            tree_fd = open_directory(self.tree(diff_id))
+            try:
+                descriptor = open_beneath(tree_fd, path, flags | os.O_NONBLOCK)
+            finally:
+                os.close(tree_fd)
         except OSError as error:
             raise errors.NotFound(f"{path!r} is not in layer {diff_id}") from error
-        finally:
-            os.close(tree_fd)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
 
+    # -- parked snapshots ------------------------------------------------------------------------------------------
+
+    def tree(self, diff_id: str) -> Path:
+        """The directory of a layer, or of a parked snapshot's own files."""
+        return self.upper(diff_id.removeprefix(UPPER)) if diff_id.startswith(UPPER) else self.layers.path(diff_id)
+
+    def park(self, tx: Transaction, snapshot_id: str, older: Sequence[str]) -> None:
+        """Within a transaction: the snapshot's container can't run from now on, so nothing that it shows must be plain.
+
+        Its own large files may be packed, too, over those of the layers `older`, nearest first.
+        """
+        tx.run("INSERT OR REPLACE INTO parked (snapshot_id) VALUES (?)", (snapshot_id,))
+        nearest = " ".join(dict.fromkeys(older))
+        tx.run("INSERT OR REPLACE INTO successors (diff_id, older) VALUES (?, ?)", (UPPER + snapshot_id, nearest))
+
+    def unpark(self, tx: Transaction, snapshot_id: str) -> None:
+        """Within a transaction: it comes back. Then `unpack_snapshot`, before it is mounted."""
+        tx.run("DELETE FROM parked WHERE snapshot_id = ?", (snapshot_id,))
+        for table in ("successors", "superseded"):
+            tx.run(f"DELETE FROM {table} WHERE diff_id = ?", (UPPER + snapshot_id,))
+
+    def unpack_snapshot(self, snapshot_id: str, diff_ids: Sequence[str]) -> None:
+        """Makes plain what a snapshot shows of its layers, and its own files. Costs nothing where nothing is packed."""
+        own = UPPER + snapshot_id
+        if self.concerns((own,)):
+            for file_id, _ in self.rows.paths(own):
+                self.unpack(file_id)
+        if self.concerns(diff_ids):
+            self.unpack_for(diff_ids)
+
+    def forget_snapshot(self, tx: Transaction, snapshot_id: str) -> None:
+        """Within the transaction that removes it."""
+        self.unpark(tx, snapshot_id)
+        if self.concerns((UPPER + snapshot_id,)):
+            self.drop(tx, {UPPER + snapshot_id})
+
     # -- layers that go ---------------------------------------------------------------------------------------------
 
     def kept(self, tx: Transaction, held: AbstractSet[str]) -> set[str]:
         """Within the transaction that collects layers: those that packed files of held ones go on from."""
-        self.only_bases = kept_for_others(self.rows.links(tx), held) if self._layers_with else set()
+        if not self._layers_with:
+            self.only_bases = set()
+            return set()
+        links = self.rows.links(tx)
+        alive = held | {diff_id for diff_id, _ in links if diff_id.startswith(UPPER)}
+        self.only_bases = kept_for_others(links, alive)
         return self.only_bases
 
     def drop(self, tx: Transaction, diff_ids: AbstractSet[str]) -> None:
@@ -304,19 +359,27 @@ class Packing:
         changed = []
         with self._work:
             for file in self.rows.all():
-                if not self.layers.exists(file.diff_id):
-                    continue  # its layer was lost; `drop` takes the row along
-                with self._opened(file.diff_id, file.path, os.O_RDWR) as descriptor:
-                    status = os.fstat(descriptor)
-                    known = mark.packed_as(descriptor) == (self._token, file.mark)
-                    if known and status.st_blocks <= 8 and status.st_mtime_ns == file.mtime_ns:
-                        continue
-                    mark.set_mark(descriptor, self._token, file.mark)
-                    self._empty(descriptor, file.size, file.mtime_ns)
-                    changed.append(f"packed {os.fsdecode(file.path)} of layer {file.diff_id} to the end")
+                try:
+                    with self._opened(file.diff_id, file.path, os.O_RDWR) as descriptor:
+                        if self._pack_to_the_end(descriptor, file):
+                            changed.append(f"packed {os.fsdecode(file.path)} of layer {file.diff_id} to the end")
+                except errors.NotFound:
+                    continue  # `check_packing` tells
             changed += self._cut_packs()
         self.give_back()
         return changed
+
+    def _pack_to_the_end(self, descriptor: int, file: PackedFile) -> bool:
+        """Whether something was left to do. A file of a snapshot that came back is let alone: it may be in use."""
+        status = os.fstat(descriptor)
+        known = mark.packed_as(descriptor) == (self._token, file.mark)
+        if known and status.st_blocks <= 8 and status.st_mtime_ns == file.mtime_ns:
+            return False
+        if file.diff_id.startswith(UPPER) and (not known or self._is_seen(file.diff_id, file.path)):
+            return False
+        mark.set_mark(descriptor, self._token, file.mark)
+        self._empty(descriptor, file.size, file.mtime_ns)
+        return True
 
 
 def _bytes(descriptor: int, size: int) -> Iterator[bytes]:

@@ -1,5 +1,8 @@
 """The tables of packed files.
 
+Where a layer's diff ID stands, there may be `upper:<snapshot id>`: a parked snapshot's own files, as if they were one.
+They are never a base.
+
 packed_files                    a layer's file whose blocks were given back: its bytes are `map` over its base
   file_id       INTEGER PRIMARY KEY
   mark          TEXT UNIQUE       what the file itself bears, by which readers find the row
@@ -28,6 +31,9 @@ superseded                      files to be packed as soon as no container sees 
   diff_id, path TEXT, BLOB
   by_diff_id    TEXT              the layer with the version that came after it
   not_before_ns INTEGER           when at the earliest; NEVER: it was tried, and saved too little
+
+parked                          snapshots of containers that can't run until somebody brings them back
+  snapshot_id   TEXT PRIMARY KEY
 
 chunk_store                     one row
   token         TEXT              marks files as packed by this store
@@ -81,4 +87,5 @@ STEPS = (
     CREATE TABLE chunk_store (token TEXT NOT NULL);
     INSERT INTO chunk_store (token) VALUES (lower(hex(randomblob(16))));
     """,
+    "CREATE TABLE parked (snapshot_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )

@@ -14,7 +14,7 @@ import msgspec
 
 from tare import errors, faults
 from tare.storage.chunks import mark
-from tare.storage.chunks.packing import Packing
+from tare.storage.chunks.packing import UPPER, Packing
 from tare.storage.chunks.schema import NEVER
 from tare.storage.database import Transaction
 from tare.storage.merged import Stack
@@ -80,7 +80,13 @@ def _look(packing: Packing) -> None:
     for row in rows:  # in their order, so that each is superseded by the next one
         found: list[tuple[str, bytes, str]] = []
         for path in large_files(packing, row["diff_id"]):
-            found += [(old, path, row["diff_id"]) for old in row["older"].split() if _has_plain(packing, old, path)]
+            if row["diff_id"].startswith(UPPER):
+                nearest = next((old for old in row["older"].split() if _has(packing, old, path)), None)
+                found += [(row["diff_id"], path, nearest)] if nearest is not None else []
+                continue
+            found += [
+                (old, path, row["diff_id"]) for old in row["older"].split() if _has(packing, old, path, plain=True)
+            ]
         faults.point("storage.pack.noted")
         with packing.db.transaction(durable=False) as tx:
             _supersede(tx, found)
@@ -107,7 +113,7 @@ def note_everything(packing: Packing, diff_ids: Sequence[str]) -> None:
 def large_files(packing: Packing, diff_id: str) -> list[bytes]:
     """Paths of a layer's files that are large enough; none if the layer is gone."""
     try:
-        with Stack([packing.layers.path(diff_id)]) as stack:
+        with Stack([packing.tree(diff_id)]) as stack:
             return [
                 found.path
                 for found in stack.walk()
@@ -117,8 +123,8 @@ def large_files(packing: Packing, diff_id: str) -> list[bytes]:
         return []
 
 
-def _has_plain(packing: Packing, diff_id: str, path: bytes) -> bool:
-    """Whether a layer has a large file at a path that isn't packed yet."""
+def _has(packing: Packing, diff_id: str, path: bytes, *, plain: bool = False) -> bool:
+    """Whether a layer has a large file at a path; plain: one that isn't packed yet."""
     head, _, name = path.rpartition(b"/")
     try:
         tree_fd = open_directory(packing.layers.path(diff_id))
@@ -133,4 +139,4 @@ def _has_plain(packing: Packing, diff_id: str, path: bytes) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     large = stat.S_ISREG(status.st_mode) and status.st_size > mark.MIN_BYTES
-    return large and packing.rows.find(diff_id, path) is None
+    return large and not (plain and packing.rows.find(diff_id, path) is not None)
