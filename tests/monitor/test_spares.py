@@ -1,0 +1,80 @@
+"""Spare monitors: one when nothing happens, more in a burst of starts, and none that is in the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from support.deadline import wait_until
+from support.processes import children
+from support.tared import Tared
+
+BURST = 12
+
+
+def spares(daemon: Tared) -> set[int]:
+    """Pids of the monitors that wait for work."""
+    found = set()
+    for launcher in daemon.launchers():
+        for pid in children(launcher):
+            try:
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"tare: spare monitor"):
+                    found.add(pid)
+            except OSError:
+                continue  # it has ended
+    return found
+
+
+@pytest.fixture
+def up(daemon: Tared) -> Tared:
+    daemon.start()
+    daemon.engine.prepare()
+    wait_until(lambda: len(spares(daemon)) == 1, "one spare waits")
+    return daemon
+
+
+def test_a_start_takes_the_spare_and_another_is_forked(up: Tared) -> None:
+    """The waiting process becomes the container's monitor; a new one waits afterwards."""
+    (spare,) = spares(up)
+    up.engine.start()
+    assert b"monitor of" in Path(f"/proc/{spare}/cmdline").read_bytes()
+    wait_until(lambda: len(spares(up) - {spare}) == 1, "another spare waits")
+
+
+def test_a_burst_has_more_spares_for_a_while(up: Tared) -> None:
+    """Starts that find none leave more behind, which go when nothing happens any more."""
+    ids = [str(up.engine.create({"Cmd": ["sleep", "1000"]}).json["Id"]) for _ in range(BURST)]
+    with ThreadPoolExecutor(BURST) as pool:
+        answers = list(pool.map(lambda id_: up.engine.api.request("POST", f"/containers/{id_}/start"), ids))
+    assert {answer.status for answer in answers} == {204}
+    wait_until(lambda: len(spares(up)) > 1, "several spares wait")
+    wait_until(lambda: len(spares(up)) == 1, "one spare waits", 20)
+    assert up.engine.run("@", "echo", "still").out == "still\n"
+
+
+@pytest.mark.parametrize("victim", ["monitor", "creator", "first process"])
+def test_a_spare_that_was_killed_costs_nothing_or_one_start(up: Tared, victim: str) -> None:
+    """A dead spare monitor isn't noticed; with its creator or first process dead one start fails and says so."""
+    (pid,) = spares(up)
+    (creator,) = children(pid)
+    (first,) = wait_until(lambda: children(creator), "the first process waits")
+    chosen = {"monitor": pid, "creator": creator, "first process": first}[victim]
+    os.kill(chosen, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{chosen}/cmdline").exists() or not _line(chosen), "it is dead")
+    result = up.engine.run("@", "echo", "hello", check=False)
+    if victim == "monitor":
+        assert result.out == "hello\n"
+    else:
+        assert result.out == "hello\n" or "was killed" in result.err or "unable to start" in result.err, result
+    assert up.engine.run("@", "echo", "again").out == "again\n"
+
+
+def _line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
