@@ -163,6 +163,12 @@ def test_the_life_of_a_container(client: Any, box: str, engine: Engine) -> None:
         c.unpause()
         c.update(memory="64m", memory_swap="128m", pids_limit=50)
         assert c.inspect().raw["HostConfig"]["Memory"] == 64 << 20
+        c.update(mount={"/tmp": "/there:ro"}, disconnect=["bridge"])
+        found = c.inspect().raw
+        assert [(m["Destination"], m["RW"]) for m in found["Mounts"]] == [("/there", False)]
+        assert not found["NetworkSettings"]["Networks"]
+        c.update(unmount=["/there"], connect=["bridge"])
+        assert not c.inspect().raw["Mounts"] and "bridge" in c.inspect().raw["NetworkSettings"]["Networks"]
         c.rename(name + "x")
         assert client.containers.get(name + "x").id == c.id
         assert [one.name for one in client.containers.list(name=name)] == [name + "x"]

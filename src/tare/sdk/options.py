@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 from tare.sdk.records import Health
@@ -263,8 +263,12 @@ _MAKERS = {
 
 
 class Limits(TypedDict, total=False):
-    """What `update` can change of a container."""
+    """What `update` can change of a container. From mount on: an engine of Tare's only, all or none of it."""
 
+    mount: Mapping[str, str]  # {"/host/or/name": "/target[:ro]"}
+    unmount: Sequence[str]  # places inside
+    connect: Sequence[str]  # names of networks
+    disconnect: Sequence[str]
     memory: int | str
     memory_swap: int | str
     cpus: float
@@ -277,5 +281,24 @@ def update_body(limits: Limits) -> dict[str, Any]:
     allowed = set(Limits.__annotations__)
     if set(limits) - allowed:
         raise TypeError(f"can't be updated: {', '.join(sorted(set(limits) - allowed))}")
-    body: dict[str, Any] = create_body("", None, cast(ContainerOptions, dict(limits)))["HostConfig"]
+    own = {name: limits[name] for name in _OWN_CHANGES if name in limits}  # type: ignore[literal-required]
+    rest = {name: value for name, value in limits.items() if name not in own}
+    body: dict[str, Any] = create_body("", None, cast(ContainerOptions, rest))["HostConfig"]
+    for name, (key, made) in _OWN_CHANGES.items():
+        if name in own:
+            body[key] = made(own[name])
     return body
+
+
+def _mount(source: str, place: str) -> dict[str, Any]:
+    target, _, mode = place.partition(":")
+    kind = "bind" if source.startswith("/") else "volume"
+    return {"Type": kind, "Source": source, "Target": target, "ReadOnly": mode == "ro"}
+
+
+_OWN_CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "mount": ("MountAdd", lambda mounts: [_mount(source, place) for source, place in mounts.items()]),
+    "unmount": ("MountRemove", list),
+    "connect": ("NetworkAdd", dict.fromkeys),
+    "disconnect": ("NetworkRemove", list),
+}

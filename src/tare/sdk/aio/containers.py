@@ -126,7 +126,7 @@ class AsyncContainer:
         await self._do("rename", name=name)
 
     async def update(self, **limits: Unpack[Limits]) -> None:
-        """Changes its limits, also while it runs."""
+        """Changes its limits, mounts and networks, also while it runs."""
         await self._calls.do("POST", self._path("update"), body=update_body(limits))
 
     async def remove(self, force: bool = False, volumes: bool = False) -> None:

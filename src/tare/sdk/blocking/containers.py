@@ -127,7 +127,7 @@ class Container:
         self._do("rename", name=name)
 
     def update(self, **limits: Unpack[Limits]) -> None:
-        """Changes its limits, also while it runs."""
+        """Changes its limits, mounts and networks, also while it runs."""
         self._calls.do("POST", self._path("update"), body=update_body(limits))
 
     def remove(self, force: bool = False, volumes: bool = False) -> None:
