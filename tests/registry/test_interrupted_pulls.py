@@ -153,14 +153,12 @@ def test_collection_spares_what_is_being_pulled(tare: Engine, scripted: Scripted
 
 KILLS = [
     "registry.download.piece@4",
-    "registry.download.written",
     "registry.download.checked",
     "storage.layer.rename",
     "storage.layer.row",
     "storage.original.rename",
     "pull.layer.extracted",
     "pull.layers.held",
-    "images.record.content",
     "images.record.done",
 ]
 
@@ -197,7 +195,7 @@ def test_killed_pulls_leave_nothing_broken(daemon: Tared, scripted: ScriptedRegi
     wait_until(lambda: not os.listdir(daemon.data_root / "layers" / "layers"), "no layer is left")
 
 
-PUSH_POINTS = ["registry.upload.begun", "push.blobs.sent", "push.manifest.sent"]
+PUSH_POINTS = ["push.blobs.sent", "push.manifest.sent"]
 
 
 def test_killed_pushes_are_repeated(daemon: Tared, tmp_path: Path) -> None:

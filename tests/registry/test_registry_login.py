@@ -133,6 +133,27 @@ def test_the_password_is_asked_for_without_echo(tare: Engine, tmp_path: Path) ->
         registry.stop()
 
 
+def test_a_pull_on_a_terminal_shows_bars(tare: Engine, scripted: ScriptedRegistry) -> None:
+    """One line a layer, which changes in place; in a pipe there are whole lines only."""
+    scripted.put_image("bars", "1", build(tar_of(a=b"bars" * 100_000)))
+    argv = [*TARE, "-H", f"unix://{tare.socket}", "pull", f"{scripted.host}/bars:1"]
+    with Terminal(argv, env=clean_environment()) as screen:
+        screen.expect(b": Pulling fs layer")
+        screen.expect(b"\x1b[1A")
+        assert b"Downloading [" in screen.expect(b"Pull complete")
+        screen.expect(b"Status: Downloaded newer image")
+        assert screen.wait() == 0
+    tare.api.request("DELETE", f"/images/{scripted.host}/bars:1", query={"trash": "0"})
+    lines = run(argv).out.splitlines()
+    assert [line.partition(": ")[2] for line in lines[1:5]] == [
+        "Pulling fs layer",
+        "Verifying Checksum",
+        "Download complete",
+        "Pull complete",
+    ]
+    tare.api.request("DELETE", f"/images/{scripted.host}/bars:1", query={"trash": "0"})
+
+
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

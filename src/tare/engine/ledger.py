@@ -84,6 +84,8 @@ def ledger(engine: Engine) -> tuple[Owned, ...]:
             places[path.name](engine, book, path)
         elif path.name == "content":
             book.add("documents", path)
+        elif path.name == "registry":
+            book.add("leftovers", path)  # blobs of pulls that broke off, which the next one goes on with
         else:
             book.add("database" if path.name.startswith("tare.db") else "engine", path)
     book.counts["trash"] = len(engine.trash)

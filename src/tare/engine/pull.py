@@ -16,6 +16,7 @@ from tare.engine.engine import Engine
 from tare.engine.layer_fetch import LayerFetch, LayerFetches
 from tare.engine.pull_manifest import INDEX_TYPES, Chosen, Found, choose, find
 from tare.engine.registry_jobs import Job, Step, Told
+from tare.engine.slim import slim_soon
 from tare.errors import Conflict, InvalidArgument, NotFound, TareError, Unsupported
 from tare.images.records import Image, Platform
 from tare.oci.image_spec import parse_index
@@ -37,9 +38,15 @@ class PullOptions(msgspec.Struct, frozen=True, kw_only=True):
     credentials: Credentials = NOBODY
 
 
-def pull(engine: Engine, options: PullOptions) -> AsyncGenerator[Told, None]:
+async def pull(engine: Engine, options: PullOptions) -> AsyncGenerator[Told, None]:
     """Pulls; tells how it goes. Raises NotFound, RegistryFailure …; who stops listening calls it off."""
-    return Job(engine, "tare-pull", lambda job: _Pull(job, options).run()).steps()
+    told = Job(engine, "tare-pull", lambda job: _Pull(job, options).run()).steps()
+    try:
+        async for item in told:
+            yield item
+    finally:
+        await told.aclose()
+        slim_soon(engine)
 
 
 class _Pull:
