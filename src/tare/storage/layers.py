@@ -135,7 +135,7 @@ class Layers:
             return msgspec.structs.replace(blob, original=self.originals.keep(spool, original))
 
     def hold_original(self, digest: str, lease: Lease) -> Original | None:
-        """A compressed layer that is here, held by the lease from now on with its layer; None if it isn't, or damaged."""
+        """A compressed layer that is here and whole, held by the lease from now on with its layer; else None."""
         found = self.originals.find(digest)
         if found is None or self.damage.of(found.diff_id) or not self.originals.has(digest):
             return None
@@ -223,16 +223,16 @@ class Layers:
 
     def _place(self, staging: Path, layer: Layer, lease: Lease | None) -> None:
         place = self._directory(layer.diff_id)
-        replaced = self._staging / os.urandom(16).hex()
+        replaced = self._staging / f"{place.name}.{os.urandom(8).hex()}"
         if self._row(layer.diff_id) is None:
             self.trash.throw(place)  # left by a crash between rename and row
         elif place.exists():
             # Damaged; containers that run over it may keep what is left of it until the engine's next start.
             self._under_way.add(replaced.name)
             place.rename(replaced)
-        faults.point("storage.layer.rename")
-        staging.rename(place)
         try:
+            faults.point("storage.layer.rename")
+            staging.rename(place)
             faults.point("storage.layer.row")
             durable.sync_directory(self._layers)
             self._record(layer, lease)
@@ -411,6 +411,11 @@ class Layers:
         with self._lock:
             for staging in self._staging.iterdir():
                 if staging.name in self._under_way:
+                    continue
+                place = self._layers / staging.name.partition(".")[0]
+                if "." in staging.name and not place.exists():
+                    staging.rename(place)  # was to be replaced, when the engine was killed
+                    changed.append(f"put layer {place.name} back")
                     continue
                 self.trash.throw(staging)
                 changed.append(f"removed unfinished {staging.name}")
