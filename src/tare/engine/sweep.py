@@ -65,11 +65,19 @@ def empty_trash_soon(engine: Engine) -> None:
 async def _empty_trash(engine: Engine) -> None:
     try:
         while engine.trash_is_full:
-            await asyncio.sleep(QUIET_S)
+            try:
+                await asyncio.sleep(QUIET_S)
+            except asyncio.CancelledError:  # the engine shuts down
+                _empty(engine)
+                raise
             engine.trash_is_full = False
-            await in_thread(engine.snapshots.empty_trash)
-            await in_thread(engine.layers.empty_trash)
-            await in_thread(engine.volumes.empty_trash)
+            await in_thread(_empty, engine)
             await in_thread(engine.layers.tidy)
     finally:
         engine.sweeping = False
+
+
+def _empty(engine: Engine) -> None:
+    engine.snapshots.empty_trash()
+    engine.layers.empty_trash()
+    engine.volumes.empty_trash()

@@ -20,6 +20,7 @@ _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_MODE_FILTER = 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _IOPRIO_WHO_PROCESS = 1
+_SIGACTION_BYTES, _SIGSET_BYTES = 32, 8  # the kernel's own struct sigaction, all zero: SIG_DFL
 
 
 def _prctl(option: int, value: int) -> int:
@@ -119,10 +120,20 @@ def set_title(area: tuple[int, int], title: str) -> None:
 
     Without this, pid 1 of a container whose reaper we are would show the host daemon's arguments inside.
     """
+    set_command_line(area, title)
+    set_name(title.split(" ")[0].rpartition("/")[2])
+
+
+def set_command_line(area: tuple[int, int], text: str) -> None:
+    """What `ps` shows as this process's command line alone."""
     start, size = area
     if start and size:
-        overwrite_memory(start, size, title.encode())
-    set_name(title.split(" ")[0].rpartition("/")[2])
+        overwrite_memory(start, size, text.encode("utf-8", "replace"))
+
+
+def default_signal(number: int) -> None:
+    """Gives a signal its default action again, behind the interpreter's back: `signal.signal` touches much memory."""
+    syscall("rt_sigaction", number, bytes(_SIGACTION_BYTES), None, _SIGSET_BYTES)
 
 
 def write_own(file: str, text: str) -> None:

@@ -61,6 +61,7 @@ def serve(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors are reaped by the kernel (waitpid(2), notes)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    monitor.find_title()
     monitor.name_process(TITLE)
     known_hierarchies()  # remembered, so that no monitor has to look
     gc.disable()

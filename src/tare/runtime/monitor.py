@@ -23,7 +23,7 @@ import msgspec
 
 from tare import faults
 from tare.errors import TareError
-from tare.kernel import pty
+from tare.kernel import process, pty
 from tare.runtime import messages
 from tare.runtime.cgroups import open_cgroup
 from tare.runtime.create import StartFailed
@@ -36,14 +36,14 @@ SOCKET_NAME = "monitor.sock"
 STATE_NAME = "state.json"
 EXIT_NAME = "exit.json"
 Life = Callable[[socket.socket], None]
+_title_area = (0, 0)
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR
 
 
 def detach() -> None:
     """Makes this process independent of the launcher that forked it."""
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    process.default_signal(signal.SIGCHLD)  # SIGPIPE is ignored already: every Python does that
 
 
 def run_monitor(request: StartRequest, fds: list[int], creator: Creator, link: socket.socket) -> None:
@@ -384,26 +384,16 @@ def start_ticks(pid: int) -> int:
         return 0
 
 
+def find_title() -> None:
+    """In the launcher: finds where the command line is, which is the same place in all that it forks, and names all."""
+    global _title_area
+    _title_area = process.find_title_area()
+    process.set_name("tare-monitor")
+
+
 def name_process(title: str) -> None:
     """Shows title in ps(1): writes over the command line that the launcher inherited (proc(5), arg_start)."""
-    try:
-        fields = _read_small("/proc/self/stat").rpartition(b")")[2].split()
-        start, end = int(fields[45]), int(fields[46])
-        if end <= start:
-            return
-        data = title.encode("utf-8", "replace")[: end - start - 1].ljust(end - start, b"\0")
-        memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.pwrite(memory, data, start)
-        finally:
-            os.close(memory)
-        comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(comm, b"tare-monitor")
-        finally:
-            os.close(comm)
-    except (OSError, ValueError, IndexError):
-        pass  # cosmetic
+    process.set_command_line(_title_area, title)
 
 
 def _read_small(path: str) -> bytes:

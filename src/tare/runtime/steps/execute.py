@@ -22,7 +22,6 @@ import msgspec
 from tare.errors import InvalidArgument, KernelError
 from tare.kernel import capabilities, process
 from tare.kernel.fds import set_cloexec_from
-from tare.kernel.libc import syscall
 from tare.runtime.failure import CommandError, UserError, encode_failure, errno_text
 from tare.runtime.hooks import PlannedHook, run_hooks
 from tare.runtime.reaper import run_under_reaper
@@ -32,7 +31,6 @@ from tare.runtime.users import ResolvedUser, find_home, resolve_user
 
 # The classic ones; nobody ignores real-time signals. Plain numbers: an enumeration costs ten times as much here.
 _LIBC_SIGNALS = (32, 33)
-_SIGACTION_BYTES, _SIGSET_BYTES = 32, 8  # the kernel's own struct sigaction, all zero: SIG_DFL
 _CATCHABLE = tuple(number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP))
 
 
@@ -239,5 +237,5 @@ def _reset_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
     # The C library keeps two signals to itself, and its posix_spawn leaves them ignored in what it starts: make, say.
     for number in _LIBC_SIGNALS:
-        syscall("rt_sigaction", number, bytes(_SIGACTION_BYTES), None, _SIGSET_BYTES)
+        process.default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
