@@ -25,7 +25,9 @@ from network_world import (
 )
 
 from tare.errors import ResourceExhausted
-from tare.kernel.nftables import NftablesSocket, Transaction
+from tare.kernel.netlink_route import RouteSocket
+from tare.kernel.nftables import NFPROTO_BRIDGE, NftablesSocket, Transaction
+from tare.network import port_guard, rules
 from tare.network.records import EndpointRequest, NetworkRequest, PortRequest
 from tare.values.ids import new_id
 
@@ -35,7 +37,9 @@ _LIFE = """
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     from network_world import Engine
-    from tare.network.records import PortRequest
+    from tare.network.rates import Rate
+    from tare.network.records import EndpointRequest, PortRequest
+    from tare.values.ids import new_id
 
     async def life():
         engine = Engine(Path(sys.argv[2]))
@@ -43,6 +47,10 @@ _LIFE = """
         await engine.network.restore([])
         box = await engine.attach(PortRequest(80, host_port=8080), PortRequest(81, host_port=8081))
         await engine.network.release(box.record.container_id)
+        bound = await engine.network.attach(new_id(), EndpointRequest(container_name="bound", egress="none"))
+        engine.network.set_egress(bound.record.container_id, "allow=192.0.2.0/24")
+        await engine.network.set_rate(bound.record.container_id, bound.record.network_id, Rate(125_000, 32_768))
+        await engine.network.release(bound.record.container_id)
 
     asyncio.run(life())
 """
@@ -56,6 +64,10 @@ _POINTS = (
     "network.attach.connected",
     "network.release.unpublished",
     "network.release.forgotten",
+    "network.guard.built",
+    "network.egress.bound",
+    "network.egress.recorded",
+    "network.rate.recorded",
 )
 
 
@@ -254,5 +266,49 @@ def test_rules_are_told_in_words(engine: Engine) -> None:
             assert [chain.name for chain in guard.chains] == ["ports"]
             assert all(text for table in (rules, guard) for chain in table.chains for text, _ in chain.rules)
             assert ("not published", 0) in next(c for c in rules.chains if c.name == "forward").rules
+
+    asyncio.run(scenario())
+
+
+CYCLES = int(os.environ.get("TARE_NETWORK_CYCLES", "25"))
+
+
+def test_cycles_leave_nothing(engine: Engine) -> None:
+    """Starts, connects, disconnects and ends, over and over (1,000 times with TARE_NETWORK_CYCLES=1000): afterwards no
+    link, no element, no lease and no descriptor is more than before."""
+
+    def standing() -> tuple[int, ...]:
+        with NftablesSocket() as nft, RouteSocket() as sock:
+            links = [link for link in sock.links() if link.kind == "veth"]
+            guard = sum(len(nft.elements("tn", item.name, NFPROTO_BRIDGE)) for item in port_guard.SETS)
+            table = sum(len(nft.elements("tn", item.name)) for item in rules.SETS)
+        (leases,) = engine.db.all("SELECT count(*) AS n FROM network_leases")
+        return len(links), guard, table, int(leases["n"]), len(os.listdir("/proc/self/fd"))
+
+    async def scenario() -> None:
+        async with engine:
+            await engine.network.create(NetworkRequest(name="own", ipv6=True))
+            await engine.network._pool.wait_full()
+            before = standing()
+            for number in range(CYCLES):
+                port = PortRequest(80, host_port=8080)
+                box = await engine.network.attach(
+                    new_id(), EndpointRequest(container_name="box", ports=(port,), egress="none" if number % 3 else "")
+                )
+                made = (
+                    await engine.network.connect(
+                        box.record.container_id, EndpointRequest(mode="own", container_name="box", names=("box",))
+                    )
+                    if number % 2
+                    else None
+                )
+                if made is not None and number % 4 == 1:
+                    await engine.network.disconnect(box.record.container_id, made.network_id)
+                await engine.network.release(box.record.container_id)
+            await engine.network.wait_released()
+            await engine.network._pool.wait_full()
+            await engine.network._publishing.wait_forgotten()
+            engine.network._publishing.egress_log.close()
+            assert standing() == before
 
     asyncio.run(scenario())
