@@ -22,6 +22,7 @@ import torture
 from image_rooms import Rooms
 from test_store_check import check
 
+from support.engine import Engine
 from tare.images.archive_load import load
 from tare.images.archive_save import choose, save
 from tare.images.commit import CommitOptions, commit_snapshot
@@ -233,3 +234,39 @@ def test_through_podman(story: tuple[Rooms, Image, torture.Described], tmp_path:
         assert again.config.cmd == image.config.cmd
         assert check(other) == []
         other.close()
+
+
+def test_through_docker(story: tuple[Rooms, Image, torture.Described], tmp_path: Path, docker_engine: Engine) -> None:
+    """dockerd loads what Tare saved, and Tare what dockerd saves: the same layers. What it exports of a container is
+
+    the same tree, but for what Go's tar or Docker leave out: fractions of seconds, all attributes but capabilities.
+    """
+    rooms, image, wanted = story
+    archive = saved(rooms, tmp_path / "one.tar", "torture:1")
+    name = docker_engine.unique()
+    try:
+        docker_engine.docker("load", "-i", str(archive), timeout=120)
+        docker_engine.docker("save", "-o", str(tmp_path / "two.tar"), "torture:1", timeout=120)
+        docker_engine.docker("create", "--name", name, "torture:1", "x")
+        docker_engine.docker("export", "-o", str(tmp_path / "export.tar"), name, timeout=120)
+    finally:
+        docker_engine.docker("rm", "-f", name, check=False)
+        docker_engine.docker("rmi", "-f", "torture:1", check=False)
+    other = Rooms(tmp_path / "other")
+    again = loaded(other, tmp_path / "two.tar")
+    assert (again.id, again.diff_ids) == (image.id, image.diff_ids)
+    assert_same(seen(other, again, tmp_path / "loaded"), wanted)
+    with (tmp_path / "export.tar").open("rb") as file:
+        flat = import_image(other.images, file, reference=parse_reference("flat"))
+    found = seen(other, flat, tmp_path / "exported")
+    added = (b"/.dockerenv", b"/dev", b"/etc", b"/proc", b"/sys")  # Docker's own mount points
+    found = {path: told for path, told in found.items() if not path.startswith(added)}
+    assert_same(as_docker_exports(found), as_docker_exports(wanted))
+    other.close()
+
+
+def as_docker_exports(described: torture.Described) -> torture.Described:
+    return {
+        path: (*told[:3], int(told[3]) // 10**9, *told[4:-1], [pair for pair in told[-1] if "capability" in pair[0]])  # type: ignore[call-overload, attr-defined]
+        for path, told in described.items()
+    }
