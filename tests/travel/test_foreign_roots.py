@@ -14,7 +14,10 @@ from foreign_roots import RootedEngine, cache_directory, make_root
 
 from support.engine import Engine
 
-pytestmark = pytest.mark.skipif(os.environ.get("TARE_ROOTS") != "all", reason="other roots need TARE_ROOTS=all")
+pytestmark = [
+    pytest.mark.skipif(os.environ.get("TARE_ROOTS") != "all", reason="other roots need TARE_ROOTS=all"),
+    pytest.mark.timeout(900),
+]
 
 
 @pytest.fixture(scope="module")
