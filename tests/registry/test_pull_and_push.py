@@ -152,6 +152,8 @@ def test_distribution_and_all_tags(engine: Engine, registry_of: RegistryOf) -> N
     assert found["Descriptor"]["digest"] == registry_digest(engine, registry, "many", "2")
     assert found["Platforms"] == [{"architecture": "amd64", "os": "linux"}]
     forget(engine, f"{name}:1", f"{name}:2")
+    if engine.is_tare:
+        assert engine.tare_cli("search", "--list-tags", name).out == f"{name}:1\n{name}:2\n"
     out = engine.docker("pull", "-a", name).out
     assert f"Status: Downloaded newer image for {name}\n{name}\n" in out
     rows = engine.docker("images", "--digests", "--format", "{{.Tag}} {{.Digest}}", name).out.split("\n")

@@ -301,14 +301,18 @@ def test_tls_by_certs_directory(daemon: Tared, tls_registry: Registry, certifica
 
 
 def test_mirrors_come_first_and_get_no_credentials(daemon: Tared, scripted: ScriptedRegistry) -> None:
-    """An image of the hub is pulled from --registry-mirror; what it asks for isn't told to it."""
+    """Images of the hub, or of another registry, are pulled from --registry-mirror; no password is told to it."""
     scripted.put_image("library/box", "1", build(tar_of(a=b"mirror")))
+    scripted.put_image("team/app", "1", build(tar_of(a=b"other")))
     daemon.args += ["--registry-mirror", f"http://{scripted.host}"]
+    daemon.args += ["--registry-mirror", f"registry.invalid=http://{scripted.host}"]
     engine = daemon.start().engine
     assert pull(engine, "box", "1", username=USER, password=PASSWORD) == (
         200,
         "Status: Downloaded newer image for box:1",
     )
+    status, text = pull(engine, "registry.invalid/team/app", "1", username=USER, password=PASSWORD)
+    assert (status, text) == (200, "Status: Downloaded newer image for registry.invalid/team/app:1")
     assert not [one for one in scripted.heard if "authorization" in one.headers]
     assert engine.api.request("GET", "/images/box:1/json").json["RepoDigests"][0].startswith("box@sha256:")
 
@@ -317,7 +321,7 @@ def test_bad_options_are_refused(daemon: Tared) -> None:
     """A mirror with a path, an insecure registry with a scheme: tared says so and doesn't start."""
     for option, value, text in (
         ("--registry-mirror", "ftp://x", 'invalid mirror: unsupported scheme "ftp"'),
-        ("--registry-mirror", "https://x/y", "invalid mirror: path, query, or fragment"),
+        ("--registry-mirror", "a.invalid=https://x/y", "invalid mirror: path, query, or fragment"),
         ("--insecure-registry", "http://x", "insecure registry http://x should not contain '://'"),
     ):
         done = run([*daemon.argv(), option, value], check=False, timeout=20)

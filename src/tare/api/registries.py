@@ -114,6 +114,16 @@ async def distribution(call: Call) -> Response:
     )
 
 
+async def tags(call: Call) -> Response:
+    """GET /distribution/{name}/tags, which Docker doesn't have."""
+    from tare.api.registry_credentials import header_credentials
+    from tare.engine import registry_verbs
+
+    name = call.path["name"]
+    credentials = header_credentials(call.request.headers, parse_reference(name).domain)
+    return json_response(await registry_verbs.list_tags(call.engine, name, credentials))
+
+
 async def _told(told: AsyncGenerator[Told, None]) -> Response:
     try:
         first = await anext(told)
@@ -172,4 +182,5 @@ ROUTES = (
     Route("POST", "/auth", "SystemAuth", auth),
     Route("GET", "/images/search", "ImageSearch", search),
     Route("GET", "/distribution/{name}/json", "DistributionInspect", distribution),
+    Route("GET", "/distribution/{name}/tags", "TareDistributionTags", tags),
 )

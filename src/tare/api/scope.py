@@ -53,7 +53,7 @@ operate-volume     VolumeDelete
 operate-network    NetworkDelete NetworkConnect NetworkDisconnect
 operate-create     ContainerCreate VolumeCreate NetworkCreate
 admin  ContainerUpdate ImageBuild BuildPrune ImageCreate ImageAttestations ImagePush ImageTag ImageDelete ImageSearch
-admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth DistributionInspect Session VolumeUpdate
+admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth DistributionInspect TareDistributionTags Session VolumeUpdate
 admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable PluginUpgrade PluginCreate PluginPush
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
 admin  TareNetworkRules TareNetworkRepair TareContainerCheckout TareLog TareReflog TareSquash TareUndo

@@ -126,7 +126,7 @@ def _commit(version: tuple[int, int]) -> dict[str, str]:
 
 
 def _registry_json(info: EngineInfo, version: tuple[int, int]) -> dict[str, Any]:
-    mirrors = [f"{mirror.rstrip('/')}/" for mirror in info.registry_mirrors]
+    mirrors = [f"{mirror.rstrip('/')}/" for mirror in info.registry_mirrors if "=" not in mirror.partition("://")[0]]
     networks = [text for text in info.insecure_registries if "/" in text]
     indexes: dict[str, Any] = {"docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}}
     for name in info.insecure_registries:

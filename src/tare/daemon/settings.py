@@ -93,7 +93,11 @@ _LISTS = {
         None,
         "registry, or network of registries (CIDR), to which TLS isn't checked, or isn't there",
     ),
-    "registry_mirrors": ("--registry-mirror", None, "mirror of Docker Hub to pull from first (https://HOST)"),
+    "registry_mirrors": (
+        "--registry-mirror",
+        None,
+        "mirror to pull from first: of Docker Hub (https://HOST), or of another registry (REGISTRY=https://HOST)",
+    ),
     "dns": ("--dns", None, "DNS server for containers"),
     "dns_search": ("--dns-search", None, "DNS search domain for containers"),
     "dns_opts": ("--dns-opt", None, "DNS option for containers"),

@@ -11,9 +11,11 @@ from tare.errors import InvalidArgument
 from tare.images.import_image import parse_platform
 from tare.oci.image_spec import Descriptor, DescriptorPlatform, parse_image_spec, parse_index, parse_manifest
 from tare.registry import lookups
+from tare.registry.endpoints import endpoints
 from tare.registry.lookups import Found as FoundRepository
-from tare.registry.lookups import domain_of
+from tare.registry.lookups import at_endpoint, domain_of
 from tare.registry.records import HUB_DOMAIN, NOBODY, Credentials, NotAllowed, RegistryFailure, RegistrySettings
+from tare.registry.repository import Repository
 from tare.registry.transport import Transport
 from tare.values.filters import Filters, check_filters
 from tare.values.reference import parse_reference
@@ -46,6 +48,17 @@ async def inspect_distribution(engine: Engine, name: str, credentials: Credentia
         "tare-distribution",
         lambda job: _distribution(find(engine, job.transport, reference, credentials)),
     ).result()
+
+
+async def list_tags(engine: Engine, name: str, credentials: Credentials = NOBODY) -> list[str]:
+    """All tags that a repository has in its registry, sorted. Raises NotFound, NotAllowed …"""
+    reference = parse_reference(name)
+    found = endpoints(reference.domain, engine.registries.settings, mirrors=True)
+
+    def ask(job: Job[list[str]]) -> list[str]:
+        return at_endpoint(found, lambda one: Repository(job.transport, one, credentials, reference.path).tags())
+
+    return await Job(engine, "tare-tags", ask).result()
 
 
 def _distribution(found: Found) -> Distribution:
@@ -129,6 +142,7 @@ __all__ = [
     "Told",
     "domain_of",
     "inspect_distribution",
+    "list_tags",
     "log_in",
     "parse_platform",
     "search",

@@ -29,13 +29,25 @@ class Endpoint(NamedTuple):
 
 
 def endpoints(domain: str, settings: RegistrySettings, *, mirrors: bool = False) -> list[Endpoint]:
-    """The places to try for a registry, best first. mirrors: also those of the hub, for pulling."""
+    """The places to try for a registry, best first. mirrors: also those, for pulling."""
+    found = [_mirror(url, settings) for text in settings.mirrors if (url := mirror_of(text, domain))] if mirrors else []
     if domain == HUB_DOMAIN:
-        found = [_mirror(text, settings) for text in settings.mirrors] if mirrors else []
         return [*found, Endpoint(HUB_URL, domain)]
     if is_secure(domain, settings):
-        return [Endpoint(f"https://{domain}", domain)]
-    return [Endpoint(f"https://{domain}", domain, checked=False), Endpoint(f"http://{domain}", domain, checked=False)]
+        return [*found, Endpoint(f"https://{domain}", domain)]
+    return [
+        *found,
+        Endpoint(f"https://{domain}", domain, checked=False),
+        Endpoint(f"http://{domain}", domain, checked=False),
+    ]
+
+
+def mirror_of(text: str, domain: str) -> str:
+    """The address of a mirror if it is one of this registry's: `URL` mirrors the hub, `REGISTRY=URL` that one."""
+    registry, equals, url = text.partition("=")
+    if not equals or "://" in registry:
+        registry, url = HUB_DOMAIN, text
+    return url if registry == domain else ""
 
 
 def _mirror(text: str, settings: RegistrySettings) -> Endpoint:
@@ -45,6 +57,10 @@ def _mirror(text: str, settings: RegistrySettings) -> Endpoint:
 
 def check_mirror(text: str) -> None:
     """Raises InvalidArgument, with Docker's texts, for what is no mirror's address."""
+    registry, equals, url = text.partition("=")
+    if equals and "://" not in registry:
+        check_insecure(registry)  # what a registry's name looks like
+        text = url
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https"):
         raise InvalidArgument(f'invalid mirror: unsupported scheme "{parts.scheme}" in "{text}"')

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tare.cli.command import FILTER, FORMAT_TABLE, NO_TRUNC, CliError, Command, Flag, Values
 from tare.cli.listing import Row, print_rows
-from tare.client.credentials import HUB_KEY, encode_header, server_key, stored_credentials
-from tare.client.engine import format_filters, read_json
+from tare.cli.names import parse_reference
+from tare.client.credentials import HUB_KEY, encode_header, registry_auth, server_key, stored_credentials
+from tare.client.engine import format_filters, quote, read_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +39,21 @@ def search_row(data: dict[str, Any], no_trunc: bool) -> Row:
     return Row("*formatter.searchContext", fields)
 
 
+def _list_tags(session: Session, name: str) -> int:
+    try:
+        reference = parse_reference(name)
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    path = f"/distribution/{quote(reference.full, '/:')}/tags"
+    for tag in read_json(session.engine.call("GET", path, headers=registry_auth(reference.full))):
+        session.out(f"{reference.name}:{tag}")
+    return 0
+
+
 def run(session: Session, flags: Values, arguments: list[str]) -> int:
     term = arguments[0]
+    if flags.on("list-tags"):
+        return _list_tags(session, term)
     query: dict[str, str | list[str]] = {"term": term}
     if flags["limit"]:
         query["limit"] = str(flags["limit"])
@@ -61,7 +75,13 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
 COMMAND = Command(
     "TERM",
     run,
-    (FILTER, FORMAT_TABLE, Flag("limit", "", "int", "Show this many at most"), NO_TRUNC),
+    (
+        FILTER,
+        FORMAT_TABLE,
+        Flag("limit", "", "int", "Show this many at most"),
+        Flag("list-tags", "", "bool", "List the tags of a repository by its name"),
+        NO_TRUNC,
+    ),
     least=1,
     most=1,
 )
