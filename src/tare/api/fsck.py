@@ -11,10 +11,8 @@ from tare.api.call import Call, json_response
 from tare.api.errors import response_of
 from tare.api.messages import Response
 from tare.api.router import Route
-from tare.engine.engine import in_thread
-from tare.engine.fsck import Checked, Told, fsck
+from tare.engine.fsck import Checked, Finding, Told, drop_originals, fsck
 from tare.errors import TareError
-from tare.storage.fsck import Finding
 
 
 async def check(call: Call) -> Response:
@@ -62,7 +60,7 @@ def _json(item: Told) -> dict[str, Any]:
 
 async def drop(call: Call) -> Response:
     """DELETE /tare/originals: compressed layers that are kept as they came are given up."""
-    freed = await in_thread(call.engine.layers.originals.drop_kept)
+    freed = await drop_originals(call.engine)
     return json_response({"SpaceReclaimed": freed})
 
 

@@ -16,6 +16,7 @@ from tare.api.pruned import pruned_response
 from tare.api.registries import pull_image
 from tare.api.router import Route
 from tare.engine import image_verbs
+from tare.engine.image_manifests import image_manifests
 from tare.engine.image_verbs import ImportOptions
 from tare.engine.import_url import Downloaded, import_from_url
 from tare.errors import TareError
@@ -77,7 +78,7 @@ async def list_(call: Call) -> Response:
     rows = [summary_json(summary, call.version) for summary in found]
     if call.flag("manifests") and call.version >= (1, 47):
         for row, summary in zip(rows, found, strict=True):
-            row["Manifests"] = manifests_json(call.engine, summary.image)
+            row["Manifests"] = manifests_json(image_manifests(call.engine, summary.image))
     return json_response(rows, headers=page.headers)
 
 
@@ -89,7 +90,7 @@ async def inspect(call: Call) -> Response:
     is_compose_1 = call.request.headers.get("user-agent", "").startswith("docker-compose/1.")
     made = inspect_json(image, call.version, container_config=is_compose_1)
     if call.flag("manifests") and call.version >= (1, 48) and not wanted:
-        made["Manifests"] = manifests_json(call.engine, image)
+        made["Manifests"] = manifests_json(image_manifests(call.engine, image))
     return json_response(made)
 
 

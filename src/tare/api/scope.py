@@ -56,6 +56,7 @@ admin  ContainerUpdate ImageBuild BuildPrune ImageCreate ImageAttestations Image
 admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth DistributionInspect TareDistributionTags Session VolumeUpdate
 admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable PluginUpgrade PluginCreate PluginPush
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
+admin  TareFsck TareFsckRepair TareOriginalsDrop
 admin  TareNetworkRules TareNetworkRepair TareContainerCheckout TareLog TareReflog TareSquash TareUndo
 admin  TarePack TarePackUsage
 admin  TareImagesOffer TareImagesMissing TareImagesSend TareImagesReceive

@@ -17,7 +17,8 @@ from tare.engine.sweep import empty_trash_soon
 from tare.engine.trash_store import LAYER_ROOT
 from tare.errors import Conflict
 from tare.images.fsck import check_images
-from tare.storage.fsck import Check, Finding, check_database, check_layers, check_roots
+from tare.storage.fsck import Check, check_database, check_layers, check_roots
+from tare.storage.fsck import Finding as Finding
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,3 +186,8 @@ def _check_volumes(check: Check, engine: Engine) -> None:
             continue
         if not _settled(lambda: engine.volumes.get(path.name) is not None or not path.exists()):  # noqa: B023
             check.found("leftover", f"volumes/{path.name}", "is a directory of no volume: an engine's start removes it")
+
+
+async def drop_originals(engine: Engine) -> int:
+    """Compressed layers that are kept as they came are given up; returns the bytes."""
+    return await in_thread(engine.layers.originals.drop_kept)
