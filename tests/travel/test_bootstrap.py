@@ -9,6 +9,9 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 import urllib.request
 from pathlib import Path
@@ -16,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from support.engine import Engine
+from support.deadline import wait_until
+from support.engine import Engine, clean_environment
 from tare.cli.bootstrap import default_mirror
 
 BUSYBOX = ("--variant", "extract", "--include", "busybox-static", "--with", "mmdebstrap")
@@ -143,3 +147,25 @@ def test_the_mirror_is_the_hosts_own(tmp_path: Path) -> None:
     assert default_mirror("debian", str(tmp_path)) == "http://near.example/debian"
     (tmp_path / "sources.list").write_text("deb [signed-by=/x] https://first.example/debian trixie main\n")
     assert default_mirror("debian", str(tmp_path)) == "https://first.example/debian"
+
+
+def test_nothing_stays_of_one_that_is_ended(near: Engine, tmp_path: Path) -> None:
+    """debootstrap's half root goes with the command, and what it had mounted there."""
+    program = tmp_path / "debootstrap"
+    program.write_text(
+        "#!/bin/sh\n"
+        'for root; do case "$root" in */root) mkdir "$root" && break;; esac; done\n'
+        'mount -t proc proc "$root" && echo "$root" > "$TOLD"; exec sleep 1000\n'
+    )
+    program.chmod(0o755)
+    told = tmp_path / "told"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TOLD": str(told), "TARE_HOST": f"unix://{near.socket}"}
+    flags = ["--epoch", "1", "--no-cache", "--insecure", "--with", "debootstrap"]
+    argv = [sys.executable, "-m", "tare.cli.main", "bootstrap", *flags, "debian:bookworm", near.unique("image")]
+    process = subprocess.Popen(argv, env=clean_environment(environment), stderr=subprocess.PIPE, start_new_session=True)
+    wait_until(lambda: told.exists() and bool(told.read_text()), "it is at work")
+    root = told.read_text().strip()
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert not Path(root).parent.exists()
+    assert root not in Path("/proc/self/mountinfo").read_text()

@@ -248,9 +248,19 @@ def _quoted(path: str) -> str:
 def _by_debootstrap(program: str, recipe: Recipe) -> Iterator[bytes]:
     if os.geteuid() != 0:
         raise CliError("debootstrap must be run as root; mmdebstrap need not: apt-get install mmdebstrap")
+    _end_tidily()
     with tempfile.TemporaryDirectory(prefix="tare-bootstrap-", dir="/var/tmp") as directory:
         root = os.path.join(directory, "root")
-        argv = [program, f"--arch={recipe.architecture}", f"--components={recipe.components}"]
+        # It mounts /proc and /sys below the new root: in a namespace of its own they go with it, whatever happens.
+        argv = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            program,
+            f"--arch={recipe.architecture}",
+            f"--components={recipe.components}",
+        ]
         if recipe.variant not in ("", "-"):
             argv.append(f"--variant={recipe.variant}")
         if recipe.include:
@@ -265,6 +275,17 @@ def _by_debootstrap(program: str, recipe: Recipe) -> Iterator[bytes]:
             raise CliError(f"debootstrap failed with status {process.returncode}: nothing was imported")
         _clean(root)
         yield from pack_tree(root, LEFT_OUT, recipe.epoch * 10**9)
+
+
+def _end_tidily() -> None:
+    """A signal that ends the command ends it as an error does: a half root of hundreds of megabytes doesn't stay."""
+    import signal
+
+    def leave(number: int, _frame: object) -> None:
+        raise CliError(f"ended by {signal.Signals(number).name}", 128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
 
 
 def _clean(root: str) -> None:
