@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,6 +273,26 @@ def test_bounds(flag: str, left: int) -> None:
             daemon.engine.docker("rm", name)
         wait_until(lambda: len(trash(daemon.engine)) == left, f"{left} stay")
         assert [entry["Name"] for entry in trash(daemon.engine)] == ["new"][:left]
+
+
+def test_a_disk_that_runs_full() -> None:
+    """What waits goes, the oldest first, as soon as less is free than is to be; what is removed then goes at once."""
+    daemon = Tared("--trash-free=40%")
+    daemon.data_root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tare-test", str(daemon.data_root)], check=True)
+    with daemon:
+        engine = daemon.engine
+        engine.prepare()
+        for name, megabytes in (("old", 4), ("newer", 1), ("big", 25), ("last", 1)):
+            script = f"head -c {megabytes}000000 /dev/zero > /v/file"
+            engine.run("-v", f"{name}:/v", "@", "sh", "-c", script)
+            if name in ("old", "newer"):
+                engine.docker("volume", "rm", name)
+        wait_until(lambda: all(entry["Size"] for entry in trash(engine)), "their sizes are known")
+        assert [entry["Name"] for entry in trash(engine)] == ["old", "newer"]
+        engine.docker("volume", "rm", "last")
+        wait_until(lambda: [entry["Name"] for entry in trash(engine)] == ["newer"], "the oldest has made room")
+        assert engine.docker("volume", "ls", "-q").out == "big\n"
 
 
 @pytest.mark.parametrize(

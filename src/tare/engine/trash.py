@@ -44,9 +44,19 @@ def missing_bytes(engine: Engine) -> int:
 
 
 def is_on(engine: Engine) -> bool:
-    """Whether what is removed now can wait: there is a trash, and room for it."""
+    """Whether what is removed now can wait: there is a trash, and room for it. If there isn't, room is made."""
     settings = engine.settings
-    return settings.trash_keep_s > 0 and settings.trash_max_bytes > 0 and not missing_bytes(engine)
+    if settings.trash_keep_s <= 0 or settings.trash_max_bytes <= 0:
+        return False
+    if missing_bytes(engine):
+        if len(engine.trash):
+            engine.spawn(_make_room(engine), "make room on the disk")
+        return False
+    return True
+
+
+async def _make_room(engine: Engine) -> None:
+    settle(engine)
 
 
 def is_kept(engine: Engine, container: Container) -> bool:
