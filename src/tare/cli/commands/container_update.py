@@ -120,7 +120,7 @@ COMMAND = Command(
         Flag("memory-swap", "", "bytes", "Limit of memory plus swap; -1: no limit on swap", check=parse_swap_bytes),
         Flag("mount-add", "", "list", "Mount as with --mount, into a running container, too (Tare only)"),
         Flag("mount-rm", "", "list", "Take away what is mounted at a place inside (Tare only)"),
-        Flag("network-add", "", "list", "Connect to a network, NAME[,alias=…,ip=…] as with --network (Tare only)"),
+        Flag("network-add", "", "list", "Connect to a network, NAME[,alias=...,ip=...] as with --network (Tare only)"),
         Flag("network-rm", "", "list", "Disconnect from a network (Tare only)"),
         Flag("network-set", "", "list", "Change the speed on a network, NAME,rate=10mbit[,burst=64k] (Tare only)"),
         Flag("pids-limit", "", "int64", "How many processes it can have (-1: any number)"),
