@@ -141,6 +141,24 @@ def test_networks_policy_bounds_all_in_it_and_the_containers_too(engine: Engine,
     asyncio.run(scenario())
 
 
+def test_published_ports_are_allowed_by_the_address_that_is_asked_for(engine: Engine, outside: Outside) -> None:
+    """What another network publishes is reached by the host's address, if the policy names that: not by what the
+    packet filter makes of it."""
+
+    async def scenario() -> None:
+        async with engine:
+            for name in ("mine", "theirs"):
+                await engine.network.create(NetworkRequest(name=name))
+            server_box = await sandbox(engine, "", "theirs", ports=(PortRequest(80, host_port=8080),))
+            allowed = await sandbox(engine, f"allow={HOST_WAN}:8080", "mine")
+            wrong = await sandbox(engine, f"allow={server_box.ip},{HOST_WAN}:80", "mine")
+            with listen(server_box.namespace_fd, 80) as server:
+                assert talk(allowed.namespace_fd, HOST_WAN, 8080, server)
+                assert not is_reachable(wrong.namespace_fd, HOST_WAN, 8080, timeout=2.0)
+
+    asyncio.run(scenario())
+
+
 def test_udp_and_raw_ways_are_bound_too(engine: Engine, outside: Outside) -> None:
     """Datagrams go only where the policy says; another's source address is no way round it (the guard drops it)."""
 

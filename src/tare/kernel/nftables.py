@@ -178,6 +178,14 @@ def load_conntrack(key: int, register: int = 1) -> bytes:
     return _expression("ct", be32(2, key), be32(1, register))
 
 
+CT_PORT, CT_ADDRESS, CT_ADDRESS6 = 12, 20, 22
+
+
+def load_first_destination(key: int, register: int = 1) -> bytes:
+    """The destination that the connection's first packet had, before it was translated (one of the three above)."""
+    return _expression("ct", be32(2, key), be32(1, register), attribute(3, bytes(1)))
+
+
 def equal(value: bytes, register: int = 1) -> bytes:
     return _expression("cmp", be32(1, register), be32(2, 0), _value(3, value))
 

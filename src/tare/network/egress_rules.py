@@ -24,7 +24,7 @@ _TCP, _UDP = 6, 17
 _TOLD_PER_SECOND, _TOLD_AT_ONCE, _TOLD_BYTES = 10, 20, 64
 _REPLY = bytes((1,))
 _ICMP6, _NEIGHBOURS = bytes((58,)), (135, 136)  # neighbour solicitation and advertisement, which no router forwards
-_HEADS = {4: (12, 16, 4), 6: (8, 24, 16)}  # source's, destination's offset in the header; an address's length
+_HEADS = {4: (12, 4), 6: (8, 16)}  # the source's offset in the header; an address's length
 _TYPES = {4: nft.TYPE_IP_ADDRESS, 6: nft.TYPE_IP6_ADDRESS}
 _FAMILIES = {4: bytes((nft.NFPROTO_IPV4,)), 6: bytes((nft.NFPROTO_IPV6,))}
 _SUFFIXES = {4: "", 6: "6"}
@@ -38,7 +38,7 @@ class BoundSource(msgspec.Struct, frozen=True):
 
 
 def _sets(version: int) -> dict[str, nft.Set]:
-    kind, length = _TYPES[version], _HEADS[version][2]
+    kind, length = _TYPES[version], _HEADS[version][1]
     pair = nft.Type((kind, kind), 2 * length)
     with_port = nft.Type((kind, nft.TYPE_PROTOCOL, nft.TYPE_PORT, kind), 2 * length + 8)
     suffix = _SUFFIXES[version]
@@ -68,7 +68,7 @@ def guard_rules(chain: str, bridges: str, may_talk: str) -> list[nft.Rule]:
                 *pair,
                 nft.load_meta(nft.META_NFPROTO),
                 nft.equal(_FAMILIES[version]),
-                nft.load_network_header(_HEADS[version][0], _HEADS[version][2]),
+                nft.load_network_header(*_HEADS[version]),
                 nft.in_set(_BY_VERSION[version]["bound"].name),
                 nft.jump(JUMP_TO),
             ),
@@ -85,18 +85,20 @@ def chain_rules(group: int) -> list[nft.Rule]:
         asks = (nft.load_meta(nft.META_L4PROTO), nft.equal(_ICMP6), nft.load_transport_header(0, 1))
         rules.append(_rule("who is the gateway", *asks, nft.equal(bytes((kind,))), nft.back()))
     for version, sets in _BY_VERSION.items():
-        source, destination, length = _HEADS[version]
+        source, length = _HEADS[version]
         is_one = (nft.load_meta(nft.META_NFPROTO), nft.equal(_FAMILIES[version]))
         words = length // 4
+        # As the container named it: what is published on the host is allowed by the host's address.
+        aim = nft.CT_ADDRESS if version == 4 else nft.CT_ADDRESS6
         ends = (
             nft.load_network_header(source, length, _R0),
-            nft.load_network_header(destination, length, _R0 + words),
+            nft.load_first_destination(aim, _R0 + words),
         )
         with_port = (
             nft.load_network_header(source, length, _R0),
             nft.load_meta(nft.META_L4PROTO, _R0 + words),
-            nft.load_transport_header(2, 2, _R0 + words + 1),
-            nft.load_network_header(destination, length, _R0 + words + 2),
+            nft.load_first_destination(nft.CT_PORT, _R0 + words + 1),
+            nft.load_first_destination(aim, _R0 + words + 2),
         )
         for name, key, what in (
             ("any", ends, "an allowed subnet"),
