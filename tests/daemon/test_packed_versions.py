@@ -59,6 +59,7 @@ def digest_in(archive: bytes) -> str:
         return hashlib.file_digest(member, "sha256").hexdigest()
 
 
+@pytest.mark.timeout(120 + 3 * MEGABYTES)
 def test_commits_cost_what_changed(daemon: Tared) -> None:
     """Fifteen versions take the room of one and the changes; each can be exported, the last runs without unpacking."""
     engine = daemon.start().engine
