@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import tare
 from support.engine import Engine
 from support.tared import Tared
 
@@ -96,3 +97,14 @@ def test_fsck_and_thin(own: Tared, tmp_path: Path) -> None:
     assert engine.tare_cli("system", "thin", "--force").code == 0
     assert list(originals.iterdir()) == []
     assert "all is well" in engine.tare_cli("system", "fsck").out
+
+
+def test_fsck_by_the_library(own: Tared) -> None:
+    """engine.fsck() tells what is wrong; with repair=True it is mended."""
+    with tare.connect(f"unix://{own.engine.socket}") as engine:
+        assert engine.fsck() == []
+        (own.data_root / "snapshots" / "stranger").mkdir()
+        (finding,) = engine.fsck(contents=False)
+        assert (finding.kind, finding.subject, finding.repaired) == ("snapshot", "stranger", False)
+        assert [one.repaired for one in engine.fsck(repair=True)] == [True]
+        assert engine.fsck() == []

@@ -53,10 +53,10 @@ operate-volume     VolumeDelete
 operate-network    NetworkDelete NetworkConnect NetworkDisconnect
 operate-create     ContainerCreate VolumeCreate NetworkCreate
 admin  ContainerUpdate ImageBuild BuildPrune ImageCreate ImageAttestations ImagePush ImageTag ImageDelete ImageSearch
-admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth DistributionInspect TareDistributionTags Session VolumeUpdate
+admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth DistributionInspect Session VolumeUpdate
 admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable PluginUpgrade PluginCreate PluginPush
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
-admin  TareFsck TareFsckRepair TareOriginalsDrop
+admin  TareFsck TareFsckRepair TareOriginalsDrop TareDistributionTags
 admin  TareNetworkRules TareNetworkRepair TareContainerCheckout TareLog TareReflog TareSquash TareUndo
 admin  TarePack TarePackUsage
 admin  TareImagesOffer TareImagesMissing TareImagesSend TareImagesReceive

@@ -9,6 +9,7 @@ from typing import Any
 
 from tare.client.errors import ProtocolError
 from tare.client.jsontext import parse_json
+from tare.sdk.errors import EngineFailed
 from tare.sdk.records import (
     Attachment,
     Change,
@@ -16,6 +17,7 @@ from tare.sdk.records import (
     ContainerSummary,
     EngineInfo,
     Event,
+    Finding,
     Image,
     MountPoint,
     Network,
@@ -301,3 +303,25 @@ def engine_info(document: Document) -> EngineInfo:
         storage_driver=document.get("Driver", ""),
         raw=document,
     )
+
+
+def findings(body: bytes) -> list[Finding]:
+    """The lines of a check. Raises EngineFailed if the engine couldn't, ProtocolError if it broke off."""
+    lines = [parse_json(line.decode()) for line in body.splitlines() if line]
+    for line in lines:
+        if "Error" in line:
+            raise EngineFailed(500, line["Error"])
+    if not lines or "Done" not in lines[-1]:
+        raise ProtocolError("the check broke off")
+    found = [line["Finding"] for line in lines if "Finding" in line]
+    return [
+        Finding(
+            kind=one["Kind"],
+            subject=one["Subject"],
+            problem=one["Problem"],
+            remedy=one["Remedy"],
+            repaired=one["Repaired"],
+            raw=one,
+        )
+        for one in found
+    ]

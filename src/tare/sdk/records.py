@@ -317,3 +317,15 @@ class Health:
     timeout_s: float | None = None
     start_period_s: float | None = None
     retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `engine.fsck()` found wrong. remedy: what a repair does, or did if it is repaired; "": nothing."""
+
+    kind: str
+    subject: str
+    problem: str
+    remedy: str
+    repaired: bool
+    raw: Raw = field(repr=False, compare=False)

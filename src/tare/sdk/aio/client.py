@@ -18,7 +18,7 @@ from tare.sdk.aio.trash import AsyncTrash
 from tare.sdk.aio.travel import AsyncTravel
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
-from tare.sdk.records import ContainerSummary, EngineInfo, Event, Pruned, Result, Version
+from tare.sdk.records import ContainerSummary, EngineInfo, Event, Finding, Pruned, Result, Version
 
 
 class AsyncContainers:
@@ -197,6 +197,12 @@ class AsyncClient:
     async def ping(self) -> None:
         """Returns if the engine answers."""
         await self._calls.do("GET", "/_ping")
+
+    async def fsck(self, repair: bool = False, contents: bool = True) -> list[Finding]:
+        """Checks all that the engine keeps: what is wrong, if anything. contents: every byte is read."""
+        method, query = "POST" if repair else "GET", {"contents": "1" if contents else "0"}
+        exchange = await self._calls.open(method, "/tare/fsck", query, timeout_s=FOREVER_S)
+        return documents.findings(await exchange.read())
 
     async def request(self, method: str, path: str, query: Query | None = None, body: Any = None) -> Any:
         """Any other call of the API, below its version: JSON in, JSON out."""

@@ -19,7 +19,7 @@ from tare.sdk.blocking.trash import Trash
 from tare.sdk.blocking.travel import Travel
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
-from tare.sdk.records import ContainerSummary, EngineInfo, Event, Pruned, Result, Version
+from tare.sdk.records import ContainerSummary, EngineInfo, Event, Finding, Pruned, Result, Version
 
 
 class Containers:
@@ -192,6 +192,12 @@ class Client:
     def ping(self) -> None:
         """Returns if the engine answers."""
         self._calls.do("GET", "/_ping")
+
+    def fsck(self, repair: bool = False, contents: bool = True) -> list[Finding]:
+        """Checks all that the engine keeps: what is wrong, if anything. contents: every byte is read."""
+        method, query = "POST" if repair else "GET", {"contents": "1" if contents else "0"}
+        exchange = self._calls.open(method, "/tare/fsck", query, timeout_s=FOREVER_S)
+        return documents.findings(exchange.read())
 
     def request(self, method: str, path: str, query: Query | None = None, body: Any = None) -> Any:
         """Any other call of the API, below its version: JSON in, JSON out."""
