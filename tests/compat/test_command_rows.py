@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from support.deadline import wait_until
 from support.engine import Engine, Result, clean_environment, run
 
 Client = Callable[..., Result]
@@ -63,6 +64,45 @@ def test_exec_and_copies(engine: Engine, client: Client, tmp_path: Path) -> None
         assert "copied" in tar.getnames()
     assert "sleep 1000" in client("top", name, "-o", "pid,args").out
     assert client("diff", name).out.count("copied") == 1
+
+
+def test_lists_and_logs(engine: Engine, client: Client) -> None:
+    """ps and logs with each of their flags; port, inspect and pause of one container."""
+    name, label = engine.unique(), engine.unique("label")
+    flags = ["--label", label, "--log-opt", "labels=" + label, "-p", "127.0.0.1::80"]
+    script = "echo one; echo two; sleep 1000"
+    container = engine.docker("run", "-d", "--name", name, *flags, engine.image, "sh", "-c", script).out.strip()
+    chosen = ["--filter", f"label={label}"]
+    assert client("ps", "--all", "--no-trunc", "--quiet", *chosen).out.strip() == container
+    assert client("ps", "--last", "1", "--size", "--format", "{{.Names}} {{.Size}}").out.startswith(f"{name} ")
+    assert client("ps", "--latest", "--quiet").out.strip() == container[:12]
+    window = ["--since", "10m", "--until", f"{time.time() + 1:.9f}"]
+    said = client("logs", "--details", "--timestamps", "--tail", "1", *window, name).out
+    assert said.rstrip().endswith("two") and label in said and "one" not in said
+    assert client("port", name, "80").out.startswith("127.0.0.1:")
+    assert client("container", "inspect", "--size", "--format", "{{.Name}}", name).out == f"/{name}\n"
+    assert client("pause", name).out == client("unpause", name).out == f"{name}\n"
+    engine.docker("rm", "-f", name)
+
+
+def test_attach_without_input(engine: Engine, client: Client) -> None:
+    """attach shows what comes and ends with the container's code, whatever of input, signals and keys is off."""
+    name = engine.unique()
+    script = "while [ ! -e /go ]; do sleep 0.05; done; echo seen; exit 3"
+    engine.docker("run", "-d", "--name", name, engine.image, "sh", "-c", script)
+    argv = (engine.argv if client == engine.docker else _own_argv(engine))("attach")
+    flags = ["--no-stdin", "--sig-proxy=false", "--detach-keys", "ctrl-x"]
+    with subprocess.Popen([*argv, *flags, name], stdout=subprocess.PIPE, env=clean_environment(), text=True) as process:
+        wait_until(lambda: _is_attached(engine, name), "it is attached")
+        engine.docker("exec", name, "touch", "/go")
+        out, _ = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("seen\n", 3)
+    client("attach", *flags, name, check=False)  # it has ended: refused, or at its end at once
+
+
+def _is_attached(engine: Engine, name: str) -> bool:
+    query = {"since": "0", "until": f"{time.time():.9f}", "filters": {"container": [name], "event": ["attach"]}}
+    return b'"attach"' in engine.api.request("GET", "/events", query=query).body
 
 
 def test_ends(engine: Engine, client: Client) -> None:
@@ -163,6 +203,9 @@ def test_images(engine: Engine, client: Client, tmp_path: Path) -> None:
     assert json.loads(client("image", "inspect", *only, child).out)[0]["Author"] == "Ann"
     assert client("history", *only, "--quiet", child).out.count("\n") == 2
     client("save", *only, "--output", f"{tmp_path}/s.tar", child)
+    answer = engine.api.request("GET", "/images/get", query={"names": [name, child]})
+    with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
+        assert "manifest.json" in tar.getnames()
     assert client("rmi", "--no-prune", child).out.startswith(f"Untagged: {child}:latest\n")
     assert client("load", *only, "--quiet", "--input", f"{tmp_path}/s.tar").out == f"Loaded image: {child}:latest\n"
     client("image", "rm", "--force", child, name)
