@@ -44,7 +44,7 @@ def test_running_containers_keep_their_volumes(daemon: Tared) -> None:
 
 
 def test_one_that_removes_itself_starts_after_a_crash(daemon: Tared) -> None:
-    """Killed while a `--rm` container starts, whose root isn't synced: it is started by the next daemon all the same."""
+    """Killed while a `--rm` container starts, whose root isn't synced: the next daemon starts it all the same."""
     daemon.start()
     daemon.engine.prepare()
     container = daemon.engine.create({"Cmd": ["true"], "HostConfig": {"AutoRemove": True}}).json["Id"]

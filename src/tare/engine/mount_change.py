@@ -47,15 +47,21 @@ async def change_mounts(
     undo: gets what takes each change back. The caller holds the container's lock. Raises InvalidArgument, NotFound,
     Conflict (in use, or another mount is in the way), Unsupported; then what was changed before is in `undo`.
     """
-    for mount in add:
-        mount_specs.parse_mount(mount)  # what is wrong is refused before anything is changed
+    wanted = {_place(mount): mount for mount in add}  # what is wrong is refused before anything is changed
+    done = set()
     for target in remove:
-        before = engine.containers.find(container_id)
-        await _remove(engine, before, check_destination(target, "bind"))
-        undo.push_async_callback(_restore, engine, before, check_destination(target, "bind"))
+        before, place = engine.containers.find(container_id), check_destination(target, "bind")
+        there = place in destinations(before)
+        if place in wanted and (not there or _option(before.host, place) == wanted[place]):
+            # The same change has been cut short.
+            done |= {place} if there else set()
+            continue
+        await _remove(engine, before, place)
+        undo.push_async_callback(_restore, engine, before, place)
     for mount in add:
-        point = await _add(engine, engine.containers.find(container_id), mount)
-        undo.push_async_callback(_remove_again, engine, container_id, point)
+        if _place(mount) not in done:
+            point = await _add(engine, engine.containers.find(container_id), mount)
+            undo.push_async_callback(_remove_again, engine, container_id, point)
 
 
 def destinations(container: Container) -> set[str]:
@@ -74,15 +80,20 @@ async def _add(engine: Engine, container: Container, mount: MountOptions) -> Mou
     live = engine.live.get(container.id)
     if live is not None:
         _check_etc_files(destination, "mount anything at")
-    async with container_volumes.prepared(engine, container.id, (wanted,), pending=new_id()) as points:
-        point = points[0]
-        if live is None:
-            container = engine.containers.find(container.id)
-            engine.containers.save(_with(container, point, mount), durable=True)
-            return point
-        only = msgspec.structs.replace(container, mounts=(point,))
-        async with container_volumes.mounted(engine, only):
-            await _mount_live(engine, live, container.id, point, mount)
+    only = container
+    try:
+        async with container_volumes.prepared(engine, container.id, (wanted,), pending=new_id()) as points:
+            point = points[0]
+            if live is None:
+                container = engine.containers.find(container.id)
+                engine.containers.save(_with(container, point, mount), durable=True)
+                return point
+            only = msgspec.structs.replace(container, mounts=(point,))
+            async with container_volumes.mounted(engine, only):
+                await _mount_live(engine, live, container.id, point, mount)
+    except BaseException:
+        container_volumes.let_go(engine, only)  # now that nothing holds the volume any more
+        raise
     container_volumes.publish_mounted(engine, only)
     return point
 
@@ -139,9 +150,11 @@ async def _remove(engine: Engine, container: Container, destination: str) -> Non
         except BaseException:
             engine.containers.save(_settled(engine, container.id))
             raise
+    try:
         faults.point("engine.mounts.detached")
-    engine.containers.save(_without(_settled(engine, container.id), destination), durable=True)
-    _let_go(engine, container, destination, live)
+    finally:
+        engine.containers.save(_without(_settled(engine, container.id), destination), durable=True)
+        _let_go(engine, container, destination, live)
 
 
 def _let_go(engine: Engine, container: Container, destination: str, live: Live | None) -> None:

@@ -13,9 +13,10 @@ from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_change import change_mounts
 from tare.engine.network_connect import connect_locked, disconnect_locked
 from tare.engine.network_speed import set_speed
+from tare.engine.networks import find_network
 from tare.engine.oci_resources import resources
-from tare.engine.options import HostOptions, ResourceOptions, UpdateOptions
-from tare.engine.records import Container
+from tare.engine.options import EndpointOptions, HostOptions, ResourceOptions, UpdateOptions
+from tare.engine.records import Container, EndpointState
 from tare.errors import Conflict, InvalidArgument, Unsupported
 from tare.runtime.cgroups import check_resources, open_cgroup
 
@@ -75,16 +76,26 @@ async def _change_surroundings(
         publish.change_ports(engine, container, options.publish_add or {}, options.publish_remove or {})
         undo.callback(_ports_back, engine, container)
     for ref in options.network_remove or ():
-        name = canonical(engine, ref)
+        name = find_network(engine, ref).name
+        if _is_in(engine, container_id, name) is None:
+            continue  # so it is already: the same update may have been cut short
         gone = await disconnect_locked(engine, name, container_id)
         undo.push_async_callback(connect_locked, engine, name, container_id, gone.wish)
     for ref, wish in (options.network_add or {}).items():
+        state = _is_in(engine, container_id, canonical(engine, ref))
+        if state is not None and (state.wish or EndpointOptions()) == (wish or EndpointOptions()):
+            continue
         await connect_locked(engine, ref, container_id, wish)
         undo.push_async_callback(disconnect_locked, engine, canonical(engine, ref), container_id)
     for ref, wish in (options.network_set or {}).items():
         before = await set_speed(engine, canonical(engine, ref), container_id, wish)
         undo.push_async_callback(set_speed, engine, canonical(engine, ref), container_id, before)
     await change_mounts(engine, container_id, options.mount_add or (), options.mount_remove or (), undo)
+
+
+def _is_in(engine: Engine, container_id: str, network: str) -> EndpointState | None:
+    endpoints = engine.containers.find(container_id).endpoints
+    return next((state for state in endpoints if state.network == network), None)
 
 
 def _ports_back(engine: Engine, before: Container) -> None:
