@@ -317,6 +317,21 @@ def test_mirrors_come_first_and_get_no_credentials(daemon: Tared, scripted: Scri
     assert engine.api.request("GET", "/images/box:1/json").json["RepoDigests"][0].startswith("box@sha256:")
 
 
+def test_a_proxy_is_honoured(daemon: Tared, scripted: ScriptedRegistry) -> None:
+    """HTTP_PROXY of tared's environment stands between it and registries; NO_PROXY and loopback go past it."""
+    scripted.put_image("team/app", "1", build(tar_of(a=b"proxy")))
+    host = "registry.invalid:5000"
+    daemon.args += ["--insecure-registry", host]
+    daemon.env |= {"HTTP_PROXY": f"http://{scripted.host}", "http_proxy": f"http://{scripted.host}"}
+    engine = daemon.start().engine
+    assert pull(engine, f"{host}/team/app", "1") == (200, f"Status: Downloaded newer image for {host}/team/app:1")
+    assert scripted.asked("/v2/team/app/manifests/1")[-1].headers["host"] == host
+    daemon.env |= {"NO_PROXY": ".invalid", "no_proxy": ".invalid"}
+    daemon.restart()
+    status, text = pull(engine, f"{host}/team/app", "1")
+    assert status == 500 and "no such host" in text, text
+
+
 def test_bad_options_are_refused(daemon: Tared) -> None:
     """A mirror with a path, an insecure registry with a scheme: tared says so and doesn't start."""
     for option, value, text in (
