@@ -21,6 +21,7 @@ OWNERS = {
     "logs": "containers' logs and files beside their layers",
     "trash": "what was removed and can be restored",
     "recipes": "what it takes to give layers back as the tars that they were, bit for bit",
+    "originals": "compressed layers kept as they came, since they can't be made again; `system thin` gives them up",
     "documents": "images' configs and manifests",
     "database": "the engine's records",
     "leftovers": "what is being made or deleted just now",
@@ -102,6 +103,8 @@ def _layers(engine: Engine, book: _Book, place: Path) -> None:
             book.add("leftovers", path)
         elif path.name == "packs":
             book.add("images", path)
+        elif path.name == "originals":
+            book.add("originals", path)
         elif path.name != "layers":
             book.add("engine", path)
         else:

@@ -79,6 +79,7 @@ ABOUT = {
     "logs": "containers' logs and small files",
     "trash": "removed, and can be restored",
     "recipes": "what gives layers back as the tars they were",
+    "originals": "compressed layers kept as they came",
     "documents": "images' configs and manifests",
     "database": "the engine's records",
     "leftovers": "being made or deleted",
