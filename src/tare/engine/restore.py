@@ -28,6 +28,7 @@ from tare.engine import (
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.records import Container
+from tare.engine.slim import slim_soon
 from tare.engine.sweep import empty_trash_soon
 from tare.errors import TareError
 from tare.runtime.cgroups import open_cgroup
@@ -78,6 +79,7 @@ async def restore(engine: Engine) -> None:
     await trash.settle_all(engine)
     arrival.forget_old(engine)
     empty_trash_soon(engine)  # an earlier engine may have died before it packed what was committed
+    slim_soon(engine)  # or before it looked how compressed layers are made
 
 
 async def _settle_stopped(engine: Engine, container: Container) -> None:
