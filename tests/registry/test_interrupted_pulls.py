@@ -195,7 +195,7 @@ def test_killed_pulls_leave_nothing_broken(daemon: Tared, scripted: ScriptedRegi
     wait_until(lambda: not os.listdir(daemon.data_root / "layers" / "layers"), "no layer is left")
 
 
-PUSH_POINTS = ["push.blobs.sent", "push.manifest.sent"]
+PUSH_POINTS = ["registry.upload.finished", "push.blobs.sent", "push.manifest.sent"]
 
 
 def test_killed_pushes_are_repeated(daemon: Tared, tmp_path: Path) -> None:
