@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / ".venv" / "bin"
 IDLE_CONTAINERS = 8
 CONCURRENT = 10
-SETTLE_S = 2
+SETTLE_S = 7
 """How long an engine is left alone before its memory is read: what it does after an answer counts, too."""
 
 Measure = Callable[[Engine], float]
