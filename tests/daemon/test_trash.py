@@ -338,12 +338,9 @@ REMOVE_VOLUME = (
     "engine.trash.volume",
 )  # fmt: skip
 RESTORE_VOLUME = ("volumes.restore.moved", "engine.trash.delete", "volumes.restore.row", "engine.trash.restored")
-# The second passage of a collection: the first is at the start.
-REMOVE_IMAGE = (
-    "images.remove.untag", "engine.trash.image", "images.remove.row", "storage.content.delete",
-    "storage.layer.collect@2",
-)  # fmt: skip
-RESTORE_IMAGE = ("images.record.content", "engine.trash.delete", "images.record.done", "engine.trash.restored")
+# The second passage of a collection: the first is at the start. More points: tests/images/test_image_faults.py.
+REMOVE_IMAGE = ("engine.trash.image", "images.remove.row", "storage.content.delete", "storage.layer.collect@2")
+RESTORE_IMAGE = ("engine.trash.delete", "images.record.done", "engine.trash.restored")
 
 
 def killed_at(daemon: Tared, point: str, verb: Callable[[], object]) -> None:
