@@ -62,6 +62,7 @@ def test_the_client_hangs_up_in_a_load(daemon: Tared) -> None:
     archive, _ = prepared(daemon)
     engine = daemon.engine
     engine.docker("rmi", engine.image)
+    engine.tare_cli("trash", "empty", "--force")
     assert not layers(daemon)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(daemon.socket))
