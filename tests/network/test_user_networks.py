@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from network_world import HOST_WAN, OUTSIDE, Engine, Outside, inside, is_reachable, listen, talk
 
-from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, ResourceExhausted, Unsupported
+from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, ResourceExhausted, Unavailable, Unsupported
 from tare.kernel.netlink_route import RouteSocket
 from tare.network.records import (
     AddressOptions,
@@ -101,7 +101,7 @@ def test_subnets_come_from_the_pools_in_turn(host: None, tmp_path: Path) -> None
         (request("a/b"), InvalidArgument, "invalid network name"),
         (request("new", driver="host"), Forbidden, 'only one instance of "host" network is allowed'),
         (request("new", driver="nosuch"), NotFound, 'plugin "nosuch" not found'),
-        (request("new", driver="macvlan"), Unsupported, "macvlan"),
+        (request("new", driver="overlay"), Unavailable, "not a swarm manager"),
         (request("new", address_driver="nosuch"), NotFound, 'plugin "nosuch" not found'),
         (request("new", "10.9.0.128/25"), Forbidden, "Pool overlaps with other one on this address space"),
         (request("new", "172.30.0.0/16"), Forbidden, "Pool overlaps with other one on this address space"),

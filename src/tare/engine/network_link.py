@@ -112,6 +112,7 @@ def endpoint_state(record: EndpointRecord, asked: EndpointState | None = None) -
         ipv6_prefix_length=record.prefix6,
         ipv6_gateway=record.gateway6,
         mac_address=record.mac,
+        driver=record.driver,
         aliases=asked.aliases if asked is not None else (),
         wish=asked.wish if asked is not None else None,
         ports=tuple(
@@ -159,6 +160,6 @@ def publish(events: Events, container: Container, action: str) -> None:
 
 def publish_one(events: Events, container_id: str, state: EndpointState, action: str) -> None:
     """Tells that a container joined or left one network."""
-    kind = {NONE: "null", HOST: "host"}.get(state.network, "bridge")
+    kind = {NONE: "null", HOST: "host"}.get(state.network) or state.driver or "bridge"
     attributes = {"container": container_id, "name": state.network, "type": kind}
     events.publish("network", action, state.network_id, attributes)

@@ -21,7 +21,7 @@ from tare.network.records import NetworkRecord
 _NAME = re.compile(r"[^\s/:%]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 _SYS = Path("/proc/sys/net")
-_ALIAS = "tare network "
+ALIAS = "tare network "
 _LINK_LOCAL = ipaddress.IPv6Interface("fe80::1/64")  # what the kernel asks from when it forwards (RFC 4861)
 
 
@@ -51,7 +51,7 @@ def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) 
     link = sock.link(name)
     if link is None:
         sock.execute(
-            (route.new_bridge(name, mac_of(record.interface.ip), mtu), route.set_identity(name, _ALIAS + network_id))
+            (route.new_bridge(name, mac_of(record.interface.ip), mtu), route.set_identity(name, ALIAS + network_id))
         )
         faults.point("network.bridge.create")
         link = sock.link(name)
@@ -59,12 +59,12 @@ def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) 
             raise KernelError(errno.ENODEV, "RTM_GETLINK", name)
     elif link.kind != "bridge":
         raise Conflict(f"there is a link {name} already, and it isn't a bridge")
-    elif link.alias.startswith(_ALIAS) and link.alias != _ALIAS + network_id:
+    elif link.alias.startswith(ALIAS) and link.alias != ALIAS + network_id:
         if sock.links(link.ifindex):
             raise Conflict(
                 f"the bridge {name} belongs to another engine that has containers; give this one another name"
             )
-        sock.execute((route.set_identity(name, _ALIAS + network_id),))
+        sock.execute((route.set_identity(name, ALIAS + network_id),))
     write_sysctls(name, publishes, ipv6=bool(record.subnet6))
     present = {address.interface for address in sock.addresses(link.ifindex)}
     for interface in (*record.interfaces, *((_LINK_LOCAL,) if record.subnet6 else ())):
@@ -79,7 +79,7 @@ def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) 
 
 
 def is_ours(link: Link, network_id: str) -> bool:
-    return link.alias == _ALIAS + network_id
+    return link.alias == ALIAS + network_id
 
 
 def drop_other_addresses(sock: RouteSocket, link: Link, keep: ipaddress.IPv4Interface) -> None:

@@ -10,7 +10,7 @@ from tare.network import bridge, endpoint_links
 from tare.network.bridges import BridgeNetwork
 from tare.network.ip_families import Ip
 from tare.network.ipam import AddressPool
-from tare.network.records import EndpointRecord, EndpointRequest, NetworkRecord, PortBinding
+from tare.network.records import IPVLAN, EndpointRecord, EndpointRequest, NetworkRecord, PortBinding
 from tare.network.store import NetworkStore
 from tare.storage.database import Database, Transaction
 
@@ -60,10 +60,10 @@ def record_endpoint(
             link=link,
             ip=str(address),
             prefix=to.addresses.subnet.prefixlen,
-            gateway=str(to.addresses.gateway),
+            gateway=_gateway(network, to.addresses),
             ip6=str(second or ""),
             prefix6=to.addresses6.subnet.prefixlen if to.addresses6 else 0,
-            gateway6=str(to.addresses6.gateway) if to.addresses6 else "",
+            gateway6=_gateway(network, to.addresses6) if to.addresses6 else "",
             mac=_mac(tx, store, request, address, to),
             ports=bindings,
             inside=inside,
@@ -74,10 +74,16 @@ def record_endpoint(
             priority=request.priority,
             egress=request.egress,
             rate=request.rate,
-            guarded=network.guard and guards,
+            guarded=network.guard and guards and not network.is_stacked,
+            driver=network.driver,
         )
         store.add_endpoint(tx, record)
     return record
+
+
+def _gateway(network: NetworkRecord, pool: AddressPool) -> str:
+    """Whom the endpoint asks to forward: on a bridge the host itself, which is there even if it doesn't."""
+    return "" if network.is_stacked and network.leads_nowhere else str(pool.gateway)
 
 
 def _lease(tx: Transaction, pool: AddressPool, asked: str, endpoint_id: str, link: str, title: str) -> Ip:
@@ -90,6 +96,8 @@ def _lease(tx: Transaction, pool: AddressPool, asked: str, endpoint_id: str, lin
 
 def _mac(tx: Transaction, store: NetworkStore, request: EndpointRequest, address: Ip, to: BridgeNetwork) -> str:
     """The MAC asked for, or the address's own. Raises Forbidden for one that somebody on the network has."""
+    if to.record.driver == IPVLAN:
+        return to.link.mac
     own = bridge.mac_of(address)
     mac = (request.mac or own).lower()
     if mac == bridge.mac_of(to.addresses.gateway) or store.has_mac(tx, to.record.network_id, mac):

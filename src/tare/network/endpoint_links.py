@@ -54,6 +54,11 @@ def connect(
     port = route.parse_link(made[-1][0])
     limits = rates.requests(port.ifindex, record.rate, had=False)
     sock.execute((*_address_behind(port.ifindex, record), *limits, route.set_up(record.link)))
+    configure(record, namespace, default_route=default_route)
+
+
+def configure(record: EndpointRecord, namespace: Netns, *, default_route: bool) -> None:
+    """The container's end: addresses, up, default route."""
     inside = RouteSocket(namespace.rtnetlink_socket_fd)
     try:
         link = inside.link(record.inside)

@@ -21,7 +21,7 @@ from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.kernel.namespaces import open_namespace
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import bridge, endpoint_links
+from tare.network import bridge, endpoint_links, stacked_networks
 from tare.network.bridges import Bridges
 from tare.network.endpoint_leases import asked_addresses, record_endpoint
 from tare.network.gateways import choose_gateway
@@ -33,7 +33,6 @@ from tare.network.port_guard import PortGuard
 from tare.network.publishing import Publishing
 from tare.network.rates import Rate
 from tare.network.records import (
-    BRIDGE,
     HOST,
     Endpoint,
     EndpointRecord,
@@ -117,7 +116,7 @@ class Endpoints:
                     await self._serve_names(container_id, sandbox)
             except BaseException:
                 for record in records:
-                    self._leave(record)
+                    self._leave(record, namespace.namespace_fd)
                 raise
         except BaseException:
             namespace.close()
@@ -140,7 +139,12 @@ class Endpoints:
     async def relink(self, container_id: str) -> list[str]:
         """Makes a live container's links anew that somebody deleted; returns their networks' names."""
         records = self._store.endpoints_of(container_id)
-        lost = [record for record in records if record.link and self._route.link(record.link) is None]
+        sandbox = self.sandboxes.get(container_id)
+        lost = [
+            record
+            for record in records
+            if record.link and sandbox is not None and not self._bridges.is_connected(record, sandbox.namespace_fd)
+        ]
         if not lost:
             return []
         _, namespace = await self._enter(container_id, ipv6=any(record.ip6 for record in lost))
@@ -148,15 +152,7 @@ class Endpoints:
             for record in lost:
                 network = self._bridges.get(record.network_id)
                 if network is not None:
-                    endpoint_links.connect(
-                        self._route,
-                        record,
-                        namespace,
-                        network.link,
-                        mtu=network.record.mtu,
-                        isolated=not network.record.icc,
-                        default_route=False,
-                    )
+                    self._bridges.connect(record, namespace, default_route=False)
                     faults.point("network.repair.link")
             self._settle(container_id, namespace)
         finally:
@@ -166,11 +162,11 @@ class Endpoints:
     async def release(self, container_id: str) -> None:
         """Takes the container off its networks; nothing to do is fine. Its processes should be gone by now."""
         records = self._store.endpoints_of(container_id)
-        for record in records:
-            self._leave(record)
         sandbox = self.sandboxes.pop(container_id, None)
         if sandbox is not None:
             sandbox.close()
+        for record in records:
+            self._leave(record, sandbox.namespace_fd if sandbox is not None else None)
         if any(record.link for record in records):
             self._leaving.watch_nowait()
 
@@ -186,7 +182,7 @@ class Endpoints:
             before = self._store.endpoints_of(container_id)
             unpublished = not any(record.ports for record in before)
             inside = _next_inside(network.inside_prefix, before)
-            ports = request.ports if unpublished and not network.internal else ()
+            ports = request.ports if unpublished and not network.leads_nowhere and not network.is_stacked else ()
             record = self._join(container_id, network, request, namespace, inside, ports, leads_out=False)
             try:
                 self._settle(container_id, namespace)
@@ -194,7 +190,7 @@ class Endpoints:
                 if network.names_containers and sandbox.server is None:
                     await self._serve_names(container_id, sandbox)
             except BaseException:
-                self._leave(record)
+                self._leave(record, namespace.namespace_fd)
                 self._leaving.watch_nowait()
                 raise
         finally:
@@ -210,10 +206,14 @@ class Endpoints:
             if left is None:
                 return
             others = [record for record in records if record is not left]
-            if left.ports and others:
-                left = self._publishing.move(left, self._gateway(others) or others[0])
-            self._leave(left)
-            await self._leaving.delete_links([left.link])
+            heir = self._gateway(others) or next(iter(others), None)
+            if left.ports and heir is not None and not heir.is_stacked:
+                left = self._publishing.move(left, heir)
+            self._leave(left, namespace.namespace_fd)
+            if left.is_stacked:
+                await self._leaving.wait_deleted()
+            else:
+                await self._leaving.delete_links([left.link])
             faults.point("network.disconnect.left")
             self._leaving.watch_nowait()
             if container_id in self.sandboxes:
@@ -228,6 +228,10 @@ class Endpoints:
             raise Conflict(f"container {container_id} is on no network that leads to the host's ports")
         self._publishing.add(record, ports, self.network(record.network_id))
 
+        if record.is_stacked:
+            raise InvalidArgument(
+                f"network {record.network} ({record.driver}) doesn't publish ports: its containers are reached directly"
+            )
     def unpublish(self, container_id: str, chosen: Callable[[PortBinding], bool]) -> int:
         """Takes back published ports; connections that are open go on. Returns how many it were."""
         return sum(self._publishing.take_back(record, chosen) for record in self._store.endpoints_of(container_id))
@@ -297,7 +301,7 @@ class Endpoints:
     async def _wait_addresses(self, networks: Sequence[NetworkRecord], requests: Sequence[EndpointRequest]) -> None:
         """An address asked for may be on its way out: a container that is restarted had it a moment ago."""
         for network, request in zip(networks, requests, strict=True):
-            if (request.ip or request.ip6) and network.driver == BRIDGE:
+            if (request.ip or request.ip6) and network.has_links:
                 for pool, address in asked_addresses(network, self._bridges.find(network), request):
                     await self._leaving.wait_free(lambda a=address, p=pool: not p.is_leaving(a))  # type: ignore[misc]
 
@@ -310,9 +314,9 @@ class Endpoints:
     ) -> list[EndpointRecord]:
         if len({network.network_id for network in networks}) < len(networks):
             raise Forbidden(f"endpoint with name {requests[0].container_name} already exists in the same network")
-        if networks[0].driver != BRIDGE:
+        if not networks[0].has_links:
             return [self._record_only(container_id, networks[0], requests[0])]
-        ways = [(n.name, n.internal, r.priority) for n, r in zip(networks, requests, strict=True)]
+        ways = [(n.name, n.leads_nowhere, r.priority) for n, r in zip(networks, requests, strict=True)]
         gateway = choose_gateway(ways)
         ports = tuple(port for request in requests for port in request.ports)
         records: list[EndpointRecord] = []
@@ -320,9 +324,9 @@ class Endpoints:
             for place, (network, request) in enumerate(zip(networks, requests, strict=True)):
                 leads_out = place == gateway
                 inside = _next_inside(network.inside_prefix, records)
-                own = ports if leads_out else ()
+                own = ports if leads_out and not network.is_stacked else ()
                 record = self._join(container_id, network, request, namespace, inside, own, leads_out=leads_out)
-                undo.callback(self._leave, record)
+                undo.callback(self._leave, record, namespace.namespace_fd)
                 records.append(record)
             undo.pop_all()
         return records
@@ -336,6 +340,7 @@ class Endpoints:
             container_name=request.container_name,
         )
         with self._db.transaction(durable=False) as tx:
+            driver=network.driver,
             self._store.add_endpoint(tx, record)
         return record
 
@@ -378,25 +383,22 @@ class Endpoints:
                 undo.callback(self._guard.dismiss, record)
                 self._guard.admit(record)
             self._publishing.bind(record, network)
-            endpoint_links.connect(
-                self._route,
-                record,
-                namespace,
-                to.link,
-                mtu=to.record.mtu,
-                isolated=not to.record.icc,
-                default_route=leads_out,
-            )
+            if record.is_stacked:
+                stacked_networks.check_endpoint(record, request.mac)
+                undo.callback(self._leaving.delete_inside_nowait, namespace.namespace_fd, record)
+            self._bridges.connect(record, namespace, default_route=leads_out)
             faults.point("network.attach.connected")
             self._publishing.open(record, bindings)
             undo.pop_all()
         self._names.forget()
         return record
 
-    def _leave(self, record: EndpointRecord) -> None:
+    def _leave(self, record: EndpointRecord, namespace_fd: int | None) -> None:
         """One endpoint: ports closed, record gone, address on its way out."""
         self._publishing.close_all(record)
         if self._guard is not None:
+        if record.is_stacked and namespace_fd is not None:
+            self._leaving.delete_inside_nowait(namespace_fd, record)
             self._guard.dismiss(record)
         self._store.remove_endpoint(record)
         self._publishing.unbind(record)
@@ -408,7 +410,7 @@ class Endpoints:
         able = [record for record in records if record.ip]
         networks = [self._store.network_by_id(record.network_id) for record in able]
         ways = [
-            (record.network, network is None or network.internal, record.priority)
+            (record.network, network is None or network.leads_nowhere, record.priority)
             for record, network in zip(able, networks, strict=True)
         ]
         place = choose_gateway(ways)
@@ -422,7 +424,12 @@ class Endpoints:
         leading = endpoint_links.gateways_of(chosen) if chosen is not None else []
         endpoint_links.lead_out(namespace, leading, gateways)
         for record in records:
-            if chosen is not None and record.ports and record.endpoint_id != chosen.endpoint_id:
+            if (
+                chosen is not None
+                and not chosen.is_stacked
+                and record.ports
+                and record.endpoint_id != chosen.endpoint_id
+            ):
                 self._publishing.move(record, chosen)
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 
 from tare.errors import KernelError
 from tare.kernel import netlink_route as route
 from tare.kernel.netlink_route import RouteSocket
+from tare.kernel.netlink_stacked import delete_link_inside, namespace_id
 from tare.network import flows, ipam
+from tare.network.records import EndpointRecord
 from tare.storage.database import Database
 
 _log = logging.getLogger(__name__)
@@ -30,13 +33,28 @@ class Leaving:
         self._route = sock
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._inside: dict[str, asyncio.Future[None]] = {}
 
     def collect(self) -> int:
         """Frees the addresses whose links are gone; returns how many are still leaving."""
         leaving = ipam.leaving_leases(self._db)
-        gone = [lease.link for lease in leaving if not lease.had_flows and self._route.link(lease.link) is None]
+        gone = [lease.link for lease in leaving if not lease.had_flows and self._is_gone(lease)]
         ipam.free(self._db, gone)
         return len(leaving) - len(gone)
+
+    def _is_gone(self, lease: ipam.LeavingLease) -> bool:
+        return lease.link not in self._inside and self._route.link(lease.link) is None
+
+    def delete_inside_nowait(self, namespace_fd: int, record: EndpointRecord) -> None:
+        """Deletes a link that is in a container alone; its addresses stay leased until it is gone."""
+        own_fd = os.dup(namespace_fd)
+        future = asyncio.get_running_loop().run_in_executor(None, _delete_inside, own_fd, record.inside)
+        self._inside[record.link] = future
+        future.add_done_callback(lambda _: self._inside.pop(record.link, None))
+
+    async def wait_deleted(self) -> None:
+        """Until the links that were to be deleted inside containers are gone."""
+        await asyncio.gather(*self._inside.values())
 
     def watch_nowait(self) -> None:
         """Sees to it that what leaves now is gone soon."""
@@ -88,6 +106,7 @@ class Leaving:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.wait_deleted()
 
 
 def _delete_links(names: list[str]) -> None:
@@ -98,3 +117,14 @@ def _delete_links(names: list[str]) -> None:
                 sock.execute((route.delete_link(name),))
             except KernelError as error:
                 _log.warning("link %s stays for now: %s", name, error)
+
+
+def _delete_inside(namespace_fd: int, name: str) -> None:
+    """Runs in a thread: nobody has to enter the namespace for it."""
+    try:
+        with RouteSocket() as sock:
+            sock.execute((delete_link_inside(name, namespace_id(sock, namespace_fd)),))
+    except KernelError as error:
+        _log.warning("link %s of a container stays for now: %s", name, error)
+    finally:
+        os.close(namespace_fd)

@@ -109,7 +109,7 @@ class ContainerNames:
             if found:
                 return self._names.in_turn(found)
         if name in HOST_NAMES:
-            leading = [record for record in self._endpoints(index) if record.gateway]
+            leading = [record for record in self._endpoints(index) if record.gateway and not record.is_stacked]
             return [text for record in leading[:1] for text in (record.gateway, record.gateway6) if text] or None
         return None
 
@@ -157,4 +157,4 @@ def _is_near(text: str) -> bool:
 
 def _is_internal(index: _Index, record: EndpointRecord) -> bool:
     network = index.networks.get(record.network_id)
-    return network is None or network.internal
+    return network is None or network.leads_nowhere

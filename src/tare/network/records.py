@@ -9,6 +9,9 @@ import msgspec
 from tare.network.rates import Rate
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
+MACVLAN, IPVLAN = "macvlan", "ipvlan"
+STACKED = (MACVLAN, IPVLAN)
+"""Drivers whose containers' links stand on a link of the host, without a bridge."""
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +117,12 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     gateway6: str = ""
     egress: str = ""
     rate: Rate | None = None
+    driver: str = BRIDGE
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether its link is in the container alone: `link` is only what its addresses are leased to."""
+        return self.driver in STACKED
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,8 +190,8 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     asked: how its user wanted its addresses (None: a default network, or nothing was said). ip_range: the part of the
     subnet that containers' addresses come from. guard: containers can't use others' MACs and addresses.
-    egress: what its containers may send to (egress.py). unsettled: being made or removed; after a crash it is taken
-    away.
+    egress: what its containers may send to (egress.py). parent, mode, flag: macvlan's and ipvlan's.
+    unsettled: being made or removed; after a crash it is taken away.
     """
 
     network_id: str
@@ -213,6 +222,29 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     unsettled: bool = False
+    parent: str = ""
+    mode: str = ""
+    flag: str = ""
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether its containers' links stand on a link of the host, without a bridge."""
+        return self.driver in STACKED
+
+    @property
+    def has_links(self) -> bool:
+        """Whether its containers have links of their own in it."""
+        return self.driver == BRIDGE or self.is_stacked
+
+    @property
+    def parent_link(self) -> str:
+        """The host's link that its containers' links stand on; one that leads nowhere, if none was named."""
+        return (self.parent or f"dm-{self.network_id[:12]}") if self.is_stacked else ""
+
+    @property
+    def leads_nowhere(self) -> bool:
+        """Whether there is no way out of it, and so no default route in it."""
+        return self.internal or (self.is_stacked and not self.parent)
 
     @property
     def interface(self) -> ipaddress.IPv4Interface:

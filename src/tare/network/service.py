@@ -109,7 +109,7 @@ class Network:
 
     def repair(self) -> None:
         """Puts forwarding, bridges and table right, whatever became of them; running connections go on."""
-        records = [record for record in self.networks() if record.driver == BRIDGE]
+        records = [record for record in self.networks() if record.has_links]
         if not records:
             return
         self._forward(records)
@@ -119,7 +119,7 @@ class Network:
             except TareError as error:
                 if record.is_default:
                     raise
-                _log.error("network %s has no bridge: %s", record.name, error)
+                _log.error("network %s has no link on the host: %s", record.name, error)
         for endpoint in self._store.endpoints():
             self._bridges.plug_in(endpoint)
         if self._table is not None:
@@ -128,7 +128,8 @@ class Network:
     def _forward(self, records: Iterable[NetworkRecord]) -> None:
         if not self._settings.ip_forward:
             return
-        versions = {4: True, 6: any(record.subnet6 for record in records)}
+        bridges = [record for record in records if record.driver == BRIDGE]
+        versions = {4: bool(bridges), 6: any(record.subnet6 for record in bridges)}
         for version, wanted in versions.items():
             if wanted and bridge.ensure_forwarding(version):
                 _log.info("switched forwarding of IPv%d on", version)
@@ -137,9 +138,10 @@ class Network:
         """Finds what somebody broke (bridges, links, rules), puts it right, and says what it was."""
         async with self._changing:
             found = [
-                f"bridge {record.bridge_name} of network {record.name}"
+                f"{'link' if record.is_stacked else 'bridge'} {record.parent_link or record.bridge_name} "
+                f"of network {record.name}"
                 for record in self.networks()
-                if record.driver == BRIDGE and not self._bridges.is_whole(record)
+                if record.has_links and not self._bridges.is_whole(record)
             ]
             if self._table is not None:
                 found += [f"table {table.family} {table.name}" for table in self._table.listing() if not table.whole]
@@ -169,7 +171,7 @@ class Network:
         if self._table is not None and list(self._bridges):
             self._table.rebuild_all()
         for network in self._bridges:
-            if network.record.network_id not in attached:
+            if network.record.network_id not in attached and not network.record.is_stacked:
                 bridge.drop_other_addresses(self._route, network.link, network.record.interface)
             await self._bridges.delete_strays(network, frozenset(live))
         if self._leaving.collect():
@@ -239,7 +241,7 @@ class Network:
     # ── networks of the user's own ───────────────────────────────────────────────────────────────────────────────
 
     async def create(self, request: NetworkRequest) -> NetworkRecord:
-        """A new bridge network. Raises InvalidArgument, Conflict, Forbidden, Unsupported … with Docker's texts."""
+        """A new network. Raises InvalidArgument, Conflict, Forbidden, Unsupported … with Docker's texts."""
         async with self._changing:
             return self._create(request)
 

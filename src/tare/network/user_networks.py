@@ -11,12 +11,21 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
-from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unsupported
-from tare.network import ipam
+from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unavailable, Unsupported
+from tare.network import ipam, stacked_networks
 from tare.network.bridge import check_name
 from tare.network.egress import parse_policy
 from tare.network.ip_families import Ip, Subnet
-from tare.network.records import BRIDGE, HOST, NONE, AddressOptions, NetworkRecord, NetworkRequest, NetworkSettings
+from tare.network.records import (
+    BRIDGE,
+    HOST,
+    NONE,
+    STACKED,
+    AddressOptions,
+    NetworkRecord,
+    NetworkRequest,
+    NetworkSettings,
+)
 from tare.values.ids import new_id
 
 MTU = "com.docker.network.driver.mtu"
@@ -25,7 +34,6 @@ GUARD = "tare.network.guard"
 EGRESS = "tare.network.egress"
 _BRIDGE_OPTION = "com.docker.network.bridge."
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
-_KNOWN_ABSENT = ("macvlan", "ipvlan", "overlay")
 
 
 def make_record(
@@ -44,10 +52,10 @@ def make_record(
     record = NetworkRecord(
         network_id=network_id,
         name=request.name,
-        driver="bridge",
+        driver=request.driver,
         created_ns=time.time_ns(),
-        bridge_name=f"br-{network_id[:12]}",
-        mtu=settings.mtu,
+        bridge_name=f"br-{network_id[:12]}" if request.driver == BRIDGE else "",
+        mtu=settings.mtu if request.driver == BRIDGE else 0,
         ip_masq=True,
         default_bind_address=settings.default_bind_address,
         internal=request.internal,
@@ -60,7 +68,10 @@ def make_record(
         labels=request.labels,
     )
     record = _with_options(record)
-    if any(other.bridge_name == record.bridge_name for other in networks):
+    if record.is_stacked:
+        record = stacked_networks.with_options(record)
+        stacked_networks.check_shared(record, networks)
+    elif any(other.bridge_name == record.bridge_name for other in networks):
         raise Forbidden(
             f"cannot create network {network_id} ({record.bridge_name}): there is a network on that bridge already"
         )
@@ -82,7 +93,7 @@ def _sorted_addresses(request: NetworkRequest) -> tuple[AddressOptions | None, A
     for asked in request.addresses:
         version = _subnet(asked.subnet).version
         if version in found:
-            raise Forbidden("bridge driver doesn't support multiple subnets")
+            raise Forbidden(f"{request.driver} driver doesn't support multiple subnets")
         found[version] = asked
     return found.get(4), found.get(6) if request.ipv6 else None
 
@@ -107,9 +118,9 @@ def _check_request(request: NetworkRequest, networks: Collection[NetworkRecord])
         raise Conflict(f"network with name {name} already exists")
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
-    if driver in _KNOWN_ABSENT:
-        raise Unsupported(f"network driver {driver} is not supported by Tare yet")
-    if driver != "bridge":
+    if driver == "overlay":
+        raise Unavailable("This node is not a swarm manager, and overlay networks need one.")
+    if driver not in (BRIDGE, *STACKED):
         raise NotFound(f'plugin "{driver}" not found')
     if request.address_driver != "default":
         raise NotFound(f'plugin "{request.address_driver}" not found')
@@ -122,6 +133,8 @@ def _with_options(record: NetworkRecord) -> NetworkRecord:
             changes["mtu"] = _number(name, value)
         elif name == PREFIX:
             changes["inside_prefix"] = _inside_prefix(value)
+        elif record.is_stacked:
+            continue  # the others are the driver's own, or nobody's
         elif name == EGRESS:
             parse_policy(value)
             changes["egress"] = value
