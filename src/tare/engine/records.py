@@ -131,6 +131,7 @@ class EndpointState(Record, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     wish: EndpointOptions | None = None
+    driver: str = ""
 
 
 class Container(Record, frozen=True, kw_only=True):
