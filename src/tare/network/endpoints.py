@@ -163,10 +163,10 @@ class Endpoints:
         """Takes the container off its networks; nothing to do is fine. Its processes should be gone by now."""
         records = self._store.endpoints_of(container_id)
         sandbox = self.sandboxes.pop(container_id, None)
-        if sandbox is not None:
-            sandbox.close()
         for record in records:
             self._leave(record, sandbox.namespace_fd if sandbox is not None else None)
+        if sandbox is not None:
+            sandbox.close()
         if any(record.link for record in records):
             self._leaving.watch_nowait()
 
@@ -226,12 +226,12 @@ class Endpoints:
         record = self._gateway(self._store.endpoints_of(container_id))
         if record is None:
             raise Conflict(f"container {container_id} is on no network that leads to the host's ports")
-        self._publishing.add(record, ports, self.network(record.network_id))
-
         if record.is_stacked:
             raise InvalidArgument(
                 f"network {record.network} ({record.driver}) doesn't publish ports: its containers are reached directly"
             )
+        self._publishing.add(record, ports, self.network(record.network_id))
+
     def unpublish(self, container_id: str, chosen: Callable[[PortBinding], bool]) -> int:
         """Takes back published ports; connections that are open go on. Returns how many it were."""
         return sum(self._publishing.take_back(record, chosen) for record in self._store.endpoints_of(container_id))
@@ -338,9 +338,9 @@ class Endpoints:
             network=network.name,
             network_id=network.network_id,
             container_name=request.container_name,
+            driver=network.driver,
         )
         with self._db.transaction(durable=False) as tx:
-            driver=network.driver,
             self._store.add_endpoint(tx, record)
         return record
 
@@ -395,10 +395,10 @@ class Endpoints:
 
     def _leave(self, record: EndpointRecord, namespace_fd: int | None) -> None:
         """One endpoint: ports closed, record gone, address on its way out."""
-        self._publishing.close_all(record)
-        if self._guard is not None:
         if record.is_stacked and namespace_fd is not None:
             self._leaving.delete_inside_nowait(namespace_fd, record)
+        self._publishing.close_all(record)
+        if self._guard is not None:
             self._guard.dismiss(record)
         self._store.remove_endpoint(record)
         self._publishing.unbind(record)

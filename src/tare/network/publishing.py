@@ -113,12 +113,12 @@ class Publishing:
             return policies
         if self._table is None or not self._table.guard.is_there:
             raise Unsupported("egress policies without the engine's packet filter, or without one for bridges")
-        if not record.guarded:
         if record.is_stacked:
             raise InvalidArgument(
                 f"an egress policy needs a bridge network: the host doesn't see what leaves {network.name} "
                 f"({record.driver})"
             )
+        if not record.guarded:
             raise InvalidArgument(f"an egress policy needs the guard, which network {network.name} goes without")
         if any(policy.has_names for policy in policies) and not network.names_containers:
             raise InvalidArgument(
