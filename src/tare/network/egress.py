@@ -7,6 +7,7 @@ It must never let through what it doesn't understand: such a policy is refused a
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class Policy(msgspec.Struct, frozen=True):
         )
 
 
+@functools.lru_cache(256)  # asked for with every question for a name
 def parse_policy(text: str) -> Policy | None:
     """A policy; None for "" and "all", which allow everything. Raises InvalidArgument."""
     if text in ("", "all"):
@@ -116,7 +118,7 @@ def _target(word: str) -> Target:
 def _port(digits: str | None, wrong: InvalidArgument) -> int:
     if digits is None:
         return 0
-    if not (digits.isascii() and digits.isdigit() and 0 < int(digits) < 65536):
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 6 and 0 < int(digits) < 65536):
         raise wrong
     return int(digits)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tare.errors import KernelError
 from tare.kernel.netlink_log import LoggedPacket, PacketLog
+from tare.network.port_guard import addresses_of
 from tare.network.store import NetworkStore
 
 _log = logging.getLogger(__name__)
@@ -53,9 +54,7 @@ class EgressLog:
         if not packets or self.denied is None:
             return
         owners = {
-            address: record.container_id
-            for record in self._store.endpoints()
-            for address in (record.ip, record.ip6, *record.link_locals)
+            address: record.container_id for record in self._store.endpoints() for address in addresses_of(record)
         }
         for packet in packets:
             if packet.source in owners:

@@ -23,7 +23,13 @@ INPUT = nft.Chain("input", "filter", "input", 0)
 _TCP, _UDP = 6, 17
 _TOLD_PER_SECOND, _TOLD_AT_ONCE, _TOLD_BYTES = 10, 20, 64
 _REPLY = bytes((1,))
-_ICMP6, _NEIGHBOURS = bytes((58,)), (135, 136)  # neighbour solicitation and advertisement, which no router forwards
+_ICMP6 = bytes((58,))
+_ON_THE_LINK = (
+    133,
+    135,
+    136,
+    143,
+)  # routers, neighbours, multicast groups (RFC 4861, RFC 9777): what keeps a link going
 _HEADS = {4: (12, 4), 6: (8, 16)}  # the source's offset in the header; an address's length
 _TYPES = {4: nft.TYPE_IP_ADDRESS, 6: nft.TYPE_IP6_ADDRESS}
 _FAMILIES = {4: bytes((nft.NFPROTO_IPV4,)), 6: bytes((nft.NFPROTO_IPV6,))}
@@ -59,9 +65,15 @@ NAMED = tuple(sets[name] for sets in _BY_VERSION.values() for name in ("named", 
 def guard_rules(chain: str, bridges: str, may_talk: str) -> list[nft.Rule]:
     """Where a packet that comes from a bridge is led to the chain. may_talk: pairs of links that it doesn't concern."""
     pair: tuple[bytes, ...] = (nft.load_meta(nft.META_IIFNAME), nft.in_set(bridges))
-    if may_talk:
+    rules = []
+    if not may_talk:  # to the host itself, which goes on with none of it: a router would forward it like anything else
+        for kind in _ON_THE_LINK:
+            asks = (nft.load_meta(nft.META_L4PROTO), nft.equal(_ICMP6), nft.load_transport_header(0, 1))
+            what = (*pair, *asks, nft.equal(bytes((kind,))), nft.accept())
+            rules.append(nft.Rule(chain, what, "what keeps the link going"))
+    else:
         pair += (nft.load_meta(nft.META_IIFNAME, 1), nft.load_meta(nft.META_OIFNAME, 2), nft.not_in_set(may_talk))
-    return [
+    return rules + [
         nft.Rule(
             chain,
             (
@@ -81,9 +93,6 @@ def guard_rules(chain: str, bridges: str, may_talk: str) -> list[nft.Rule]:
 def chain_rules(group: int) -> list[nft.Rule]:
     """The chain itself. group: the nflog group that hears of what is rejected."""
     rules = [_rule("answers", nft.load_conntrack(nft.CT_DIRECTION), nft.equal(_REPLY), nft.back())]
-    for kind in _NEIGHBOURS:
-        asks = (nft.load_meta(nft.META_L4PROTO), nft.equal(_ICMP6), nft.load_transport_header(0, 1))
-        rules.append(_rule("who is the gateway", *asks, nft.equal(bytes((kind,))), nft.back()))
     for version, sets in _BY_VERSION.items():
         source, length = _HEADS[version]
         is_one = (nft.load_meta(nft.META_NFPROTO), nft.equal(_FAMILIES[version]))

@@ -120,6 +120,12 @@ def link_local_of(mac: str) -> ipaddress.IPv6Address:
     return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes(packed[:3]) + b"\xff\xfe" + bytes(packed[3:]))
 
 
+def addresses_of(record: EndpointRecord) -> list[str]:
+    """Every address that an endpoint may send from; none, where it has none."""
+    own = [text for text in (record.ip, record.ip6, *record.link_locals) if text]
+    return own + ([str(link_local_of(record.mac))] if record.ip6 else [])
+
+
 def _add(transaction: nft.Transaction, records: Iterable[EndpointRecord]) -> None:
     for name, elements in _elements(records).items():
         transaction.add_elements(name, elements)

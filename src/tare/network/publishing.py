@@ -19,6 +19,7 @@ from tare.network.bridges import Bridges
 from tare.network.egress import Policy, both, parse_policy
 from tare.network.egress_log import EgressLog
 from tare.network.host_ports import HostPorts
+from tare.network.port_guard import addresses_of
 from tare.network.records import EndpointRecord, NetworkRecord, PortBinding, PortRequest
 from tare.network.store import NetworkStore
 from tare.network.table import Table, published
@@ -140,7 +141,7 @@ class Publishing:
         if always:
             self.egress_log.open()
         if always or self._table.policies_of(record):
-            self._table.rebuild(forget=record.ip)
+            self._table.rebuild(forget=addresses_of(record))
 
     def close_all(self, record: EndpointRecord) -> None:
         """Closes all ports of an endpoint that is about to be forgotten."""

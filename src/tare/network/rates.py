@@ -17,8 +17,8 @@ from tare.kernel.netlink import Request
 
 RATE, BURST, DELAY = "tare.network.rate", "tare.network.burst", "tare.network.delay"
 _OPTION = "tare.network."
-_RATE = re.compile(r"(\d+(?:\.\d+)?)(bit|kbit|mbit|gbit|bps|kbps|mbps|gbps)\Z")
-_BURST = re.compile(r"(\d+)([kmg]?)b?\Z")
+_RATE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(bit|kbit|mbit|gbit|bps|kbps|mbps|gbps)\Z")
+_BURST = re.compile(r"([0-9]{1,15})([kmg]?)b?\Z")
 _FACTORS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 _BINARY = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LEAST_RATE, _MOST_RATE = 1000, 50_000_000_000  # bytes a second: slower, a single packet would wait for seconds

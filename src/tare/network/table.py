@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tare import faults
 from tare.errors import KernelError
@@ -12,7 +12,7 @@ from tare.kernel.netlink import is_missing
 from tare.kernel.nftables import NFPROTO_INET, Element, NftablesSocket, Transaction
 from tare.network import egress_rules, rules
 from tare.network.egress import Policy, allowed_subnets, both, named_ports, parse_policy
-from tare.network.port_guard import PortGuard
+from tare.network.port_guard import PortGuard, addresses_of
 from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
 from tare.network.rule_listing import ListedTable, list_table
 from tare.network.store import NetworkStore
@@ -73,18 +73,14 @@ class Table:
             policies = both(networks.get(record.network_id), parse_policy(record.egress))
             if policies:
                 subnets = tuple(allowed_subnets(policies))
-                found += [
-                    egress_rules.BoundSource(ipaddress.ip_address(own), subnets)
-                    for own in (record.ip, record.ip6, *record.link_locals)
-                    if own
-                ]
+                found += [egress_rules.BoundSource(ipaddress.ip_address(own), subnets) for own in addresses_of(record)]
         return tuple(found)
 
-    def _egress(self, records: Iterable[EndpointRecord], forget: str = "") -> rules.Egress | None:
+    def _egress(self, records: Iterable[EndpointRecord], forget: Collection[str] = ()) -> rules.Egress | None:
         sources = self._bound(records)
         if not sources:
             return None
-        kept = [source.address.packed for source in sources if str(source.address) != forget]
+        kept = [source.address.packed for source in sources if str(source.address) not in forget]
         named = {
             item.name: [
                 Element(element.key, timeout_ms=element.timeout_ms)
@@ -113,10 +109,10 @@ class Table:
                 raise
             self.rebuild(without=record.endpoint_id if is_recorded else "")
 
-    def rebuild(self, without: str = "", forget: str = "") -> None:
+    def rebuild(self, without: str = "", forget: Collection[str] = ()) -> None:
         """The whole table in one transaction: no packet meets half of it.
 
-        forget: the address of a container that has another policy now: what it may send to by name is found anew.
+        forget: the addresses of a container that has another policy now: what it may send to by name is found anew.
         """
         bridges = self._bridges()
         records = [record for record in self._store.endpoints() if record.endpoint_id != without]
