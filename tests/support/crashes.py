@@ -9,7 +9,6 @@ what takes the time.
 from __future__ import annotations
 
 import http.client
-import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -52,63 +51,44 @@ class Sweep:
         self._args, self._bridge = args, bridge
         self._daemon: Tared | None = None
         self._passed: dict[str, dict[str, list[str]]] = {}
-        self._numbers = itertools.count()
 
     def daemon(self) -> Tared:
         """It runs, with an image in it, and nothing is armed."""
         if self._daemon is None:
             self._daemon = daemon = Tared(*self._args, bridge=self._bridge)
-            daemon.env["TARE_FAULT_FILE"] = str(daemon.home / "fault")
-            self.arm("")
+            daemon.make_armable()
             daemon.start()
             daemon.engine.prepare()
         return self._daemon
-
-    def arm(self, spec: str) -> None:
-        """From now on this is to happen, in any process of the daemon's; "" for nothing."""
-        assert self._daemon is not None
-        fault = self._daemon.home / "fault"
-        new = fault.with_suffix(".new")
-        new.write_text(f"{spec}#{next(self._numbers)}")
-        new.rename(fault)
-        (self._daemon.home / "fault.passed").write_text("")
-
-    def passed(self) -> list[str]:
-        """Points that were passed since the last arming, each once, in order."""
-        assert self._daemon is not None
-        return list(dict.fromkeys((self._daemon.home / "fault.passed").read_text().split()))
 
     def points_of(self, scenario: Scenario) -> dict[str, list[str]]:
         """The points that each verb of a scenario passes."""
         if scenario.name not in self._passed:
             daemon, found = self.daemon(), {}
             for verb in scenario.verbs(daemon):
-                self.arm("")
+                daemon.arm("")
                 answer = verb.act()
                 assert answer is None or answer.status < 400, (verb.name, answer)
                 agree(daemon, scenario.disagreement)
-                found[verb.name] = self.passed()
+                found[verb.name] = daemon.passed()
             agree(daemon, scenario.cleared)
             self._passed[scenario.name] = found
         return self._passed[scenario.name]
 
-    def check(self, scenario: Scenario, verb: str, spec: str, *, restart: bool = False) -> None:
-        """One step of the sweep. restart: the daemon is killed afterwards in any case."""
+    def check(self, scenario: Scenario, verb: str, spec: str) -> None:
+        """One step of the sweep."""
         try:
-            self._check(scenario, verb, spec, restart)
+            self._check(scenario, verb, spec)
         except BaseException:
             self.drop(check=False)
             raise
 
-    def _check(self, scenario: Scenario, name: str, spec: str, restart: bool) -> None:
+    def _check(self, scenario: Scenario, name: str, spec: str) -> None:
         daemon, hit = self.daemon(), False
         for verb in scenario.verbs(daemon):
             if verb.name == name:
                 hit = True
                 self._crash(daemon, verb, spec)
-                if restart:
-                    daemon.kill9()
-                    daemon.start()
                 agree(daemon, scenario.disagreement)
                 answer = verb.act()
                 assert answer is None or answer.status < 400 or answer.status in (*DONE_BEFORE, *verb.done), answer
@@ -119,15 +99,15 @@ class Sweep:
         agree(daemon, scenario.cleared)
 
     def _crash(self, daemon: Tared, verb: Verb, spec: str) -> None:
-        self.arm(spec)
+        daemon.arm(spec)
         try:
             verb.act()
         except (OSError, EOFError, http.client.HTTPException, AssertionError):
             pass  # it was cut off
         name = spec.partition(":")[0].partition("@")[0]
         name = UNSEEN.get(name, name)
-        wait_until(lambda: name in self.passed(), f"{verb.name} passes {name}", 10)
-        self.arm("")
+        wait_until(lambda: name in daemon.passed(), f"{verb.name} passes {name}", 10)
+        daemon.arm("")
         if spec.endswith(":kill"):
             self._revive(daemon)
 
@@ -144,10 +124,10 @@ class Sweep:
         try:
             daemon = self.daemon()
             daemon.terminate()
-            self.arm(spec)
+            daemon.arm(spec)
             daemon.start(wait=False)
             daemon.wait_dead()
-            self.arm("")
+            daemon.arm("")
             daemon.start()
         except BaseException:
             self.drop(check=False)
@@ -158,9 +138,9 @@ class Sweep:
         if "" not in self._passed:
             daemon = self.daemon()
             daemon.terminate()
-            self.arm("")
+            daemon.arm("")
             daemon.start()
-            self._passed[""] = {"": self.passed()}
+            self._passed[""] = {"": daemon.passed()}
         return self._passed[""][""]
 
     def drop(self, *, check: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import secrets
 import shutil
@@ -58,6 +59,24 @@ class Tared:
         self.bridge = bridge
         self.process: subprocess.Popen[bytes] | None = None
         self.engine = Engine("tare", self.socket)
+        self._armings = itertools.count()
+
+    def make_armable(self) -> None:
+        """Before its start: `arm` works from now on."""
+        self.env["TARE_FAULT_FILE"] = str(self.home / "fault")
+        self.arm("")
+
+    def arm(self, spec: str) -> None:
+        """From now on this is to happen (see tare.faults), in any process of the daemon's; "" for nothing."""
+        fault = self.home / "fault"
+        new = fault.with_suffix(".new")
+        new.write_text(f"{spec}#{next(self._armings)}")
+        new.rename(fault)
+        (self.home / "fault.passed").write_text("")
+
+    def passed(self) -> list[str]:
+        """Fault points that were passed since the last arming, each once, in order."""
+        return list(dict.fromkeys((self.home / "fault.passed").read_text().split()))
 
     @property
     def pid(self) -> int:
@@ -173,7 +192,8 @@ class Tared:
                 wait_until(lambda path=path: _removed(path), f"{path} is empty")  # type: ignore[misc]
         unmount_below(self.home)
         _wipe(self.home)
-        for argv in (["ip", "link", "del", self.mark], ["nft", "delete", "table", "inet", f"tare_{self.mark}"]):
+        tables = [["nft", "delete", "table", family, f"tare_{self.mark}"] for family in ("inet", "bridge")]
+        for argv in (["ip", "link", "del", self.mark], *tables):
             if shutil.which(argv[0]):
                 subprocess.run(argv, capture_output=True)
 

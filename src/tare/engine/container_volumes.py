@@ -6,12 +6,13 @@ What a container has is in its record; who uses a volume is asked of the records
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 
 from tare import faults
-from tare.engine import mount_specs, mounts, trash, trash_volumes
+from tare.engine import mount_specs, mounts, trash, trash_volumes, unfinished
 from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_specs import Wanted
 from tare.engine.options import ContainerConfig, HostOptions
@@ -270,14 +271,25 @@ def _remove_volumes(engine: Engine, names: Iterable[str], *, keep: bool = False)
 
 def destroy(engine: Engine, name: str, users: Iterable[str], *, keep: bool = False) -> Volume:
     """Removes a volume and says so; keep: it waits in the trash, if the engine has one. Raises NotFound, Conflict."""
-    if keep and trash.is_on(engine):
-        volume = engine.volumes.find(name)
-        trash.thrown(engine, trash_volumes.throw(engine, name, tuple(users)))
-    else:
-        volume = engine.volumes.remove(name, tuple(users))
+    volume = engine.volumes.find(name)
+    try:
+        if keep and trash.is_on(engine):
+            trash.thrown(engine, trash_volumes.throw(engine, name, tuple(users)))
+        else:
+            engine.volumes.remove(name, tuple(users))
+    except Exception as error:
+        if engine.volumes.get(name) is not None:
+            raise
+        put_away = functools.partial(_put_away, engine, name)
+        unfinished.finish_later(engine, f"volume {name}", f"put away the files of volume {name}", put_away, error)
     engine.drop_lock(f"volume {name}")
     engine.events.publish("volume", "destroy", name, {"driver": volume.driver})
     return volume
+
+
+async def _put_away(engine: Engine, name: str) -> None:
+    engine.volumes.finish_removal(name, engine.trash.volumes())
+    empty_trash(engine)
 
 
 def empty_trash(engine: Engine) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -124,6 +124,8 @@ class Engine:
         self.waits: dict[str, list[tuple[str, asyncio.Future[WaitResult]]]] = {}
         self.log_shippers: dict[str, Shipper] = {}
         self.restart_tasks: dict[str, asyncio.Task[None]] = {}
+        self.unfinished: dict[str, tuple[Callable[[], Awaitable[object]], asyncio.Task[None]]] = {}
+        """What failed and is tried again (unfinished.py), by the names of its locks."""
         self.trash = TrashStore(database)
         self.trash_timer: asyncio.TimerHandle | None = None
         self._locks: dict[str, asyncio.Lock] = {}

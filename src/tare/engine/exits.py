@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, health, network_link, remove, restart_policy, wait
+from tare.engine import container_volumes, health, network_link, remove, restart_policy, unfinished, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container, WaitResult
@@ -30,13 +31,20 @@ async def watch(engine: Engine, container_id: str, live: Live) -> None:
         exited = read_exit(str(engine.run_dir(container_id))) or await _end_orphan(engine, container_id, live)
     try:
         await handle_exit(engine, container_id, exited)
-    except Exception:
-        _record_end(engine, container_id, exited)
-        raise
     finally:
         live.link.close()
         live.link.close_pidfd()
         live.handled.set()
+
+
+async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None:
+    """Stores a container's end and draws the conclusions; what fails is tried again beside until it succeeds."""
+    try:
+        await _handle_exit(engine, container_id, exited)
+    except Exception as error:
+        _record_end(engine, container_id, exited)
+        again = functools.partial(_handle_exit, engine, container_id, exited)
+        unfinished.finish_later(engine, container_id, f"end of {container_id[:12]}", again, error)
 
 
 def _record_end(engine: Engine, container_id: str, exited: Exited) -> None:
@@ -69,8 +77,8 @@ async def _wait_pidfd(pidfd: int) -> None:
         loop.remove_reader(pidfd)
 
 
-async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None:
-    """Stores a container's end and draws the conclusions. Safe to repeat after a crash at any point."""
+async def _handle_exit(engine: Engine, container_id: str, exited: Exited) -> None:
+    """Safe to repeat after a failure or a crash at any point."""
     container = engine.containers.get(container_id)
     if container is None:
         return

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 
-from tare.engine import trash, trash_containers, trash_images
+from tare.engine import trash, trash_containers, trash_images, unfinished
 from tare.engine.commit import image_reference
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import PruneReport
 from tare.engine.sweep import empty_trash_soon
 from tare.engine.thread_stream import BodyReader
-from tare.errors import InvalidArgument
+from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.images import history as image_history_verb
 from tare.images import import_image as image_import
 from tare.images import listing
@@ -143,9 +145,26 @@ async def remove_image(engine: Engine, ref: str, *, force: bool, noprune: bool, 
     uses = _uses(engine)
     thrower = _thrower(engine, keep)
     how = _removal(engine, thrower, uses, force=force, noprune=noprune)
-    removed = await in_thread(image_remove.remove_as, engine.images, ref, how)
+    with _finished_anyway(engine, thrower):
+        removed = await in_thread(image_remove.remove_as, engine.images, ref, how)
     _removed(engine, removed, thrower)
     return removed
+
+
+@contextlib.contextmanager
+def _finished_anyway(engine: Engine, thrower: trash_images.Thrower | None) -> Iterator[None]:
+    """What a removal that fails half-way leaves of images that are forgotten is taken away beside."""
+    try:
+        yield
+    except (Conflict, InvalidArgument, NotFound):  # before anything was done
+        raise
+    except Exception as error:
+        for entry in thrower.entries if thrower else ():
+            if engine.images.find(f"sha256:{entry.id}") is None:
+                trash.thrown(engine, entry)
+        work = functools.partial(trash_images.finish_removal, engine)
+        unfinished.finish_later(engine, "images", "free the space of removed images", work, error)
+        raise
 
 
 def _thrower(engine: Engine, keep: bool) -> trash_images.Thrower | None:
@@ -201,7 +220,8 @@ async def prune_images(engine: Engine, filters: Filters, *, keep: bool = True) -
     uses = _uses(engine)
     thrower = _thrower(engine, keep)
     how = _removal(engine, thrower, uses)
-    pruned = await in_thread(image_prune.prune, engine.images, filters, in_use=how.in_use, how=how)
+    with _finished_anyway(engine, thrower):
+        pruned = await in_thread(image_prune.prune, engine.images, filters, in_use=how.in_use, how=how)
     _removed(engine, list(pruned.removed), thrower)
     engine.events.publish("image", "prune", "", {"reclaimed": str(pruned.reclaimed_bytes)})
     kept = {entry.id for entry in thrower.entries} if thrower else set()

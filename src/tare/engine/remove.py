@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 
 from tare import faults
@@ -13,6 +14,7 @@ from tare.engine import (
     restart_policy,
     trash,
     trash_containers,
+    unfinished,
     wait,
 )
 from tare.engine.cgroup_end import clear_cgroup
@@ -35,7 +37,7 @@ async def remove_container(
         return
     container = engine.containers.find(ref)
     state = container.state
-    if state.status == "removing":
+    if state.status == "removing" and engine.lock(container.id).locked():  # else an earlier removal failed
         raise Conflict(f"removal of container {container.id} is already in progress")
     if state.running:
         if not force:
@@ -79,6 +81,8 @@ async def _remove_stopped(engine: Engine, container_id: str, volumes: bool, keep
             raise NotFound(f"No such container: {container_id}")
         if container.state.running and container.state.status != "restarting":
             raise Conflict(_running_text(container))
+        if container.state.status != "removing":
+            await unfinished.finish_now(engine, container_id)  # its end
         await discard(engine, container, volumes=volumes, keep=keep)
     engine.drop_lock(container_id)
 
@@ -86,8 +90,24 @@ async def _remove_stopped(engine: Engine, container_id: str, volumes: bool, keep
 async def discard(engine: Engine, container: Container, *, volumes: bool = False, keep: bool = False) -> None:
     """Takes away everything of a container; the caller holds its lock. Safe to repeat after a crash at any point.
 
-    keep: its files stay, for the trash.
+    keep: its files stay, for the trash. If it fails it raises, and is tried again beside until it succeeds.
     """
+    unfinished.forget(engine, container.id)
+    try:
+        await _discard(engine, container, volumes, keep)
+    except Exception as error:
+        again = functools.partial(_discard_again, engine, container.id, volumes, keep)
+        unfinished.finish_later(engine, container.id, f"remove {container.id[:12]}", again, error)
+        raise
+
+
+async def _discard_again(engine: Engine, container_id: str, volumes: bool, keep: bool) -> None:
+    container = engine.containers.get(container_id)
+    if container is not None:
+        await _discard(engine, container, volumes, keep)
+
+
+async def _discard(engine: Engine, container: Container, volumes: bool, keep: bool) -> None:
     keep = keep and trash.is_kept(engine, container)
     restart_policy.cancel(engine, container.id)
     volumes = volumes or container.host.auto_remove or container.state.removes_volumes
@@ -109,11 +129,24 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
         trash.thrown(engine, trash_containers.throw(engine, container))
     else:
         engine.containers.remove(container.id)
-    faults.point("engine.remove.forgotten")
-    container_volumes.remove_left(engine, container.id, leaving, keep=keep)
+    _remove_volumes(engine, container.id, leaving, keep)
     for exec_id in [exec_id for exec_id, live in engine.execs.items() if live.record.container_id == container.id]:
         del engine.execs[exec_id]
     empty_trash_soon(engine)
     engine.events.container(container, "destroy")
     result = WaitResult(exit_code=container.state.exit_code)
     wait.wake(engine, container.id, ("removed", "next-exit", "not-running"), result)
+
+
+def _remove_volumes(engine: Engine, container_id: str, names: list[str], keep: bool) -> None:
+    """The container is gone: what fails now isn't its removal, and is tried again beside."""
+    try:
+        faults.point("engine.remove.forgotten")
+        container_volumes.remove_left(engine, container_id, names, keep=keep)
+    except Exception as error:
+
+        async def again() -> None:
+            container_volumes.remove_left(engine, container_id, names, keep=keep)
+
+        what = f"remove the volumes of {container_id[:12]}"
+        unfinished.finish_later(engine, f"volumes of {container_id}", what, again, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.engine import depends, launch, stop
+from tare.engine import depends, launch, restart_policy, stop, unfinished
 from tare.engine.engine import Engine
 from tare.engine.start import start_container
 from tare.errors import Conflict
@@ -26,5 +26,7 @@ async def _restart(engine: Engine, container_id: str, signal: str | None, timeou
             raise Conflict(f"container {container.id} is marked for removal and cannot be restarted")
         if container.state.running:
             await stop.stop_now(engine, container, signal=signal, timeout_s=timeout_s)
+        await unfinished.finish_now(engine, container.id)  # its end
+        restart_policy.cancel(engine, container.id)
         container = await launch.launch(engine, engine.containers.find(container.id))
         engine.events.container(container, "restart")

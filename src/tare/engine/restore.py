@@ -7,6 +7,7 @@ neither it ended with the machine. What belongs to no stored container is taken 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -89,7 +90,8 @@ async def _settle_stopped(engine: Engine, container: Container) -> None:
     if status == "removing" or (container.host.auto_remove and status in ("exited", "dead")):
         async with engine.lock(container.id):
             if engine.containers.get(container.id) is not None:
-                await remove.discard(engine, container, keep=True)
+                with contextlib.suppress(Exception):  # it is told in the log, and tried again
+                    await remove.discard(engine, container, keep=True)
         engine.drop_lock(container.id)
         return
     policy = container.host.restart_policy.name if container.host.restart_policy else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.engine import depends, launch, remove, restart_policy
+from tare.engine import depends, launch, remove, restart_policy, unfinished
 from tare.engine.engine import Engine
 from tare.engine.records import Container
 from tare.errors import Conflict, InvalidArgument, NotModified, TareError
@@ -34,6 +34,7 @@ async def _start(engine: Engine, container_id: str) -> None:
             raise NotModified(f"container {container.id} is already running")
         if status in ("removing", "dead"):
             raise Conflict("container is marked for removal and cannot be started")
+        await unfinished.finish_now(engine, container.id)  # its end
         restart_policy.cancel(engine, container.id)
         engine.containers.save_state(container.id, restart_count=0)
         try:

@@ -41,6 +41,12 @@ def drop(engine: Engine, entry: Trashed) -> None:
     engine.spawn(_give_back(engine), "empty the trash of layers")
 
 
+async def finish_removal(engine: Engine) -> None:
+    """Takes away what a removal of images left that failed half-way: documents and layers that nothing holds."""
+    await in_thread(engine.images.repair)
+    await _give_back(engine)
+
+
 async def _give_back(engine: Engine) -> None:
     await in_thread(engine.layers.collect)
     await in_thread(engine.layers.empty_trash)

@@ -17,8 +17,11 @@ from tare.volumes.rules import check_name
 def throw(engine: Engine, name: str, users: tuple[str, ...]) -> Trashed:
     """Takes a volume out of the engine's list and into the trash. Raises NotFound, Conflict (containers have it)."""
     entry = Trashed(id=new_id(), record=engine.volumes.find(name), removed_ns=now_ns())
-    engine.volumes.remove(name, users, aside=entry.id, along=lambda tx: engine.trash.insert(tx, entry))
-    engine.trash.remember(entry)
+    try:
+        engine.volumes.remove(name, users, aside=entry.id, along=lambda tx: engine.trash.insert(tx, entry))
+    finally:
+        if engine.volumes.get(name) is None:
+            engine.trash.remember(entry)  # though its files could not be put aside: they will be
     faults.point("engine.trash.volume")
     return entry
 

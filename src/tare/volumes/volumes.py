@@ -191,6 +191,12 @@ class Volumes:
         faults.point("volumes.remove.directory")
         return volume
 
+    def finish_removal(self, name: str, waiting: Mapping[str, str]) -> None:
+        """Takes away what a removal left that failed when the volume was forgotten. waiting: see `repair`."""
+        if name not in self._by_name:
+            self._repair_aside(waiting)
+            self._trash.throw(self.directory(name))
+
     def _forget(self, name: str, *, durable: bool = True, along: Along | None = None) -> None:
         with self._database.transaction(durable=durable) as tx:
             tx.run("DELETE FROM volumes WHERE name = ?", (name,))
