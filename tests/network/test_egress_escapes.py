@@ -93,6 +93,7 @@ def test_the_hosts_link_local_address_is_bound_too(engine: Engine, outside: Outs
             seen = []
             with listen(None, 83, address="::"):
                 for box in (free, bound):
+                    assert box.namespace_fd is not None
                     with client_socket(box.namespace_fd, timeout=2.0, to="fe80::1") as client, inside(box.namespace_fd):
                         index = socket.if_nametoindex("eth0")
                         await bind_to(client, str(link_local_of(box.mac)), index)

@@ -53,9 +53,9 @@ async def inspect_distribution(engine: Engine, name: str, credentials: Credentia
 async def list_tags(engine: Engine, name: str, credentials: Credentials = NOBODY) -> list[str]:
     """All tags that a repository has in its registry, sorted. Raises NotFound, NotAllowed …"""
     reference = parse_reference(name)
-    found = endpoints(reference.domain, engine.registries.settings, mirrors=True)
 
     def ask(job: Job[list[str]]) -> list[str]:
+        found = endpoints(reference.domain, engine.registries.settings, mirrors=True)  # asks for addresses: it waits
         return at_endpoint(found, lambda one: Repository(job.transport, one, credentials, reference.path).tags())
 
     return await Job(engine, "tare-tags", ask).result()

@@ -85,7 +85,9 @@ def is_secure(domain: str, settings: RegistrySettings) -> bool:
     if domain in settings.insecure or host_of(domain) in settings.insecure:
         return False
     networks = [*_LOOPBACK, *(network for text in settings.insecure if (network := _network(text)) is not None)]
-    return not any(address in network for address in _addresses(host_of(domain)) for network in networks)
+    found = _addresses(host_of(domain))
+    # All of them: else who answers for the name would lift the check by adding 127.0.0.1.
+    return not found or not all(any(address in network for network in networks) for address in found)
 
 
 def host_of(domain: str) -> str:

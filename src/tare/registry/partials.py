@@ -45,6 +45,7 @@ class Partials:
     @contextmanager
     def opened(self, digest: str) -> Iterator[int]:
         """The blob's file, made if need be."""
+        self.expire()
         fd = os.open(self.path(digest), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             yield fd

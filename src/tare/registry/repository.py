@@ -81,8 +81,8 @@ class Repository:
         answer = self.transport.follow(
             self.endpoint, method, url, headers={**sent, **self.authorization.header(self.scopes)}
         )
-        if answer.status != 401:
-            return answer
+        if answer.status != 401 or not same_origin(answer.url, self.endpoint.url):
+            return answer  # where a redirect led to, nobody is told who we are (CVE-2020-15157)
         extra = self.authorization.answer(answer, self.scopes)
         answer.close()
         return self.transport.follow(self.endpoint, method, url, headers={**sent, **extra})

@@ -95,7 +95,7 @@ class Watch:
     def adopt(self, line: socket.socket) -> None:
         with self._lock:
             self._lines = [line]
-            if self.cancelled:
+            if self.cancelled or self.expired:
                 self._shut()
 
     @contextmanager
