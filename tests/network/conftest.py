@@ -20,7 +20,8 @@ def host() -> Iterator[None]:
     with private_host():
         yield
         with RouteSocket() as sock, NftablesSocket() as nft:
-            left = [link.name for link in sock.links() if link.kind in ("veth", "bridge") and link.name != "wan0"]
+            ours = ("veth", "bridge", "ifb", "dummy")
+            left = [link.name for link in sock.links() if link.kind in ours and link.name != "wan0"]
             assert left == []
             assert nft.base_chains() == []
     assert len(os.listdir("/proc/self/fd")) == before

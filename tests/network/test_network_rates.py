@@ -6,27 +6,33 @@ import asyncio
 import socket
 
 import pytest
-from network_world import Engine, client_socket, delete_link, inside, listen
+from network_world import Engine, client_socket, delete_link, inside, listen, talk
 
 from tare.errors import InvalidArgument, Unsupported
-from tare.kernel.netlink_route import RouteSocket
-from tare.kernel.netlink_traffic import Queue, root_queue
+from tare.kernel.netlink_route import RouteSocket, set_identity
+from tare.kernel.netlink_stacked import new_plain
+from tare.kernel.netlink_traffic import Queue, root_queue, unlimit_rate
+from tare.network import outgoing
 from tare.network.rates import Rate, parse_rate
 from tare.network.records import Endpoint, EndpointRequest
 from tare.values.ids import new_id
 
 
-def queues(box: Endpoint) -> tuple[Queue, Queue]:
-    """The queue towards the container, and the one from it."""
-    assert box.namespace_fd is not None
+def queue_of(name: str) -> Queue:
     with RouteSocket() as sock:
-        link = sock.link(box.record.link)
-        assert link is not None
-        towards = root_queue(sock, link.ifindex)
-    with inside(box.namespace_fd), RouteSocket() as sock:
-        link = sock.link("eth0")
-        assert link is not None
-        return towards, root_queue(sock, link.ifindex)
+        link = sock.link(name)
+        return root_queue(sock, link.ifindex) if link is not None else Queue("", 0, 0, 0)
+
+
+def queues(box: Endpoint) -> tuple[Queue, Queue]:
+    """The queue towards the container, and the one from it: both are the host's."""
+    return queue_of(box.record.link), queue_of(outgoing.link_of(box.record))
+
+
+def queue_inside(box: Endpoint) -> Queue:
+    assert box.namespace_fd is not None
+    with inside(box.namespace_fd):
+        return queue_of("eth0")
 
 
 def flood(sender: int | None, receiver: int | None, address: str) -> None:
@@ -66,6 +72,78 @@ def test_both_directions_are_held_back_and_released_live(engine: Engine) -> None
             assert [queue.kind for queue in queues(box)] == ["tbf", "tbf"]
             free = await limited(engine, None)
             assert all(queue.kind != "tbf" for queue in queues(free))
+
+    asyncio.run(scenario())
+
+
+SLOW = Rate(125_000, 32_768)
+
+
+def test_what_a_container_does_does_not_make_it_faster(engine: Engine) -> None:
+    """Root with CAP_NET_ADMIN takes away all queues in the container: what leaves it is held back as before, and what
+    gets through is the container's own, under the eyes of the guard; the queue goes with the endpoint."""
+
+    async def scenario() -> None:
+        async with engine:
+            box = await limited(engine, SLOW)
+            assert box.namespace_fd is not None and queue_inside(box).kind != "tbf"
+            with inside(box.namespace_fd), RouteSocket() as sock:
+                link = sock.link("eth0")
+                assert link is not None
+                sock.execute((unlimit_rate(link.ifindex),))
+            flood(box.namespace_fd, None, box.gateway)
+            assert queues(box)[1].drops > 200
+            with listen(None, 80) as server:
+                assert talk(box.namespace_fd, box.gateway, 80, server) == box.ip
+            name = outgoing.link_of(box.record)
+            await engine.network.release(box.record.container_id)
+            await engine.network.wait_released()
+            with RouteSocket() as sock:
+                assert sock.link(name) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_queue_that_is_lost_comes_back(engine: Engine) -> None:
+    """Until repair nothing passes without the limit; one left over by a crash is taken away by the next engine."""
+
+    async def scenario() -> None:
+        async with engine:
+            box = await limited(engine, SLOW)
+            name = outgoing.link_of(box.record)
+            delete_link(name)
+            assert await engine.network.mend() == [
+                f"link of container {box.record.container_id[:12]} to network bridge"
+            ]
+            assert queues(box)[1].kind == "tbf" and await engine.network.mend() == []
+            flood(box.namespace_fd, None, box.gateway)
+            assert queues(box)[1].drops > 200
+            free = await limited(engine, None)
+            with RouteSocket() as sock:
+                alias = f"{box.record.network_id} {new_id()}"
+                sock.execute((new_plain("vr0123456789ab", "ifb"), set_identity("vr0123456789ab", alias)))
+            await engine.network.restore({box.record.container_id, free.record.container_id})
+            with RouteSocket() as sock:
+                assert sock.link("vr0123456789ab") is None and sock.link(name) is not None
+
+    asyncio.run(scenario())
+
+
+def test_where_the_kernel_can_not_the_container_holds_itself_back(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without ifb: the bucket is in the container, and `info` says so."""
+
+    async def scenario() -> None:
+        async with engine:
+            assert engine.network.warnings() == []
+            monkeypatch.setattr(outgoing, "new_plain", lambda name, _kind: new_plain(name, "ifb-that-is-not"))
+            box = await limited(engine, SLOW)
+            assert queue_inside(box).kind == "tbf" and queues(box)[1].kind == ""
+            assert engine.network.warnings() == [outgoing.WARNING]
+            assert await engine.network.mend() == []
+            await engine.network.set_rate(box.record.container_id, box.record.network_id, None)
+            assert queue_inside(box).kind != "tbf"
 
     asyncio.run(scenario())
 

@@ -41,6 +41,8 @@ class Bridges:
         self._leaving = leaving
         self._publishes = publishes
         self._up: dict[str, BridgeNetwork] = {}
+        self.rates_held = True
+        """Whether all rates so far are out of the containers' reach."""
 
     def __iter__(self) -> Iterator[BridgeNetwork]:
         return iter(list(self._up.values()))
@@ -143,7 +145,7 @@ class Bridges:
             stacked_networks.connect(self._route, record, namespace, network.link, network.record)
             endpoint_links.configure(record, namespace, default_route=default_route)
             return
-        endpoint_links.connect(
+        self.rates_held &= endpoint_links.connect(
             self._route,
             record,
             namespace,
@@ -152,6 +154,10 @@ class Bridges:
             isolated=not network.record.icc,
             default_route=default_route,
         )
+
+    def set_rate(self, record: EndpointRecord, namespace: Netns) -> None:
+        """After an endpoint's rate was changed; the link that it waited at may be left over."""
+        self.rates_held &= endpoint_links.set_rate(self._route, record, namespace)
 
     def is_connected(self, record: EndpointRecord, namespace_fd: int) -> bool:
         """Whether an endpoint's link is there."""

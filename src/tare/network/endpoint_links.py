@@ -11,10 +11,11 @@ from collections.abc import Collection
 
 from tare.errors import KernelError
 from tare.kernel import netlink_route as route
+from tare.kernel import netlink_traffic as traffic
 from tare.kernel.netlink import Request
 from tare.kernel.netlink_route import Link, RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import rates
+from tare.network import outgoing, rates
 from tare.network.records import EndpointRecord
 from tare.values.ids import is_id
 
@@ -40,8 +41,11 @@ def connect(
     mtu: int,
     isolated: bool,
     default_route: bool,
-) -> None:
-    """The pair of links, the address and the default route: two batches on the host, two inside."""
+) -> bool:
+    """The pair of links, the address and the default route: two batches on the host, two inside.
+
+    Returns whether the endpoint's rate, if it has one, is out of the container's reach in both directions.
+    """
     peer = route.VethPeer(record.inside, record.mac, namespace.namespace_fd)
     made = sock.execute(
         (
@@ -54,11 +58,13 @@ def connect(
     port = route.parse_link(made[-1][0])
     limits = rates.requests(port.ifindex, record.rate, had=False)
     sock.execute((*_address_behind(port.ifindex, record), *limits, route.set_up(record.link)))
-    configure(record, namespace, default_route=default_route)
+    held = record.rate is None or outgoing.limit(sock, record, port.ifindex)
+    configure(record, namespace, default_route=default_route, rate=None if held else record.rate)
+    return held
 
 
-def configure(record: EndpointRecord, namespace: Netns, *, default_route: bool) -> None:
-    """The container's end: addresses, up, default route."""
+def configure(record: EndpointRecord, namespace: Netns, *, default_route: bool, rate: rates.Rate | None = None) -> None:
+    """The container's end: addresses, up, default route. rate: to be held there."""
     inside = RouteSocket(namespace.rtnetlink_socket_fd)
     try:
         link = inside.link(record.inside)
@@ -70,7 +76,7 @@ def configure(record: EndpointRecord, namespace: Netns, *, default_route: bool) 
         requests = [
             *(route.new_address(link.ifindex, ipaddress.ip_interface(text)) for text in own),
             *(() if record.ip6 else (route.set_quiet(link.ifindex),)),
-            *rates.requests(link.ifindex, record.rate, had=False),
+            *rates.requests(link.ifindex, rate, had=False),
             route.set_up_index(link.ifindex),
         ]
         if default_route:
@@ -80,16 +86,22 @@ def configure(record: EndpointRecord, namespace: Netns, *, default_route: bool) 
         inside.detach()
 
 
-def set_rate(sock: RouteSocket, record: EndpointRecord, namespace: Netns) -> None:
-    """Makes both ends of an endpoint's pair of links as fast as its record says."""
+def set_rate(sock: RouteSocket, record: EndpointRecord, namespace: Netns) -> bool:
+    """Makes an endpoint's pair of links as fast as its record says, both ways; returns as `connect`."""
+    port = sock.link(record.link)
+    held = record.rate is None or (port is not None and outgoing.limit(sock, record, port.ifindex))
+    if port is not None and record.rate is None:
+        sock.execute((traffic.delete_ingress(port.ifindex),))
+    own = None if held else record.rate
     inside = RouteSocket(namespace.rtnetlink_socket_fd)
     try:
-        for end, name in ((sock, record.link), (inside, record.inside)):
+        for end, name, rate in ((sock, record.link, record.rate), (inside, record.inside, own)):
             link = end.link(name)
             if link is not None:
-                end.execute(rates.requests(link.ifindex, record.rate, had=True))
+                end.execute(rates.requests(link.ifindex, rate, had=True))
     finally:
         inside.detach()
+    return held
 
 
 def gateways_of(record: EndpointRecord) -> list[str]:

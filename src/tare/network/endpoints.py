@@ -21,7 +21,7 @@ from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.kernel.namespaces import open_namespace
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import bridge, endpoint_links, stacked_networks
+from tare.network import bridge, endpoint_links, outgoing, stacked_networks
 from tare.network.bridges import Bridges
 from tare.network.endpoint_leases import asked_addresses, record_endpoint
 from tare.network.gateways import choose_gateway
@@ -145,7 +145,8 @@ class Endpoints:
             for record in records
             if record.link and sandbox is not None and not self._bridges.is_connected(record, sandbox.namespace_fd)
         ]
-        if not lost:
+        unhurried = [record for record in records if record not in lost and not self._is_held(record)]
+        if not (lost or unhurried):
             return []
         _, namespace = await self._enter(container_id, ipv6=any(record.ip6 for record in lost))
         try:
@@ -154,10 +155,16 @@ class Endpoints:
                 if network is not None:
                     self._bridges.connect(record, namespace, default_route=False)
                     faults.point("network.repair.link")
+            for record in unhurried:
+                self._bridges.set_rate(record, namespace)
             self._settle(container_id, namespace)
         finally:
             os.close(namespace.rtnetlink_socket_fd)
-        return [record.network for record in lost]
+        return [record.network for record in (*lost, *unhurried)]
+
+    def _is_held(self, record: EndpointRecord) -> bool:
+        """Whether an endpoint's rate is as it should be, as far as it stands on the host."""
+        return not self._bridges.rates_held or outgoing.is_whole(self._route, record)
 
     async def release(self, container_id: str) -> None:
         """Takes the container off its networks; nothing to do is fine. Its processes should be gone by now."""
@@ -245,7 +252,9 @@ class Endpoints:
                     changed = msgspec.structs.replace(record, rate=rate)
                     self._store.put_endpoint(changed)
                     faults.point("network.rate.recorded")
-                    endpoint_links.set_rate(self._route, changed, namespace)
+                    self._bridges.set_rate(changed, namespace)
+                    if rate is None:
+                        await self._leaving.delete_links([outgoing.link_of(changed)])
         finally:
             os.close(namespace.rtnetlink_socket_fd)
 
@@ -383,6 +392,8 @@ class Endpoints:
                 undo.callback(self._guard.dismiss, record)
                 self._guard.admit(record)
             self._publishing.bind(record, network)
+            if record.rate is not None:
+                undo.callback(self._leaving.delete_nowait, outgoing.link_of(record))
             if record.is_stacked:
                 stacked_networks.check_endpoint(record, request.mac)
                 undo.callback(self._leaving.delete_inside_nowait, namespace.namespace_fd, record)
@@ -397,6 +408,8 @@ class Endpoints:
         """One endpoint: ports closed, record gone, address on its way out."""
         if record.is_stacked and namespace_fd is not None:
             self._leaving.delete_inside_nowait(namespace_fd, record)
+        if record.rate is not None:
+            self._leaving.delete_nowait(outgoing.link_of(record))
         self._publishing.close_all(record)
         if self._guard is not None:
             self._guard.dismiss(record)

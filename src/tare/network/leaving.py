@@ -34,6 +34,7 @@ class Leaving:
         self._task: asyncio.Task[None] | None = None
         self._again = False
         self._inside: dict[str, asyncio.Future[None]] = {}
+        self._dropped: set[asyncio.Future[None]] = set()
 
     def collect(self) -> int:
         """Frees the addresses whose links are gone; returns how many are still leaving."""
@@ -52,9 +53,15 @@ class Leaving:
         self._inside[record.link] = future
         future.add_done_callback(lambda _: self._inside.pop(record.link, None))
 
+    def delete_nowait(self, name: str) -> None:
+        """Deletes a link of the host that no address is leased to."""
+        future = asyncio.get_running_loop().run_in_executor(None, _delete_links, [name])
+        self._dropped.add(future)
+        future.add_done_callback(self._dropped.discard)
+
     async def wait_deleted(self) -> None:
-        """Until the links that were to be deleted inside containers are gone."""
-        await asyncio.gather(*self._inside.values())
+        """Until the links that were to be deleted by hand are gone."""
+        await asyncio.gather(*self._inside.values(), *self._dropped)
 
     def watch_nowait(self) -> None:
         """Sees to it that what leaves now is gone soon."""
@@ -97,6 +104,7 @@ class Leaving:
             self.watch_nowait()
             if self._task is not None:
                 await self._task
+        await self.wait_deleted()
 
     async def delete_links(self, names: Sequence[str]) -> None:
         if names:

@@ -1,7 +1,7 @@
 """How fast an endpoint may be: what users write of it, and the queues at both ends of its pair of links.
 
-to the container    a token bucket at the host's end      from it    one at the container's end, which only a
-                                                                     container with CAP_NET_ADMIN could take away
+to the container    a token bucket at the host's end      from it    one on the host, too (outgoing.py); where the
+                                                                     kernel can't, one at the container's end
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from tare import faults
 from tare.errors import Forbidden, TareError, Unavailable
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import bridge, ipam
+from tare.network import bridge, ipam, outgoing
 from tare.network.bridges import Bridges
 from tare.network.defaults import ensure_networks, reached_subnets
 from tare.network.egress_log import Denied
@@ -174,6 +174,8 @@ class Network:
             if network.record.network_id not in attached and not network.record.is_stacked:
                 bridge.drop_other_addresses(self._route, network.link, network.record.interface)
             await self._bridges.delete_strays(network, frozenset(live))
+        own = frozenset(record.network_id for record in self._store.networks())
+        await self._leaving.delete_links(outgoing.strays(self._route, own, frozenset(live)))
         if self._leaving.collect():
             self._leaving.watch_nowait()
 
@@ -223,10 +225,11 @@ class Network:
         return next((str(network.addresses.gateway) for network in self._bridges if network.record.name == BRIDGE), "")
 
     def warnings(self) -> list[str]:
-        """What in this host's packet filter keeps containers from talking, or seems to guard what it doesn't."""
+        """What on this host keeps containers from talking, or seems to guard what it doesn't."""
+        weak = [] if self._bridges.rates_held else [outgoing.WARNING]
         if self._table is None:
-            return []
-        found = [
+            return weak
+        found = weak + [
             f"table {table}, chain {chain} drops packets to this host unless it allows them; published ports are "
             "forwarded and don't meet it (moby#22054): say with --publish-allow who may reach them"
             for table, chain in self._table.foreign_drops(HOOK_INPUT)
