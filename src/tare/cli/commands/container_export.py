@@ -26,7 +26,7 @@ def ask(session: Session, name: str) -> Response:
         try:
             return session.engine.call("GET", container_path(name, "export"))
         except ApiError as error:
-            if error.status != 404:
+            if error.status != 404 or not error.message.startswith("No such container"):
                 raise
             missing = error
     from tare.client.engine import quote
