@@ -296,6 +296,31 @@ def test_other_ways_to_the_host(world: World) -> None:
     assert api.request("POST", "/networks/create", {"Name": "evil", "Driver": "macvlan"}).status == 403
     subnet = {"Name": "evil", "IPAM": {"Config": [{"Subnet": "198.51.100.0/24"}]}}
     assert api.request("POST", "/networks/create", subnet).status == 403
+    assert api.request("POST", "/networks/create", {"Name": "evil", "EnableIPv6": True}).status == 403
+
+
+def test_a_resolver_of_ones_own_is_no_way_round_a_networks_policy(world: World) -> None:
+    """Which addresses a name of the network's egress policy stands for isn't said by a resolver that an operator
+    names, neither at create nor by a connection later."""
+    operator, api = world.on["operator"], world.on["operator"].api
+    world.root.docker("network", "create", "-o", "tare.network.egress=allow=shop.example:443", "bound")
+    try:
+        for networks in (
+            {"HostConfig": {"NetworkMode": "bound"}},
+            {"NetworkingConfig": {"EndpointsConfig": {"bound": {}}}},
+        ):
+            own = {"HostConfig": {"Dns": ["203.0.113.53"], **networks.get("HostConfig", {})}}
+            assert operator.create({"Cmd": ["true"], **networks, **own}).status == 403
+            assert operator.create({"Cmd": ["true"], **networks}).status == 201
+        made = operator.create({"Cmd": ["true"], "HostConfig": {"Dns": ["203.0.113.53"]}})
+        assert made.status == 201
+        wish = {"Container": made.json["Id"]}
+        assert api.request("POST", "/networks/bound/connect", wish).status == 403
+        assert world.root.api.request("POST", "/networks/bound/connect", wish).status == 200
+    finally:
+        for container in set(world.root.containers()) - {world.red, world.blue}:
+            world.root.api.request("DELETE", f"/containers/{container}?force=1", check=False)
+        world.root.docker("network", "rm", "bound")
 
 
 def test_networks_of_a_scope(world: World) -> None:

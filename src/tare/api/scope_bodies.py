@@ -5,7 +5,7 @@ Options are allowed by name: one that is new, here or in Docker, is refused unti
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -68,6 +68,14 @@ def _check_network(scope: Scope, engine: Engine, name: str) -> None:
         raise _refuse(f"network {name}") from error
 
 
+def _check_resolvers(engine: Engine, host: HostOptions, networks: Iterable[str]) -> None:
+    """A resolver of one's own choice would say which addresses a network's egress policy means by its names."""
+    bound = {key for one in engine.network.networks() if one.egress for key in (one.name, one.network_id)}
+    for name in networks if host.dns else ():
+        if any(key.startswith(name) for key in bound if name):
+            raise _refuse(f"option Dns in network {name}, which has an egress policy,")
+
+
 async def _create(scope: Scope, call: Call) -> dict[str, Any]:
     """POST /containers/create. What was made of the body is checked once more as the operation will read it."""
     body = _checked(scope, call.engine, *parse_create(await call.json()))
@@ -94,6 +102,7 @@ def _checked(
         _container(scope, engine, text.partition(":")[0])
     for name in networking.endpoints_config or {}:
         _check_network(scope, engine, "bridge" if name == "default" else name)
+    _check_resolvers(engine, host, {changes["network_mode"], *(networking.endpoints_config or {})})
     host = msgspec.structs.replace(host, **changes)
     config = msgspec.structs.replace(config, labels={**(config.labels or {}), **scope.labels})
     return CreateBody(**_fields(config), host_config=host, networking_config=networking)
@@ -199,6 +208,8 @@ async def _network(scope: Scope, call: Call) -> dict[str, Any]:
             raise _refuse(f"network option {wire.json_key(field)}")
     if options.driver not in ("", "bridge"):
         raise _refuse(f"network driver {options.driver}")
+    if options.enable_ipv6 and not any(network.subnet6 for network in call.engine.network.networks()):
+        raise _refuse("the first network with IPv6")  # the host would forward IPv6 from then on, on all its links
     addresses = options.ipam
     if addresses is not None and (addresses.config or addresses.options or addresses.driver not in ("", "default")):
         raise _refuse("a network with addresses of its own choice")  # it would draw the host's traffic to these
@@ -209,6 +220,7 @@ async def _connect(scope: Scope, call: Call) -> dict[str, Any]:
     """POST /networks/{id}/connect."""
     options = wire.decode(ConnectOptions, await call.json())
     found = scope.container(call.engine, options.container)
+    _check_resolvers(call.engine, found.host, (call.path["id"],))
     return wire.encode(msgspec.structs.replace(options, container=found.id))
 
 
