@@ -59,7 +59,7 @@ FLAG_WORDS = {
     "pid": ("host",),
     "uts": ("host",),
     "cgroupns": ("host", "private"),
-    "userns": ("host",),
+    "userns": ("host", "private"),
     "attach": ("stdin", "stdout", "stderr"),
     "format": ("json", "table"),
     "signal": ("SIGTERM", "SIGKILL", "SIGHUP", "SIGINT", "SIGUSR1", "SIGUSR2"),

@@ -22,6 +22,7 @@ from tare.engine.engine import Engine, EngineSettings
 from tare.engine.log_options import check_log
 from tare.engine.options import LogOptions
 from tare.engine.restore import restore
+from tare.engine.user_namespaces import remapped_range
 from tare.errors import KernelError
 from tare.images.images import Images
 from tare.network.records import NetworkSettings
@@ -112,6 +113,7 @@ def _engine_settings(settings: DaemonSettings) -> EngineSettings:
         debug=settings.debug or settings.log_level == "debug",
         init_by_default=settings.init,
         no_new_privileges=settings.no_new_privileges,
+        userns_remap=remapped_range(settings.userns_remap),
         default_shm_size_bytes=parse_bytes(settings.default_shm_size),
         default_ulimits=parse_ulimits(settings.default_ulimits),
         default_log_driver=settings.log_driver,

@@ -45,6 +45,7 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     cgroup_parent: str = ""
     init: bool = False
     no_new_privileges: bool = False
+    userns_remap: str = ""
     default_shm_size: str = "64m"
     default_ulimits: list[str] = []
     log_driver: str = "json-file"
@@ -123,6 +124,7 @@ _HELP = {
     "cgroup_parent": "cgroup below which containers are put",
     "init": "run an init in every container",
     "no_new_privileges": "set no-new-privileges for every container",
+    "userns_remap": "give every container a user namespace: default, USER[:GROUP] or UID:GID (of /etc/subuid)",
     "default_shm_size": "size of /dev/shm in containers",
     "log_driver": "default log driver (json-file, local, none, syslog, journald, gelf or fluentd)",
     "journald_socket": "where the log driver journald finds the journal",

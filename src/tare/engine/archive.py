@@ -22,12 +22,15 @@ from tare.engine.engine import Engine, in_thread
 from tare.engine.records import Container
 from tare.engine.running_root import running_root
 from tare.engine.thread_stream import BodyReader, Write, written_in_thread
+from tare.engine.user_namespaces import IDS
 from tare.errors import Forbidden, InvalidArgument, NotFound
+from tare.kernel.namespaces import acting_as
 from tare.oci.runtime_spec import Mount
 from tare.runtime.users import resolve_user
 from tare.runtime.view import plan_view
 from tare.storage import rooted
 from tare.storage.overwrite import overwrite
+from tare.storage.owners import Owners
 from tare.values.mount import OverlayRoot
 
 P = ParamSpec("P")
@@ -54,7 +57,8 @@ async def copy_from_container(engine: Engine, ref: str, path: str) -> tuple[root
             held.callback(located.__exit__, None, None, None)
             facts = await in_thread(rooted.facts, root_fd, place)
         engine.events.container(container, "archive-path")
-        return facts, _HeldStream(held.pop_all(), lambda write: rooted.write_archive(place, write))
+        owners = _owners(engine, container)
+        return facts, _HeldStream(held.pop_all(), lambda write: rooted.write_archive(place, write, owners))
     raise AssertionError("not reached: the stack swallows nothing")
 
 
@@ -98,7 +102,8 @@ async def copy_into_container(
         reader = BodyReader(body, asyncio.get_running_loop())
         faults.point("engine.archive.opened")
         with _named(ref, path):
-            await _to_its_end(_unpack, root_fd, path, reader, keep_kinds, container.config.user if copy_owner else "")
+            user = container.config.user if copy_owner else ""
+            await _to_its_end(_unpack, root_fd, path, reader, keep_kinds, user, _owners(engine, container))
         faults.point("engine.archive.unpacked")
     engine.events.container(container, "extract-to-dir")
 
@@ -113,7 +118,21 @@ async def _to_its_end(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
         raise
 
 
-def _unpack(root_fd: int, path: str, reader: BodyReader, keep_kinds: bool, user: str) -> None:
+def _owners(engine: Engine, container: Container) -> Owners | None:
+    """Who owns files in the root that `_root` gives: a running container's shows the ids of its user namespace."""
+    if container.ids is None or container.id not in engine.live:
+        return None
+    return Owners(container.ids.uid, container.ids.gid, IDS)
+
+
+def _unpack(root_fd: int, path: str, reader: BodyReader, keep_kinds: bool, user: str, owners: Owners | None) -> None:
+    # What is made on the way has an owner, too, which must be one that the container's mounts know.
+    acting = contextlib.nullcontext() if owners is None else acting_as(owners.uid, owners.gid)
+    with acting:
+        _unpack_as(root_fd, path, reader, keep_kinds, user, owners)
+
+
+def _unpack_as(root_fd: int, path: str, reader: BodyReader, keep_kinds: bool, user: str, owners: Owners | None) -> None:
     target = rooted.absolute_path(path)
     target_fd = rooted.opened(root_fd, target, 0, path)
     try:
@@ -126,7 +145,7 @@ def _unpack(root_fd: int, path: str, reader: BodyReader, keep_kinds: bool, user:
         if user:
             found = resolve_user(root_fd, user, ())
             owner = (found.uid, found.gid)
-        overwrite(reader, root_fd, target_fd, target, keep_kinds=keep_kinds, owner=owner)
+        overwrite(reader, root_fd, target_fd, target, keep_kinds=keep_kinds, owner=owner, owners=owners)
     finally:
         os.close(target_fd)
 

@@ -88,7 +88,7 @@ def _check_modes(host: HostOptions) -> None:
         raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
     if host.cgroupns_mode not in ("", "private", "host"):
         raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
-    if host.userns_mode not in ("", "host"):
+    if host.userns_mode not in ("", "host", "private"):
         raise InvalidArgument(f"invalid user namespace mode: {host.userns_mode}")
 
 

@@ -20,6 +20,7 @@ from tare.engine.oci_resources import resources
 from tare.engine.oci_security import asked_profile
 from tare.engine.options import ContainerConfig, HostOptions, LogOptions, NetworkingOptions
 from tare.engine.records import Container, ContainerState, Created
+from tare.engine.user_namespaces import check_user_namespace
 from tare.errors import Internal, InvalidArgument, NotFound
 from tare.images.documents import for_platform
 from tare.images.import_image import parse_platform
@@ -56,6 +57,7 @@ async def create_container(
         raise InvalidArgument(f"invalid health-on-failure action: {host.health_on_failure}")
     check.check_host(host)
     check_egress(host)
+    check_user_namespace(host, engine.settings.userns_remap)
     endpoints = wanted_endpoints(engine, host, networking)
     depends.check_dependencies(engine, host.depends_on or (), name)
     _, warnings = check_resources(resources(host, None))

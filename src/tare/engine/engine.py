@@ -17,7 +17,7 @@ import msgspec
 
 from tare.engine.containers import Containers
 from tare.engine.events import Events
-from tare.engine.records import ExecRecord, WaitResult
+from tare.engine.records import ExecRecord, IdRange, WaitResult
 from tare.engine.trash_store import TrashStore
 from tare.images.images import Images
 from tare.network.service import Network
@@ -61,6 +61,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     dns_options: tuple[str, ...] = ()
     default_stop_timeout_s: int = 10
     journald_socket: str = "/run/systemd/journal/socket"
+    userns_remap: IdRange | None = None
     trash_keep_s: int = 24 * 3600
     trash_max_bytes: int = 5 * 10**9
     trash_free_bytes: int = 0

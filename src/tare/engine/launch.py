@@ -17,7 +17,16 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.engine import container_volumes, etc_files, health_rules, links, log_shipping, mounts, network_link
+from tare.engine import (
+    container_volumes,
+    etc_files,
+    health_rules,
+    links,
+    log_shipping,
+    mounts,
+    network_link,
+    user_namespaces,
+)
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
@@ -47,6 +56,7 @@ async def launch(engine: Engine, container: Container) -> Container:
     if container.leaving:
         raise Conflict(f'container "{container.name}" is being moved; tare move --abort gives that up')
     async with container_volumes.mounted(engine, container), contextlib.AsyncExitStack() as undo:
+        container = user_namespaces.assigned(engine, container)
         run_dir = engine.run_dir(container.id)
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir(mode=0o700)
@@ -57,7 +67,9 @@ async def launch(engine: Engine, container: Container) -> Container:
         if network_kind(container.host.network_mode) != "container":
             links.check_startable(engine, container)
             wanted = network_link.endpoint_requests(container, engine.settings.dns)
-            endpoint = await engine.network.attach(container.id, *wanted)
+            endpoint = await engine.network.attach(
+                container.id, *wanted, id_maps=user_namespaces.id_maps(container.ids)
+            )
             undo.push_async_callback(engine.network.release, container.id)
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
@@ -138,6 +150,7 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
         user=config.user,
         group_add=container.host.group_add or (),
         init=engine.settings.init_by_default if container.host.init is None else container.host.init,
+        map_owners=container.ids is not None,
     )
     log = log_settings(container)
     streams = engine.pending_streams.pop(container.id, [])

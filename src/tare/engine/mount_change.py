@@ -106,7 +106,7 @@ async def _mount_live(engine: Engine, live: Live, container_id: str, point: Moun
     may_be_there = False
     try:
         faults.point("engine.mounts.recorded")
-        await _attach(engine, live, point, mount)
+        await _attach(engine, live, container, point, mount)
         may_be_there = True
         faults.point("engine.mounts.attached")
         engine.containers.save(_settled(engine, container_id), durable=True)
@@ -123,13 +123,20 @@ async def _mount_live(engine: Engine, live: Live, container_id: str, point: Moun
 
 
 async def _attach(
-    engine: Engine, live: Live, point: MountPoint, mount: MountOptions | None, *, again: bool = False
+    engine: Engine,
+    live: Live,
+    container: Container,
+    point: MountPoint,
+    mount: MountOptions | None,
+    *,
+    again: bool = False,
 ) -> None:
     host = HostOptions(mounts=(mount,) if mount is not None else ())
     mounts.prepare_sources(host)
     (planned,) = mounts.oci_mounts(host, (point,))
     async with _inside(live) as (root_fd, namespace_fd):
-        await engine.launcher.change_mounts(plan_mount(planned, again=again), root_fd, namespace_fd)
+        owner = (container.ids.uid, container.ids.gid) if container.ids is not None else None
+        await engine.launcher.change_mounts(plan_mount(planned, again=again, owner=owner), root_fd, namespace_fd)
 
 
 async def _remove(engine: Engine, container: Container, destination: str) -> None:
@@ -200,7 +207,7 @@ async def _restore(engine: Engine, before: Container, destination: str) -> None:
     if live is not None:
         only = msgspec.structs.replace(before, mounts=(point,))
         async with container_volumes.mounted(engine, only):
-            await _attach(engine, live, point, mount, again=True)
+            await _attach(engine, live, before, point, mount, again=True)
         container_volumes.publish_mounted(engine, only)
     now = engine.containers.find(before.id)
     host = msgspec.structs.replace(
@@ -229,7 +236,8 @@ async def take_up(engine: Engine, container_id: str) -> None:
             if change.action == "add" and point is not None:
                 only = msgspec.structs.replace(container, mounts=(point,))
                 async with container_volumes.mounted(engine, only):
-                    await _attach(engine, live, point, _option(container.host, change.destination), again=True)
+                    option = _option(container.host, change.destination)
+                    await _attach(engine, live, container, point, option, again=True)
                 container_volumes.publish_mounted(engine, only)
             else:
                 await _detach(engine, live, container, change.destination, again=True)

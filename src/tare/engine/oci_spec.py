@@ -9,7 +9,7 @@ import os
 
 import msgspec
 
-from tare.engine import mounts
+from tare.engine import mounts, user_namespaces
 from tare.engine.engine import EngineSettings
 from tare.engine.oci_devices import device_nodes, device_rules
 from tare.engine.oci_resources import resources
@@ -19,6 +19,7 @@ from tare.engine.records import Container
 from tare.oci.runtime_spec import (
     OCI_VERSION,
     ConsoleSize,
+    IDMapping,
     Linux,
     LinuxNamespace,
     Mount,
@@ -75,11 +76,13 @@ def build_spec(settings: EngineSettings, container: Container, around: Surroundi
         mounts=tuple(_mounts(container, around)),
         annotations=host.annotations,
         linux=Linux(
-            namespaces=_namespaces(host, around),
+            namespaces=_namespaces(container, around),
+            uid_mappings=_mappings(container.ids.uid if container.ids is not None else None),
+            gid_mappings=_mappings(container.ids.gid if container.ids is not None else None),
             devices=device_nodes(host),
             cgroups_path=around.cgroup_path,
             resources=resources(host, device_rules(host)),
-            sysctl=_sysctls(host),
+            sysctl=_sysctls(container),
             seccomp=security.seccomp,
             rootfs_propagation="",
             masked_paths=_paths(host, security, host.masked_paths, (*MASKED_PATHS, *around.thermal_paths)),
@@ -159,8 +162,15 @@ def rlimits(settings: EngineSettings, host: HostOptions) -> tuple[Rlimit, ...] |
     return found or None
 
 
-def _namespaces(host: HostOptions, around: Surroundings) -> tuple[LinuxNamespace, ...]:
+def _mappings(first: int | None) -> tuple[IDMapping, ...] | None:
+    return None if first is None else (IDMapping(0, first, user_namespaces.IDS),)
+
+
+def _namespaces(container: Container, around: Surroundings) -> tuple[LinuxNamespace, ...]:
+    host = container.host
     found = [LinuxNamespace(type="mount")]
+    if container.ids is not None:
+        found.append(LinuxNamespace(type="user"))
     kinds = (
         ("pid", host.pid_mode == "host"),
         ("uts", host.uts_mode == "host"),
@@ -177,12 +187,15 @@ def _namespaces(host: HostOptions, around: Surroundings) -> tuple[LinuxNamespace
     return tuple(found)
 
 
-def _sysctls(host: HostOptions) -> dict[str, str] | None:
+def _sysctls(container: Container) -> dict[str, str] | None:
+    host = container.host
     found: dict[str, str] = {}
     if host.network_mode != "host" and not host.network_mode.startswith("container:"):
         # what an unprivileged user may do in a network of its own harms nobody (moby#41030)
         found["net.ipv4.ip_unprivileged_port_start"] = "0"
-        if not host.userns_mode:
+        if container.ids is not None:
+            found["net.ipv4.ping_group_range"] = f"0 {user_namespaces.IDS - 1}"  # no others exist there
+        elif not host.userns_mode:
             found["net.ipv4.ping_group_range"] = "0 2147483647"
     found.update(host.sysctls or {})
     return found or None

@@ -134,11 +134,18 @@ class EndpointState(Record, frozen=True, kw_only=True):
     driver: str = ""
 
 
+class IdRange(Record, frozen=True, kw_only=True):
+    """The host's ids of a container with a user namespace of its own: what its user 0 and group 0 are."""
+
+    uid: int
+    gid: int
+
+
 class Container(Record, frozen=True, kw_only=True):
     """A container as it is stored.
 
     head_id: the last commit of it since it was made or checked out. change: what is being done to its mounts.
-    leaving: what it was when it was about to move to another engine, see departure.py.
+    leaving: what it was when it was about to move to another engine, see departure.py. ids: see user_namespaces.py.
     """
 
     id: str
@@ -161,6 +168,7 @@ class Container(Record, frozen=True, kw_only=True):
     head_id: str = ""
     leaving: str = ""
     change: MountChange | None = None
+    ids: IdRange | None = None
 
     @property
     def endpoints(self) -> tuple[EndpointState, ...]:

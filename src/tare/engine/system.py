@@ -72,7 +72,10 @@ async def engine_info(engine: Engine) -> EngineInfo:
         cgroup_driver="cgroupfs",
         cgroup_version="2" if hierarchies.mode == "v2" else "1",
         system_time_ns=now_ns(),
-        security_options=("name=seccomp,profile=builtin",),
+        security_options=(
+            "name=seccomp,profile=builtin",
+            *(("name=userns",) if engine.settings.userns_remap is not None else ()),
+        ),
         warnings=tuple(engine.network.warnings()),
         labels=engine.settings.labels,
         debug=engine.settings.debug,

@@ -15,6 +15,8 @@ from tare.errors import KernelError, Unsupported
 # x86_64, aarch64 (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). From 424 on all agree.
 _NUMBERS: dict[str, tuple[int, int]] = {
     "ioctl": (16, 29),
+    "setfsuid": (122, 151),
+    "setfsgid": (123, 152),
     "prctl": (157, 167),
     "capget": (125, 90),
     "capset": (126, 91),

@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 
-from tare.errors import KernelError
+from tare.errors import KernelError, Unsupported
 from tare.kernel.libc import syscall
 
 MS_RDONLY = 1
@@ -107,6 +107,22 @@ def mount_setattr(
     syscall("mount_setattr", fd, b"", flags, _attributes.pack(set, clear, propagation, userns_fd), _attributes.size)
 
 
+def map_ids(fd: int, userns_fd: int, recursive: bool = False, about: str = "") -> None:
+    """Has a detached mount show its files' owners as a user namespace's ids (mount_setattr(2), "ID-mapped mounts").
+
+    Raises Unsupported where the file system can't, or one that is mounted below with `recursive`.
+    """
+    try:
+        mount_setattr(fd, set=MOUNT_ATTR_IDMAP, recursive=recursive, userns_fd=userns_fd)
+    except KernelError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
+            raise
+        # EINVAL: a file system without FS_ALLOW_IDMAP. EPERM: it is mapped already.
+        raise Unsupported(
+            f"{about or 'this file system'} with user namespaces: its file system can't map ids"
+        ) from error
+
+
 def _explain(context_fd: int) -> str | None:
     """What the kernel says about the last failure of a file system context (fsopen(2), "message retrieval")."""
     try:
@@ -137,6 +153,10 @@ class FilesystemContext:
     def set_flag(self, key: str) -> None:
         """Sets an option that has none."""
         self._config(_FSCONFIG_SET_FLAG, key, None, 0, f"{self.type} {key}")
+
+    def set_fd(self, key: str, fd: int) -> None:
+        """Sets an option to the file that a descriptor holds."""
+        self._config(_FSCONFIG_SET_FD, key, None, fd, f"{self.type} {key}")
 
     def mount(self, attributes: int = 0) -> int:
         """Makes the file system and returns it as a detached mount with MOUNT_ATTR_* `attributes`."""

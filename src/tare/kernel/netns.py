@@ -10,7 +10,7 @@ import os
 import socket
 from typing import NamedTuple
 
-from tare.kernel.namespaces import CLONE_NEWNET, open_namespace, setns, unshare, write_proc
+from tare.kernel.namespaces import CLONE_NEWNET, make_user_namespace, open_namespace, setns, unshare, write_proc
 from tare.kernel.netlink_route import RouteSocket, set_up_index
 from tare.kernel.nftables import NftablesSocket
 
@@ -30,11 +30,22 @@ class Netns(NamedTuple):
         os.close(self.namespace_fd)
 
 
-def create(ipv6: bool = False) -> Netns:
-    """A new namespace with its loopback up. Without `ipv6` links made in it later have none (CVE-2024-32473)."""
+def create(ipv6: bool = False, uid_map: str = "", gid_map: str = "") -> Netns:
+    """A new namespace with its loopback up. Without `ipv6` links made in it later have none (CVE-2024-32473).
+
+    uid_map, gid_map: of a user namespace that is made to own it; "" for ours.
+    """
     home_fd = open_namespace("/proc/self/ns/net")
     try:
-        unshare(CLONE_NEWNET)
+        if uid_map:
+            user_fd, net_fd = make_user_namespace(uid_map, gid_map, network=True)
+            os.close(user_fd)
+            try:
+                setns(net_fd, CLONE_NEWNET, about="network namespace")
+            finally:
+                os.close(net_fd)
+        else:
+            unshare(CLONE_NEWNET)
         try:
             return _open(ipv6)
         finally:

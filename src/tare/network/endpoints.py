@@ -96,14 +96,16 @@ class Endpoints:
 
     # ── a container starts and ends ──────────────────────────────────────────────────────────────────────────────
 
-    async def attach(self, container_id: str, *requests: EndpointRequest) -> Endpoint:
+    async def attach(
+        self, container_id: str, *requests: EndpointRequest, id_maps: tuple[str, str] | None = None
+    ) -> Endpoint:
         """Gives the container its place in its networks; on failure nothing of it is left."""
         self._check_detached(container_id)
         networks = [self.network(request.mode) for request in requests]
         if networks[0].name == HOST:
             return Endpoint(record=self._record_only(container_id, networks[0], requests[0]), namespace_fd=None)
         await self._wait_addresses(networks, requests)
-        namespace = await self._pool.take()
+        namespace = await self._pool.take(id_maps)
         sandbox = Sandbox(namespace.namespace_fd)
         try:
             if any(network.subnet6 for network in networks):

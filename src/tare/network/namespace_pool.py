@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from tare.errors import TareError
 from tare.kernel.netns import Netns
 
-MakeNetns = Callable[[], Awaitable[Netns]]
+MakeNetns = Callable[..., Awaitable[Netns]]
 
 _REFILL_DELAY_S = 0.02  # the launcher is busy with the start that took the last one
 
@@ -27,7 +27,10 @@ class NamespacePool:
         self._refill: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def take(self) -> Netns:
+    async def take(self, id_maps: tuple[str, str] | None = None) -> Netns:
+        """id_maps: uid_map and gid_map of a user namespace that is to own it; such a one is always fresh."""
+        if id_maps is not None:
+            return await self._make(*id_maps)
         namespace = self._ready.popleft() if self._ready else await self._make()
         self.refill_nowait()
         return namespace

@@ -61,7 +61,7 @@ class Network:
         self,
         db: Database,
         settings: NetworkSettings,
-        make_netns: Callable[[], Awaitable[Netns]],
+        make_netns: Callable[..., Awaitable[Netns]],
         open_inside: OpenInside,
     ) -> None:
         bridge.check_name(settings.bridge_name)
@@ -307,11 +307,13 @@ class Network:
 
     # ── containers' endpoints ────────────────────────────────────────────────────────────────────────────────────
 
-    async def attach(self, container_id: str, *requests: EndpointRequest) -> Endpoint:
+    async def attach(
+        self, container_id: str, *requests: EndpointRequest, id_maps: tuple[str, str] | None = None
+    ) -> Endpoint:
         """Gives a container that starts its place in its networks; on failure nothing of it is left."""
         if not self._settings.enabled and any(request.mode == BRIDGE for request in requests):
             raise Unavailable("the default bridge network is disabled")
-        return await self._endpoints.attach(container_id, *requests)
+        return await self._endpoints.attach(container_id, *requests, id_maps=id_maps)
 
     async def resume(self, container_id: str, pid: int) -> None:
         """Takes up a live container of an earlier process of this engine: its namespace, its server of names."""

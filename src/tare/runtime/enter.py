@@ -18,7 +18,7 @@ from tare.runtime.cgroups import Cgroup, open_cgroup
 from tare.runtime.channel import Channel
 from tare.runtime.create import Created
 from tare.runtime.failure import StartFailed, sentence
-from tare.runtime.init import ChildNamespaces, apply_steps, preserved_fds, run_guarded
+from tare.runtime.init import ChildNamespaces, apply_steps, own_stdio, preserved_fds, run_guarded
 from tare.runtime.plan import ExecPlan, build_exec_plan
 from tare.runtime.steps.init import Init
 
@@ -52,6 +52,9 @@ def _run(init: Init, plan: ExecPlan, pidfd: int, names: tuple[str, ...]) -> None
         if name != "pid":
             flags |= namespaces.NAMESPACES[name][0]
     root_fd = _open_root(plan, pidfd)
+    if "user" in names:
+        uid, gid = (namespaces.mapped_root(plan.container_pid, name) for name in ("uid_map", "gid_map"))
+        own_stdio(init, uid, gid)
     if flags:
         namespaces.setns(pidfd, flags, about=f"namespaces of process {plan.container_pid}")
     # setns(2) gives us the namespace's root, which is not the container's if the engine itself runs in a chroot: there

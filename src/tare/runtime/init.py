@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -44,6 +45,8 @@ def start_init(
         for join in plan.join:
             if join.type not in joins:
                 joins[join.type] = namespaces.open_namespace(join.path)
+        if plan.owner is not None and "user" not in joins:
+            joins["user"] = _user_namespace(plan, netns_fd)
         keep = {gate_fd, *joins.values(), *preserved_fds(plan.steps)}
         if "user" in plan.new or "user" in joins:
             process.set_child_subreaper(True)
@@ -60,6 +63,19 @@ def start_init(
         for name, fd in joins.items():
             if not (name == "network" and netns_fd is not None):
                 os.close(fd)
+
+
+def _user_namespace(plan: Plan, netns_fd: int | None) -> int:
+    """The user namespace of a plan whose mounts are mapped to it: that which owns the network, or a new one.
+
+    Only in the owner of its network namespace has a container's root rights over its network (network_namespaces(7)).
+    """
+    if netns_fd is not None:
+        user_fd = namespaces.owner_of(netns_fd)
+        if not namespaces.is_own(user_fd):
+            return user_fd
+        os.close(user_fd)
+    return namespaces.make_user_namespace(plan.uid_map, plan.gid_map)[0]
 
 
 class ChildNamespaces:
@@ -131,7 +147,10 @@ def run_guarded(init: Init, keep: set[int], action: Callable[[], None]) -> NoRet
 def _enter_user_namespace(init: Init, plan: Plan, joins: dict[str, int]) -> None:
     """In the process in between: takes what the host's rights are needed for, gives them up, forks init, ends."""
     init.join_cgroup()
+    init.user_fd = joins.get("user", -1)
     apply_steps(init, plan.early)
+    if plan.owner is not None:
+        own_stdio(init, *plan.owner)
     _join(joins)
     if "user" in joins:
         namespaces.setns(joins["user"], namespaces.CLONE_NEWUSER, about="user")
@@ -149,6 +168,13 @@ def _enter_user_namespace(init: Init, plan: Plan, joins: dict[str, int]) -> None
             os._exit(0)
         init.wait_answer()
         run_as_init(init, plan, joins, own_child=False)
+
+
+def own_stdio(init: Init, uid: int, gid: int) -> None:
+    """Gives pipes to a user namespace's root, which can hand them on to the program's user."""
+    for fd in dict.fromkeys(init.stdio or ()):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, uid, gid)
 
 
 def new_for_children(new: tuple[str, ...]) -> tuple[str, ...]:

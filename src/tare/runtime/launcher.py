@@ -97,7 +97,7 @@ def _serve_request(connection: socket.socket, spares: Spares, poller: select.pol
             except OSError as error:
                 _refuse(fds[0], error)
         elif isinstance(message, messages.NamespaceRequest):
-            _make_namespace(connection)
+            _make_namespace(connection, message)
         elif isinstance(message, messages.InsideRequest):
             _open_inside(connection, message, fds)
         elif isinstance(message, messages.ViewRequest | messages.MountRequest):
@@ -138,9 +138,9 @@ def _fork_worker(
         os._exit(0)
 
 
-def _make_namespace(connection: socket.socket) -> None:
+def _make_namespace(connection: socket.socket, request: messages.NamespaceRequest) -> None:
     try:
-        made = netns.create()
+        made = netns.create(uid_map=request.uid_map, gid_map=request.gid_map)
     except (TareError, OSError) as error:
         messages.send(connection, messages.NamespaceReply(str(error)))
         return

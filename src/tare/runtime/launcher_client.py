@@ -64,14 +64,15 @@ class Launcher:
             theirs.close()
         return MonitorLink(ours)
 
-    async def make_netns(self) -> Netns:
+    async def make_netns(self, uid_map: str = "", gid_map: str = "") -> Netns:
         """A fresh network namespace with its loopback up, and a netlink socket inside it. The caller owns both.
 
-        Raises Internal if the kernel refuses.
+        uid_map, gid_map: of a new user namespace that it belongs to, as in /proc/PID/uid_map. Raises Internal if the
+        kernel refuses.
         """
         assert self._loop is not None
         future: asyncio.Future[Netns] = self._loop.create_future()
-        self._send(messages.NamespaceRequest(), ())
+        self._send(messages.NamespaceRequest(uid_map, gid_map), ())
         self._namespaces.append(future)
         return await future
 

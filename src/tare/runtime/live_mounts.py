@@ -47,7 +47,7 @@ class Change(msgspec.Struct, frozen=True):
     """One mount to add (steps: how), or to take away from `target` (no steps).
 
     again: it may have been done before. kept: places of the engine's own mounts, which nobody takes away by another
-    name; others: the user's other mounts.
+    name; others: the user's other mounts. owner: see plan_mount.
     """
 
     target: str
@@ -56,17 +56,22 @@ class Change(msgspec.Struct, frozen=True):
     again: bool = False
     kept: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    owner: tuple[int, int] | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Change).decode
 
 
-def plan_mount(mount: Mount, *, again: bool = False) -> bytes:
-    """A request that adds a mount; again: it is well if something is mounted there. Raises InvalidArgument."""
-    plan = MountPlan("", early_binds=True)
+def plan_mount(mount: Mount, *, again: bool = False, owner: tuple[int, int] | None = None) -> bytes:
+    """A request that adds a mount; again: it is well if something is mounted there. Raises InvalidArgument.
+
+    owner: the host's ids of the container's root, where it has a user namespace of its own.
+    """
+    plan = MountPlan("", early_binds=True, owner=owner)
     plan.add_mounts(Spec(oci_version=OCI_VERSION, mounts=(mount,)), None, cgroup_namespace=False)
-    return _encode(Change(posixpath.normpath(mount.destination), tuple(plan.early), tuple(plan.mounts), again))
+    target = posixpath.normpath(mount.destination)
+    return _encode(Change(target, tuple(plan.early), tuple(plan.mounts), again, owner=owner))
 
 
 def plan_unmount(target: str, *, kept: tuple[str, ...], others: tuple[str, ...], again: bool = False) -> bytes:
@@ -88,12 +93,17 @@ def run_worker(request: messages.MountRequest, report: socket.socket, root_fd: i
         process.set_dumpable(False)
         os.umask(0)
         init = Init(report, None)
+        if change.owner is not None:
+            init.user_fd = namespaces.owner_of(namespace_fd)
         for step in change.early:
             step.apply(init)
         faults.point("runtime.mounts.source")
         place = _Inside(root_fd, namespace_fd)
         init.root_fd = root_fd
-        if change.steps:
+        if change.steps and change.owner is not None:
+            with namespaces.acting_as(*change.owner):  # else what has to be made had an owner that isn't mapped
+                _add(place, init, change)
+        elif change.steps:
             _add(place, init, change)
         else:
             _remove(place, change)

@@ -67,7 +67,10 @@ class StartRequest(Message, frozen=True, array_like=True, tag="start"):
 
 
 class NamespaceRequest(Message, frozen=True, array_like=True, tag="netns"):
-    """Make a network namespace."""
+    """Make a network namespace; with the maps, one that belongs to a new user namespace."""
+
+    uid_map: str = ""
+    gid_map: str = ""
 
 
 class NamespaceReply(Message, frozen=True, array_like=True, tag="netns-made"):

@@ -62,7 +62,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     new: OCI names of the namespaces to make. join: those to join. uid_map, gid_map: of a new user namespace.
     cgroup: path below the hierarchies' roots, empty for none. early, steps: executed by the first process, in this
-    order; the early ones while it still has the rights over the host's files.
+    order; the early ones while it still has the rights over the host's files. owner: the host's ids of the user
+    namespace's root where mounts are mapped to it.
     """
 
     container_id: str
@@ -79,6 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
     hooks: tuple[PlannedHook, ...] = ()
     state: bytes = b""
     terminal: bool = False
+    owner: tuple[int, int] | None = None
 
     def describe(self) -> list[str]:
         """What will be done, a line for each step; for people."""
@@ -124,6 +126,14 @@ def _id_map(mappings: tuple[IDMapping, ...] | None) -> str:
     return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings or ())
 
 
+def _root_of(mappings: tuple[IDMapping, ...] | None) -> int:
+    """What id 0 is on the host."""
+    for mapping in mappings or ():
+        if mapping.container_id == 0:
+            return mapping.host_id
+    raise InvalidArgument("mapped mounts need a mapping of id 0")
+
+
 def _time_offsets(linux: Linux) -> str:
     offsets = linux.time_offsets
     if offsets is None:
@@ -144,11 +154,13 @@ def build_plan(
     bundle: str = "",
     pivot: bool = True,
     preserve_fds: int = 0,
+    map_owners: bool = False,
 ) -> Plan:
     """The plan of a container.
 
     rootfs: None for the bundle's directory (spec.root.path). hierarchies: what `detect_hierarchies()` found.
     user, group_add: Docker's `--user` and `--group-add`, resolved inside the root; user None takes spec.process.user.
+    map_owners: with a user namespace: root and binds show their owners as its ids, not as the host's.
     init: a reaper stays as pid 1 (`docker run --init`). pivot: False moves the root instead (runc's `--no-pivot`).
     Raises InvalidArgument or Unsupported, naming what is wrong in the spec.
     """
@@ -165,7 +177,8 @@ def build_plan(
     has_user_namespace = any(n.type == "user" for n in namespaces)
     hooks = spec.hooks
     state = State(spec.oci_version, container_id, "creating", 0, bundle, spec.annotations or {})
-    files = MountPlan(bundle, early_binds=has_user_namespace)
+    owner = (_root_of(linux.uid_mappings), _root_of(linux.gid_mappings)) if map_owners else None
+    files = MountPlan(bundle, early_binds=has_user_namespace, owner=owner)
     files.add_root(spec, rootfs)
     files.add_mounts(spec, hierarchies, "cgroup" in new)
     steps: list[Step] = [roots.IsolateMounts(), *files.root, *files.mounts]
@@ -214,6 +227,7 @@ def build_plan(
         hooks=plan_hooks(before_pivot),
         state=msgspec.json.encode(state),
         terminal=process.terminal,
+        owner=owner,
     )
 
 

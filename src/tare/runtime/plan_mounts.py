@@ -61,12 +61,14 @@ class MountPlan:
     """The steps for the file system, in three groups.
 
     early: before the mount namespace is cut off, and before a user namespace is entered. root, mounts: after.
+    owner: the host's ids of the user namespace's root, if what is on the host's disks is to be shown with its ids.
     """
 
-    __slots__ = ("bundle", "early", "early_binds", "mounts", "root")
+    __slots__ = ("bundle", "early", "early_binds", "mounts", "owner", "root")
 
-    def __init__(self, bundle: str, early_binds: bool) -> None:
+    def __init__(self, bundle: str, early_binds: bool, owner: tuple[int, int] | None = None) -> None:
         self.bundle = bundle
+        self.owner = owner
         self.early_binds = early_binds
         self.early: list[roots.CloneSource | roots.MakeOverlay | subpath.CloneBeneath] = []
         self.root: list[roots.CloneSource | roots.MakeOverlay | roots.AttachRoot] = []
@@ -85,7 +87,7 @@ class MountPlan:
             source = self._overlay(rootfs, path)
         else:
             path = path if rootfs is None else rootfs.path
-            source = roots.CloneSource(ROOT_SLOT, path, True)
+            source = roots.CloneSource(ROOT_SLOT, path, True, self.owner is not None)
         (self.early if self.early_binds else self.root).append(source)
         self.root.append(roots.AttachRoot(ROOT_SLOT, "/" if self.early_binds else path))
 
@@ -95,7 +97,7 @@ class MountPlan:
         if (rootfs.upper is None) != (rootfs.work is None):
             raise InvalidArgument("an overlay root needs both upper and work directory, or neither")
         upper, work = rootfs.upper or "", rootfs.work or ""
-        return roots.MakeOverlay(ROOT_SLOT, rootfs.lower, upper, work, rootfs.volatile, mount_point)
+        return roots.MakeOverlay(ROOT_SLOT, rootfs.lower, upper, work, rootfs.volatile, mount_point, self.owner)
 
     def add_mounts(self, spec: Spec, hierarchies: Hierarchies | None, cgroup_namespace: bool) -> None:
         """All mounts of the spec, in its order."""
@@ -128,9 +130,10 @@ class MountPlan:
         if self.early_binds or options.propagation in (mounts.MS_SHARED, mounts.MS_SLAVE):
             slot = len(self.early)
             if beneath:
-                self.early.append(subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind))
+                step = subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind, self.owner is not None)
+                self.early.append(step)
             else:
-                self.early.append(roots.CloneSource(slot, source, options.recursive_bind))
+                self.early.append(roots.CloneSource(slot, source, options.recursive_bind, self.owner is not None))
         elif beneath:
             slot = _LATE_SLOTS + len(self.mounts)
             self.mounts.append(subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind))

@@ -32,7 +32,13 @@ def export_stack(stack: Stack, write: Write) -> None:
     write(END)
 
 
-def export_entry(found: Found, name: bytes, links: dict[tuple[int, int], bytes], write: Write) -> None:
+def export_entry(
+    found: Found,
+    name: bytes,
+    links: dict[tuple[int, int], bytes],
+    write: Write,
+    entry_of: Callable[..., fmt.Entry] = entry_of,
+) -> None:
     """Writes one entry under `name`. links: where each file with several names was written first."""
     status = found.status
     key = (status.st_dev, status.st_ino)

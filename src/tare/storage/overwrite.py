@@ -15,6 +15,7 @@ from tare.kernel import fds
 from tare.storage.decompress import Readable, plain_chunks
 from tare.storage.extract import Unpacking, explained
 from tare.storage.limits import Limits
+from tare.storage.owners import Owners
 from tare.storage.rooted import VIRTUAL
 from tare.storage.tar_format import shown
 from tare.storage.tar_reader import TarReader
@@ -37,12 +38,14 @@ def overwrite(
     *,
     keep_kinds: bool = False,
     owner: tuple[int, int] | None = None,
+    owners: Owners | None = None,
     limits: Limits = LIMITS,
 ) -> None:
     """Unpacks `stream` (plain or compressed) into the directory that target_fd holds, `target` inside the root.
 
     keep_kinds: a directory is not replaced by anything else, nor anything else by a directory. owner: of all entries,
-    whatever the archive says. Raises InvalidArgument, Forbidden (read-only), ResourceExhausted.
+    whatever the archive says. owners: of a container with a user namespace of its own.
+    Raises InvalidArgument, Forbidden (read-only), ResourceExhausted.
     """
     writer = Overwriter(root_fd, target_fd, target, keep_kinds, limits)
     try:
@@ -51,6 +54,8 @@ def overwrite(
         while entry := reader.next_entry():
             if owner is not None:
                 entry.uid, entry.gid = owner
+            if owners is not None:
+                owners.place(entry)
             unpacking.apply(entry)
             faults.point("storage.overwrite.entry")
         reader.finish()

@@ -10,7 +10,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -19,6 +19,8 @@ from tare import errors
 from tare.kernel import fds
 from tare.storage.export import Write, export_entry
 from tare.storage.merged import Found, Stack
+from tare.storage.owners import Owners
+from tare.storage.tar_format import Entry
 from tare.storage.tar_writer import END, entry_of, format_entry
 from tare.storage.tree_reader import read_xattrs
 from tare.storage.tree_writer import without_engine_xattrs
@@ -166,14 +168,18 @@ def _link_at(root_fd: int, path: str) -> str | None:
         os.close(descriptor)
 
 
-def write_archive(place: Place, write: Write) -> None:
-    """Writes what is at a place as a tar whose names begin with the place's own name; sockets are left out."""
+def write_archive(place: Place, write: Write, owners: Owners | None = None) -> None:
+    """Writes what is at a place as a tar whose names begin with the place's own name; sockets are left out.
+
+    owners: of a container with a user namespace of its own; the archive has its ids.
+    """
+    shown = entry_of if owners is None else owners.shown
     name = os.fsencode(base_name(place.absolute))
     links: dict[tuple[int, int], bytes] = {}
     if not stat.S_ISDIR(place.status.st_mode):
         if not stat.S_ISSOCK(place.status.st_mode):
             last = os.fsencode(place.last)
-            export_entry(Found(last, last, place.parent_fd, 0, place.status), name, links, write)
+            export_entry(Found(last, last, place.parent_fd, 0, place.status), name, links, write, shown)
         write(END)
         return
     directory_fd = fds.openat2(
@@ -181,19 +187,25 @@ def write_archive(place: Place, write: Write) -> None:
     )
     try:
         with Stack.of_directory(directory_fd) as stack:
-            _write_tree(stack, b"" if name == b"/" else name, write, from_root=name == b"/", links=links)
+            _write_tree(stack, b"" if name == b"/" else name, write, from_root=name == b"/", links=links, shown=shown)
     finally:
         os.close(directory_fd)
     write(END)
 
 
 def _write_tree(
-    stack: Stack, prefix: bytes, write: Write, *, from_root: bool, links: dict[tuple[int, int], bytes]
+    stack: Stack,
+    prefix: bytes,
+    write: Write,
+    *,
+    from_root: bool,
+    links: dict[tuple[int, int], bytes],
+    shown: Callable[..., Entry],
 ) -> None:
     top = stack.root_fds[0]
     if fds.file_system_type(top) in VIRTUAL:
         raise Missing(os.fsdecode(prefix))
-    write(format_entry(entry_of(prefix, os.fstat(top), b"", without_engine_xattrs(read_xattrs(top, b".")))))
+    write(format_entry(shown(prefix, os.fstat(top), b"", without_engine_xattrs(read_xattrs(top, b".")))))
 
     def enters(found: Found) -> bool:
         if from_root and found.path == b"dev":
@@ -204,7 +216,7 @@ def _write_tree(
         if stat.S_ISSOCK(found.status.st_mode):
             continue
         try:
-            export_entry(found, prefix + b"/" + found.path, links, write)
+            export_entry(found, prefix + b"/" + found.path, links, write, shown)
         except (FileNotFoundError, NotADirectoryError):
             continue  # removed or replaced meanwhile
 

@@ -215,7 +215,7 @@ def check_namespaces(flags: Values) -> None:
         raise ValueError("--pid: invalid PID mode")
     if flags["uts"] not in ("", "host"):
         raise ValueError("--uts: invalid UTS mode")
-    if flags["userns"] not in ("", "host"):
+    if flags["userns"] not in ("", "host", "private"):
         raise ValueError("--userns: invalid USER mode")
     if flags["cgroupns"] not in ("", "host", "private"):
         raise ValueError("--cgroupns: invalid CGROUP mode")

@@ -109,7 +109,7 @@ CREATE_FLAGS = (
     Flag("ulimit", "", "ulimit", "Set resource limits", check=checks.check_ulimit),
     Flag("use-api-socket", "", "bool", "Mount the engine's API socket into it (gives it the engine's rights)"),
     Flag("user", "u", "string", "User, by name or number: user[:group]"),
-    Flag("userns", "", "string", "User namespace"),
+    Flag("userns", "", "string", "User namespace (host, private)"),
     Flag("uts", "", "string", "UTS namespace"),
     Flag("volume", "v", "list", "Mount a directory of the host, or a volume", check=check_volume),
     Flag("volume-driver", "", "string", "Driver of the volumes"),

@@ -19,7 +19,7 @@ class Init:
 
     __slots__ = (
         *("cgroup", "cgroup_joined", "channel", "devpts_fd", "gate_fd", "null_fd", "proc_fd", "root_fd", "stdio"),
-        *("terminal", "title_area", "trees"),
+        *("terminal", "title_area", "trees", "user_fd"),
     )
 
     def __init__(self, channel: socket.socket, stdio: tuple[int, int, int] | None, gate_fd: int = -1) -> None:
@@ -35,6 +35,7 @@ class Init:
         self.title_area = (0, 0)
         self.trees: dict[int, int] = {}
         self.cgroup_joined = False
+        self.user_fd = -1  # the user namespace that mounts are to be mapped to
 
     def open_null(self) -> int:
         """A null device, checked to be one (CVE-2025-31133): that which we made in the container, or the host's."""

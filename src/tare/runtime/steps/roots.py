@@ -10,9 +10,10 @@ import os
 
 import msgspec
 
-from tare.errors import KernelError
+from tare.errors import KernelError, Unsupported
 from tare.kernel import mounts
 from tare.kernel.fds import OVERLAYFS_SUPER_MAGIC, file_system_type, make_directories
+from tare.kernel.namespaces import acting_as
 from tare.runtime.steps.init import Init
 
 _PROPAGATION = {
@@ -27,18 +28,21 @@ class CloneSource(msgspec.Struct, frozen=True, tag_field="step", tag="clone"):
     """Copies the mounts at a host path, detached.
 
     Early, while they still have the host's propagation (`shared`, `slave` binds), or while we still have the host's
-    rights over the way there (a user namespace).
+    rights over the way there (a user namespace). mapped: its owners are shown as the user namespace's ids.
     """
 
     slot: int
     source: str
     recursive: bool
+    mapped: bool = False
 
     def describe(self) -> str:
         return f'error mounting "{self.source}"'
 
     def apply(self, init: Init) -> None:
-        init.trees[self.slot] = mounts.clone_tree(self.source, self.recursive)
+        init.trees[self.slot] = tree_fd = mounts.clone_tree(self.source, self.recursive)
+        if self.mapped:
+            mounts.map_ids(tree_fd, init.user_fd, self.recursive, self.source)
 
 
 class IsolateMounts(msgspec.Struct, frozen=True, tag_field="step", tag="isolate"):
@@ -55,7 +59,8 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
     """Makes the root file system of layer directories (overlayfs), detached.
 
     lower: topmost first. upper, work: empty for a read-only view. mount_point: for kernels without the mount-descriptor
-    calls, which must mount it somewhere.
+    calls, which must mount it somewhere. owner: the host's ids of the user namespace's root, if the layers' owners are
+    to be shown as its ids; then the overlay's own work is done as that owner, for the host's root has no id there.
     """
 
     slot: int
@@ -64,11 +69,15 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
     work: str
     volatile: bool
     mount_point: str
+    owner: tuple[int, int] | None = None
 
     def describe(self) -> str:
         return f"mount overlay of {len(self.lower)} layers"
 
     def apply(self, init: Init) -> None:
+        if self.owner is not None:
+            init.trees[self.slot] = self._mount_mapped(init.user_fd, self.owner)
+            return
         try:
             init.trees[self.slot] = self._mount_new()
         except KernelError as error:
@@ -107,6 +116,43 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
             return context.mount()
         finally:
             context.close()
+
+    def _mount_mapped(self, user_fd: int, owner: tuple[int, int]) -> int:
+        """Of ID-mapped clones of the layers' mounts, by descriptor (Linux 6.15; overlayfs.rst, "Layers via fds")."""
+        context = mounts.FilesystemContext("overlay")
+        opened: list[int] = []
+        try:
+            context.set("source", "overlay")
+            for path in self.lower:
+                opened.append(mounts.clone_tree(path))
+                mounts.map_ids(opened[-1], user_fd, about=path)
+                context.set_fd("lowerdir+", opened[-1])
+            if self.upper:
+                # Both are on one mount, as overlayfs wants it.
+                above = os.path.dirname(self.upper)
+                opened.append(mounts.clone_tree(above))
+                mounts.map_ids(opened[-1], user_fd, about=above)
+                tree_fd = opened[-1]
+                for key, path in (("upperdir", self.upper), ("workdir", self.work)):
+                    fd = os.open(
+                        os.path.relpath(path, above), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree_fd
+                    )
+                    opened.append(fd)
+                    context.set_fd(key, fd)
+            for key, value in self._options()[:3]:
+                context.set(key, value)
+            if self.volatile:
+                context.set_flag("volatile")
+            with acting_as(*owner):
+                return context.mount()
+        except KernelError as error:
+            if opened and error.errno == errno.EINVAL and error.call == "fsconfig":
+                raise Unsupported("user namespaces on this kernel, whose overlayfs takes no mapped layers") from error
+            raise
+        finally:
+            context.close()
+            for fd in opened:
+                os.close(fd)
 
     def _mount_classic(self, place: str) -> None:
         layers = ":".join(escape_layer(path) for path in self.lower)

@@ -22,6 +22,7 @@ class CloneBeneath(msgspec.Struct, frozen=True, tag_field="step", tag="clone-ben
     source: str
     path: str
     recursive: bool
+    mapped: bool = False
 
     def describe(self) -> str:
         return f'error mounting "{self.path}" of "{self.source}"'
@@ -31,7 +32,9 @@ class CloneBeneath(msgspec.Struct, frozen=True, tag_field="step", tag="clone-ben
         try:
             found_fd = open_in_root(source_fd, self.path)
             try:
-                init.trees[self.slot] = mounts.clone_fd(found_fd, self.recursive)
+                init.trees[self.slot] = tree_fd = mounts.clone_fd(found_fd, self.recursive)
+                if self.mapped:
+                    mounts.map_ids(tree_fd, init.user_fd, self.recursive, self.source)
             finally:
                 os.close(found_fd)
         finally:
