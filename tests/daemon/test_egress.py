@@ -64,3 +64,26 @@ def test_policies_that_cannot_hold_are_refused(daemon: Tared, flags: list[str]) 
     engine.prepare()
     refused = engine.tare_cli("create", *flags, engine.image, "true", check=False)
     assert refused.code == 1 and "egress" in refused.err
+
+
+def test_policies_that_a_network_can_not_hold_are_refused_at_create(daemon: Tared) -> None:
+    """Names on the default network, any policy on a network without the guard: create says so, before a start would.
+    `tared --network-guard=false` makes the default network such a one."""
+    daemon.args = ["--network-guard=false"]
+    engine = daemon.start().engine
+    engine.prepare()
+    engine.docker("network", "create", "-o", "tare.network.guard=false", "free")
+    try:
+        for network, policy in (("free", "none"), ("bridge", "none")):
+            flags = ["--network", network, "--egress", policy]
+            refused = engine.tare_cli("create", *flags, engine.image, "true", check=False)
+            assert refused.code == 1 and f"needs the guard, which network {network} goes without" in refused.err
+        daemon.terminate()
+        daemon.args = []
+        daemon.start()
+        refused = engine.tare_cli("create", "--egress", "allow=shop.example:80", engine.image, "true", check=False)
+        assert refused.code == 1 and "names needs a network of the user's own" in refused.err
+        engine.tare_cli("create", "--egress", "none", engine.image, "true")
+    finally:
+        engine.clean()
+        engine.docker("network", "rm", "free", check=False)

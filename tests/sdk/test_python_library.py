@@ -344,3 +344,21 @@ def test_the_engine_itself(client: Any, engine: Engine) -> None:
     assert client.info().cpus == os.cpu_count()
     assert client.request("GET", "/containers/json", {"all": True}) == []
     assert client.networks.get("bridge").driver == "bridge"
+
+
+def test_networks_have_keywords(client: Any, box: str, engine: Engine) -> None:
+    """networks.create takes gateway, range, IPv6 and, on Tare, an egress policy; so does run."""
+    own = {"egress": "allow=10.0.0.0/8"} if engine.is_tare else {}
+    made = client.networks.create(
+        "words-net", subnet="10.213.0.0/24", gateway="10.213.0.9", ip_range="10.213.0.128/25", ipv6=True,
+        subnet6="fd00:213::/64", **own,
+    )  # fmt: skip
+    try:
+        config = client.request("GET", f"/networks/{made.id}")
+        assert [pool["Subnet"] for pool in config["IPAM"]["Config"]] == ["10.213.0.0/24", "fd00:213::/64"]
+        assert config["IPAM"]["Config"][0]["Gateway"] == "10.213.0.9" and config["EnableIPv6"]
+        if engine.is_tare:
+            assert config["Options"] == {"tare.network.egress": "allow=10.0.0.0/8"}
+            assert client.run(box, "ip route", network="words-net", egress="none").ok
+    finally:
+        client.networks.remove("words-net")

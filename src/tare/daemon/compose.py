@@ -148,6 +148,7 @@ def _network_settings(settings: DaemonSettings) -> NetworkSettings:
         subnet=settings.bip or None,
         mtu=settings.mtu,
         icc=settings.icc,
+        guard=settings.network_guard,
         ip_masq=settings.ip_masq,
         ip_forward=settings.ip_forward,
         firewall=settings.iptables,

@@ -38,6 +38,7 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     ip: str = "0.0.0.0"
     ipv6: bool = False
     fixed_cidr_v6: str = ""
+    network_guard: bool = True
     publish_allow: list[str] = []
     ip_forward: bool = True
     ip_masq: bool = True
@@ -115,6 +116,7 @@ _HELP = {
     "bip": "address and prefix of the bridge (10.1.0.1/16)",
     "mtu": "MTU of the default network",
     "icc": "let containers of the default network reach each other",
+    "network_guard": "keep containers of the default network from using others' addresses",
     "ip": "host address that published ports are bound to",
     "ipv6": "give containers of the default network IPv6 addresses, too",
     "fixed_cidr_v6": "IPv6 subnet of the default network (default: a unique local one)",

@@ -9,8 +9,11 @@ from tare.errors import InvalidArgument, NotFound
 from tare.network.egress import parse_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tare.engine.engine import Engine
     from tare.engine.options import HostOptions
+    from tare.engine.records import EndpointState
     from tare.kernel.netlink_log import LoggedPacket
 
 DENIED = "egress_denied"
@@ -22,6 +25,12 @@ def check_egress(host: HostOptions) -> None:
     policy = parse_policy(host.egress)
     if policy is not None and network_kind(host.network_mode) in ("host", "container"):
         raise InvalidArgument(f"conflicting options: an egress policy and the network mode {host.network_mode}")
+
+
+def check_networks(engine: Engine, host: HostOptions, endpoints: Sequence[EndpointState]) -> None:
+    """Raises InvalidArgument, Unsupported for a policy that one of a container's networks can't hold it to."""
+    for state in endpoints:
+        engine.network.check_egress(state.network, host.egress)
 
 
 def tell_denied(engine: Engine) -> None:

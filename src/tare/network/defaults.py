@@ -48,6 +48,7 @@ def _with_settings(record: NetworkRecord, settings: NetworkSettings, sock: Route
         bridge_name=settings.bridge_name,
         mtu=settings.mtu,
         icc=settings.icc,
+        guard=settings.guard,
         ip_masq=settings.ip_masq,
         default_bind_address=settings.default_bind_address,
     )

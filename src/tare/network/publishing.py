@@ -109,17 +109,26 @@ class Publishing:
 
     def check_bind(self, record: EndpointRecord, network: NetworkRecord) -> tuple[Policy, ...]:
         """What an endpoint is held to. Raises InvalidArgument, Unsupported for what can't be."""
-        policies = both(parse_policy(network.egress), parse_policy(record.egress))
+        policies = self.check_policies(network, record.egress)
+        if policies and not record.guarded:
+            raise InvalidArgument(
+                f"an egress policy needs the guard, which the container on {network.name} goes without"
+            )
+        return policies
+
+    def check_policies(self, network: NetworkRecord, egress: str) -> tuple[Policy, ...]:
+        """What a container with a policy would be held to on a network. Raises InvalidArgument, Unsupported."""
+        policies = both(parse_policy(network.egress), parse_policy(egress))
         if not policies:
             return policies
         if self._table is None or not self._table.guard.is_there:
             raise Unsupported("egress policies without the engine's packet filter, or without one for bridges")
-        if record.is_stacked:
+        if network.is_stacked:
             raise InvalidArgument(
                 f"an egress policy needs a bridge network: the host doesn't see what leaves {network.name} "
-                f"({record.driver})"
+                f"({network.driver})"
             )
-        if not record.guarded:
+        if not network.guard:
             raise InvalidArgument(f"an egress policy needs the guard, which network {network.name} goes without")
         if any(policy.has_names for policy in policies) and not network.names_containers:
             raise InvalidArgument(

@@ -31,6 +31,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     address_pools: tuple[str, ...] = ()
     mtu: int = 1500
     icc: bool = True
+    guard: bool = True
     ip_masq: bool = True
     ip_forward: bool = True
     firewall: bool = True

@@ -343,6 +343,15 @@ class Network:
         """Makes a live container so fast on a network from now on (None: as fast as it can)."""
         await self._endpoints.set_rate(container_id, network_id, rate)
 
+    def check_egress(self, network: str, egress: str) -> None:
+        """Raises InvalidArgument, Unsupported for a policy that a container can't be held to on a network (name, id).
+
+        A network that isn't there, or has no links, is no reason.
+        """
+        for record in self.networks():
+            if network in (record.name, record.network_id) and record.has_links:
+                self._publishing.check_policies(record, egress)
+
     def set_egress(self, container_id: str, egress: str) -> None:
         """Holds a live container to another egress policy from now on, its open connections too."""
         self._endpoints.set_egress(container_id, egress)

@@ -30,6 +30,7 @@ class ContainerOptions(TypedDict, total=False):
     hostname: str
     entrypoint: Command
     network: str
+    egress: str  # "none", or "allow=10.0.0.0/8,example.com:443"; Tare only
     aliases: Sequence[str]
     extra_hosts: Mapping[str, str]
     dns: Sequence[str]
@@ -83,6 +84,7 @@ _HOST_CONFIG = {
     "init": "Init",
     "auto_remove": "AutoRemove",
     "network": "NetworkMode",
+    "egress": "Egress",
 }
 _SIZES = {"memory": "Memory", "memory_swap": "MemorySwap", "shm_size": "ShmSize"}
 _KNOWN = frozenset(ContainerOptions.__annotations__)

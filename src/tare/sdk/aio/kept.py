@@ -71,12 +71,20 @@ class AsyncNetworks:
         internal: bool = False,
         labels: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
+        gateway: str = "",
+        ip_range: str = "",
+        ipv6: bool = False,
+        subnet6: str = "",
+        egress: str = "",
     ) -> Network:
-        """Makes a network."""
+        """Makes a network. egress: what its containers may send to ("none", "allow=10.0.0.0/8,…"); Tare only."""
         body: dict[str, Any] = {"Name": name, "Driver": driver, "Internal": internal, "CheckDuplicate": True}
-        body |= {"Labels": dict(labels or {}), "Options": dict(options or {})}
-        if subnet:
-            body["IPAM"] = {"Config": [{"Subnet": subnet}]}
+        own = {"tare.network.egress": egress} if egress else {}
+        body |= {"Labels": dict(labels or {}), "Options": {**(options or {}), **own}, "EnableIPv6": ipv6}
+        wanted = {"Subnet": subnet, "Gateway": gateway, "IPRange": ip_range}
+        pools = [pool for pool in (wanted, {"Subnet": subnet6}) if any(pool.values())]
+        if pools:
+            body["IPAM"] = {"Config": [{key: value for key, value in pool.items() if value} for pool in pools]}
         made = await self._calls.json("POST", "/networks/create", None, body)
         return await self.get(made["Id"])
 
