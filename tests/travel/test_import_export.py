@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import os
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -139,8 +140,16 @@ def test_any_version_becomes_a_tar(near: Engine, tmp_path: Path) -> None:
         assert text in near.tare_cli("export", "-o", str(target), ref, check=False).err
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Pages)
+        self.given_up = threading.Event()
+
+
 class _Pages(http.server.BaseHTTPRequestHandler):
     archive = b""
+    server: _Server
+    current: _Server
 
     def do_GET(self) -> None:
         if self.path == "/root.tar":
@@ -153,6 +162,14 @@ class _Pages(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(self.archive)))
             self.end_headers()
             self.wfile.write(self.archive[: len(self.archive) // 2])
+        elif self.path == "/trickle":
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while not self.server.given_up.wait(0.05):
+                    self.wfile.write(b"\0" * 512)
+            except OSError:
+                self.server.given_up.set()
         elif self.path == "/huge":
             self.send_response(200)
             self.send_header("Content-Length", str(1 << 50))
@@ -173,11 +190,12 @@ def pages(near: Engine) -> Iterator[str]:
     """An HTTP server on this machine with a root file system."""
     container = near.docker("create", near.image, "true").out.strip()
     _Pages.archive = near.api.request("GET", f"/containers/{container}/export").body
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Pages)
+    server = _Pages.current = _Server()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     with contextlib.closing(server.socket):
         yield f"http://127.0.0.1:{server.server_port}"
+        server.given_up.set()
         server.shutdown()
         thread.join()
 
@@ -210,3 +228,12 @@ def test_what_is_not_to_be_had_is_told(near: Engine, pages: str, path: str, text
 def test_redirects_have_an_end(near: Engine, pages: str) -> None:
     """A server that sends in circles is given up."""
     assert "redirect" in near.tare_cli("import", f"{pages}{'/to/' * 12}/root.tar", check=False).err.lower()
+
+
+def test_who_leaves_ends_the_fetch(near: Engine, pages: str) -> None:
+    """A server that trickles without end holds nothing of the engine once nobody waits for the image."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(near.socket))
+        client.sendall(f"POST /images/create?fromSrc={pages}/trickle HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert b"Downloading from" in client.recv(4096) + client.recv(4096)
+    assert _Pages.current.given_up.wait(10)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from relays import Relay
 
 from support.deadline import wait_until
 from support.engine import Engine
+from support.tared import Tared
 
 CHANGES = "echo mine > /mine; rm /etc/group; rm -rf /root; mkdir /root; echo x > /root/new; ln /mine /two"
 
@@ -142,6 +145,33 @@ def test_a_cut_is_taken_up(near: Engine, far: Engine, way: Relay) -> None:
     assert far.api.request("GET", f"/tare/arrivals/{name}", check=False).status == 404
     near.tare_cli("move", "--stop", name, way.address)
     assert (names(near), far.inspect(name)["State"]["Status"]) == ([], "running")
+
+
+def test_a_policy_that_is_none_is_refused(near: Engine, far: Engine) -> None:
+    """What create refuses doesn't arrive either."""
+    name = near.start()
+    description = near.api.request("GET", f"/containers/{name}/departure").json["Description"]
+    description["host"]["egress"] = "some"
+    answer = far.api.request("POST", "/tare/arrivals", description, check=False)
+    assert (answer.status, answer.json["message"][:21]) == (400, "invalid egress policy")
+
+
+def test_what_was_given_up_goes_at_the_next_start(daemon: Tared) -> None:
+    """An arrival that was only begun, one that was being deleted, layers that came a day ago and nobody sent again."""
+    daemon.start()
+    daemon.terminate()
+    arriving = daemon.data_root / "arriving"
+    (arriving / ("a" * 64) / "parts").mkdir(parents=True)
+    (arriving / ".trash" / "b.1.0" / "parts").mkdir(parents=True)
+    state = daemon.data_root / "tare.db"
+    holder = "received:1:sha256:" + "c" * 64
+    with contextlib.closing(sqlite3.connect(state)) as db:
+        db.execute("INSERT INTO layer_roots (holder, diff_ids, originals) VALUES (?, '', '')", (holder,))
+        db.commit()
+    daemon.start()
+    assert list(arriving.iterdir()) == []
+    with contextlib.closing(sqlite3.connect(state)) as db:
+        assert db.execute("SELECT holder FROM layer_roots WHERE holder = ?", (holder,)).fetchall() == []
 
 
 def test_a_real_dockerd_is_told_apart(near: Engine, docker_engine: Engine) -> None:

@@ -26,6 +26,7 @@ import msgspec
 from tare import faults
 from tare.engine import check, start, trash
 from tare.engine.container_networks import canonical, wanted_endpoint
+from tare.engine.egress import check_egress
 from tare.engine.engine import Engine, in_thread
 from tare.engine.log_options import log_path
 from tare.engine.network_link import with_states
@@ -69,11 +70,9 @@ def find(engine: Engine, ref: str) -> Arriving:
 
 
 def _wanted(engine: Engine, moved: Portable) -> tuple[str, ...]:
-    made = _made_volumes(engine, moved.id)
+    made = {VOLUME + volume for volume in _made_volumes(engine, moved.id)}
     return tuple(
-        name
-        for name in moved.parts
-        if not (_part(engine, moved.id, name) / "tree").exists() and name.removeprefix(VOLUME) not in made
+        name for name in moved.parts if not (_part(engine, moved.id, name) / "tree").exists() and name not in made
     )
 
 
@@ -109,6 +108,7 @@ def check_arrival(engine: Engine, moved: Portable) -> None:
     engine.containers.check_name_free(check_container_name(moved.name))
     check.check_config(moved.config)
     check.check_host(moved.host)
+    check_egress(moved.host)
     for network in moved.networks:
         wanted_endpoint(network.name, network.wish)
     known = {record.name for record in engine.network.networks()}
@@ -295,6 +295,14 @@ def give_up(engine: Engine, ref: str) -> None:
 
 def _forget(engine: Engine, container_id: str) -> None:
     discard_directory(engine, _directory(engine, container_id))
+
+
+def remove_strangers(engine: Engine) -> None:
+    """At start: what an earlier engine had only begun, or not deleted yet."""
+    arriving = engine.settings.data_root / "arriving"
+    for path in arriving.iterdir() if arriving.exists() else ():
+        if not (path / "moved.json").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def forget_old(engine: Engine) -> None:

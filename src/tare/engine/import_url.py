@@ -51,6 +51,8 @@ class Download:
             self.close()
             raise TooLarge(f"{self.url} is larger than {MAX_BYTES} bytes")
         self.done_bytes = 0
+        self.given_up = False
+        """Whether nobody waits for it any more: the next read fails."""
 
     def read(self, size: int = 256 << 10, /) -> bytes:
         """At least one byte, at most size; b"" at the end. Raises Unavailable if the connection breaks, TooLarge."""
@@ -60,6 +62,8 @@ class Download:
             data: bytes = self._answer.read1(size)  # type: ignore[attr-defined]
         except (OSError, HTTPException) as error:
             raise Unavailable(f"{self.url}: {error or type(error).__name__}") from error
+        if self.given_up:
+            raise Unavailable(f"{self.url}: nobody waits for it any more")
         self.done_bytes += len(data)
         if self.done_bytes > MAX_BYTES:
             raise TooLarge(f"{self.url} is larger than {MAX_BYTES} bytes")
@@ -144,13 +148,16 @@ async def import_from_url(engine: Engine, url: str, options: ImportOptions) -> A
             download.close()
 
     async def items() -> AsyncGenerator[Downloaded | str, None]:
-        while True:
-            item = await told.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-            if isinstance(item, str):
-                return
+        try:
+            while True:
+                item = await told.get()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+                if isinstance(item, str):
+                    return
+        finally:
+            download.given_up = True
 
     engine.spawn(work(), "import from a URL")
     return items()

@@ -32,6 +32,7 @@ from tare.engine.records import Container
 from tare.engine.slim import slim_soon
 from tare.engine.sweep import empty_trash_soon
 from tare.errors import TareError
+from tare.images import receiving
 from tare.runtime.cgroups import open_cgroup
 from tare.runtime.create import StartFailed
 from tare.runtime.messages import Exited
@@ -159,6 +160,8 @@ def _remove_strangers(engine: Engine) -> None:
 
 
 def _repair_storage(engine: Engine) -> None:
+    arrival.remove_strangers(engine)
+    receiving.forget_old(engine.images)
     engine.layers.repair()
     engine.volumes.repair(
         lambda container_id: engine.containers.get(container_id) is not None,

@@ -28,7 +28,7 @@ _HOLDER = "received:"
 
 def missing(images: Images, wanted: Iterable[tuple[str, str]]) -> list[str]:
     """Of layers by digest and diff ID the digests of those that aren't here in just that form."""
-    _forget_old(images)
+    forget_old(images)
     layers = images.layers
     return [
         digest
@@ -148,7 +148,8 @@ def _let_go(images: Images, digests: set[str]) -> None:
             tx.run("DELETE FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%:{digest}",))
 
 
-def _forget_old(images: Images) -> None:
+def forget_old(images: Images) -> None:
+    """Layers that came a day ago, and whose images never did, are let go."""
     rows = images.db.all("SELECT holder FROM layer_roots WHERE holder LIKE ?", (f"{_HOLDER}%",))
     oldest = now_ns() - KEPT_NS
     old = [row["holder"] for row in rows if int(row["holder"].split(":")[1]) < oldest]
