@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from support import leftovers, skips
 from support import tared as own
 from support.engine import Engine
 
+SOURCE = Path(__file__).parents[1] / "src"
 _logs: list[own.Tared | real_docker.Dockerd] = []
 
 
@@ -22,6 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from support import recording
 
         config.pluginmanager.register(recording)
+
+
+def pytest_sessionstart() -> None:
+    """Compiles the sources: the many processes that tests start leave no files, so each would do so anew."""
+    compileall.compile_dir(SOURCE, quiet=2)
 
 
 # What runs on the real dockerd, too, in every run. All the rest does so with TARE_PEER=all (`make compat`): that tells

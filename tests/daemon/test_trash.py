@@ -20,7 +20,8 @@ from support.tared import Tared
 
 @pytest.fixture
 def engine(daemon: Tared) -> Iterator[Engine]:
-    """A daemon of the test's own, with the image."""
+    """A daemon of the test's own, with the image; its fault points can be armed."""
+    daemon.make_armable()
     daemon.start()
     daemon.engine.prepare()
     yield daemon.engine
@@ -302,10 +303,7 @@ def test_a_disk_that_runs_full() -> None:
 def test_killed_during_removal(daemon: Tared, engine: Engine, point: str) -> None:
     """Wherever the engine is killed, the container is in the trash afterwards, and comes back whole."""
     worked(engine, "precious")
-    daemon.restart(env={"TARE_FAULT": f"{point}:kill"})
-    engine.docker("rm", "precious", check=False)
-    daemon.wait_dead()
-    daemon.start()
+    killed_at(daemon, point, lambda: engine.api.request("DELETE", "/containers/precious", check=False))
     assert engine.docker("ps", "-aq").out == ""
     assert restore(engine, "precious").status == 200
     assert engine.logs("precious") == "line\n"
@@ -318,14 +316,9 @@ def test_killed_during_restore_and_emptying(daemon: Tared, engine: Engine, point
     """A container is in the list or in the trash or gone, and no file is left of what is gone."""
     worked(engine, "precious")
     engine.docker("rm", "precious")
-    daemon.restart(env={"TARE_FAULT": f"{point}:kill"})
-    with pytest.raises((OSError, EOFError)):
-        if point == "engine.trash.restored":
-            restore(engine, "precious")
-        else:
-            engine.api.request("DELETE", "/tare/trash", check=False)
-    daemon.wait_dead()
-    daemon.start()
+    empty = point == "engine.trash.dropped"
+    method, path = ("DELETE", "/tare/trash") if empty else ("POST", "/tare/trash/precious/restore")
+    killed_at(daemon, point, lambda: engine.api.request(method, path, check=False))
     assert trash(engine) == []
     there = engine.docker("ps", "-aq").out.split()
     assert len(there) == (1 if point == "engine.trash.restored" else 0)
@@ -338,17 +331,18 @@ REMOVE_VOLUME = (
     "engine.trash.volume",
 )  # fmt: skip
 RESTORE_VOLUME = ("volumes.restore.moved", "engine.trash.delete", "volumes.restore.row", "engine.trash.restored")
-# The second passage of a collection: the first is at the start. More points: tests/images/test_image_faults.py.
-REMOVE_IMAGE = ("engine.trash.image", "images.remove.row", "storage.content.delete", "storage.layer.collect@2")
+# More points: tests/images/test_image_faults.py.
+REMOVE_IMAGE = ("engine.trash.image", "images.remove.row", "storage.content.delete", "storage.layer.collect")
 RESTORE_IMAGE = ("engine.trash.delete", "images.record.done", "engine.trash.restored")
 
 
 def killed_at(daemon: Tared, point: str, verb: Callable[[], object]) -> None:
     """Kills the daemon at a point of a verb, and starts it again."""
-    daemon.restart(env={"TARE_FAULT": f"{point}:kill"})
+    daemon.arm(f"{point}:kill")
     with contextlib.suppress(OSError, EOFError):
         verb()
     daemon.wait_dead()
+    daemon.arm("")
     daemon.start()
 
 
