@@ -248,6 +248,33 @@ def test_published_ports(tare: Engine) -> None:
         tare.docker("network", "rm", network)
 
 
+def test_networks_are_joined_while_it_runs(tare: Engine) -> None:
+    """`network connect` and `disconnect` work on its namespace, which belongs to its user namespace."""
+    network = tare.unique("net")
+    tare.docker("network", "create", network)
+    try:
+        container = start(tare, "--network", "none")
+        assert sh(tare, container, "ls /sys/class/net").split() == ["lo"]
+        container = start(tare)
+        tare.docker("network", "connect", network, container)
+        assert sh(tare, container, "ls /sys/class/net").split() == ["eth0", "eth1", "lo"]
+        tare.docker("network", "disconnect", network, container)
+        assert sh(tare, container, "ls /sys/class/net").split() == ["eth0", "lo"]
+    finally:
+        tare.clean()
+        tare.docker("network", "rm", network)
+
+
+def test_a_part_of_a_volume(tare: Engine) -> None:
+    """`volume-subpath` is mapped, too, and a new volume gets what the image has at its place."""
+    volume = tare.unique("volume")
+    run(tare, "mkdir /etc/sub; touch /etc/sub/mine; ls -ln /etc/passwd", "-v", f"{volume}:/etc")
+    mount = f"type=volume,src={volume},dst=/v,volume-subpath=sub"
+    done = run(tare, "ls -ln /v/mine; touch /v/more", "--mount", mount)
+    assert done.out.split()[2:4] == ["0", "0"]
+    tare.docker("volume", "rm", volume)
+
+
 def test_devices_terminal_and_temporary_files(tare: Engine) -> None:
     """/dev/null and its like work, mknod doesn't; tmpfs, /dev/shm and the working directory are the container's."""
     script = (
