@@ -6,10 +6,11 @@ import ipaddress
 
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine
-from tare.engine.network_link import DEFAULT_NETWORKS, first_network
+from tare.engine.network_link import DEFAULT_NETWORKS, LINK_NAME, first_network
 from tare.engine.options import EndpointOptions, HostOptions, NetworkingOptions
 from tare.engine.records import EndpointState
 from tare.errors import InvalidArgument, Unsupported
+from tare.network.bridge import check_link_name
 from tare.network.rates import parse_rate
 from tare.network.records import HOST, NONE
 
@@ -87,6 +88,9 @@ def _check(name: str, wish: EndpointOptions) -> None:
     for option in wish.driver_opts or {}:
         if not option.startswith("com.docker.network."):
             continue  # nobody's driver knows it: kept and shown, as Docker does
+        if option == LINK_NAME:
+            check_link_name((wish.driver_opts or {})[option])
+            continue
         raise Unsupported(f"endpoint option {option} is not supported by Tare yet")
 
 

@@ -14,6 +14,7 @@ from tare.network.rates import parse_rate
 from tare.network.records import BRIDGE, HOST, NONE, EndpointRecord, EndpointRequest, PortRequest
 from tare.values.ids import short_id
 
+LINK_NAME = "com.docker.network.endpoint.ifname"
 DEFAULT_NETWORKS = (BRIDGE, HOST, NONE)
 
 
@@ -48,6 +49,7 @@ def endpoint_request(
         priority=wish.gw_priority,
         egress=container.host.egress,
         rate=parse_rate(wish.driver_opts or {}),
+        inside=(wish.driver_opts or {}).get(LINK_NAME, ""),
     )
 
 

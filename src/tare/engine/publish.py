@@ -79,7 +79,7 @@ def _answers(request: PortRequest, port: network_records.PortBinding) -> bool:
     return (
         (request.container_port, request.protocol) == (port.container_port, port.protocol)
         and request.host_ip in ("", port.host_ip)
-        and (not request.host_port or request.host_port <= port.host_port <= last)
+        and (not request.host_port or not port.host_port or request.host_port <= port.host_port <= last)
     )
 
 

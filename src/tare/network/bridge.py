@@ -30,6 +30,12 @@ def check_name(name: str) -> None:
         raise InvalidArgument(f"invalid bridge name: {name!r} (at most 15 characters, no space, '/', ':' or '%')")
 
 
+def check_link_name(name: str) -> None:
+    """Raises InvalidArgument for what can't be the name of a container's link."""
+    if not _NAME.match(name) or name in (".", "..", "lo"):
+        raise InvalidArgument(f"invalid interface name: {name!r} (at most 15 characters, no space, '/', ':' or '%')")
+
+
 def mac_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """02:42 and the address: one address always has one MAC, so that neighbours' caches never point elsewhere."""
     return (b"\x02\x42" + address.packed).hex(":")
@@ -67,7 +73,7 @@ def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) 
         sock.execute((route.set_identity(name, ALIAS + network_id),))
     write_sysctls(name, publishes, ipv6=bool(record.subnet6))
     present = {address.interface for address in sock.addresses(link.ifindex)}
-    for interface in (*record.interfaces, *((_LINK_LOCAL,) if record.subnet6 else ())):
+    for interface in (*record.host_interfaces, *((_LINK_LOCAL,) if record.subnet6 else ())):
         if interface not in present:
             sock.execute((route.new_address(link.ifindex, interface),))
     if link.mtu != mtu:

@@ -88,7 +88,7 @@ class Bridges:
         link = self._route.link(record.bridge_name)
         if link is None or not link.is_up:
             return False
-        if not set(record.interfaces) <= {address.interface for address in self._route.addresses(link.ifindex)}:
+        if not set(record.host_interfaces) <= {address.interface for address in self._route.addresses(link.ifindex)}:
             return False
         return self._up.get(record.network_id) is not None and self._up[record.network_id].link.ifindex == link.ifindex
 

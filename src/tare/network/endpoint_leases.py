@@ -10,7 +10,7 @@ from tare.network import bridge, endpoint_links
 from tare.network.bridges import BridgeNetwork
 from tare.network.ip_families import Ip
 from tare.network.ipam import AddressPool
-from tare.network.records import IPVLAN, EndpointRecord, EndpointRequest, NetworkRecord, PortBinding
+from tare.network.records import IPVLAN, ISOLATED, EndpointRecord, EndpointRequest, NetworkRecord, PortBinding
 from tare.network.store import NetworkStore
 from tare.storage.database import Database, Transaction
 
@@ -83,7 +83,9 @@ def record_endpoint(
 
 def _gateway(network: NetworkRecord, pool: AddressPool) -> str:
     """Whom the endpoint asks to forward: on a bridge the host itself, which is there even if it doesn't."""
-    return "" if network.is_stacked and network.leads_nowhere else str(pool.gateway)
+    if (network.is_stacked and network.leads_nowhere) or network.gateway_mode(pool.subnet.version) == ISOLATED:
+        return ""
+    return str(pool.gateway)
 
 
 def _lease(tx: Transaction, pool: AddressPool, asked: str, endpoint_id: str, link: str, title: str) -> Ip:

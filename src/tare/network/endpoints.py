@@ -190,7 +190,7 @@ class Endpoints:
             network = self.network(request.mode)  # again: it may have been removed meanwhile
             before = self._store.endpoints_of(container_id)
             unpublished = not any(record.ports for record in before)
-            inside = _next_inside(network.inside_prefix, before)
+            inside = _inside(request, network, before)
             ports = request.ports if unpublished and not network.leads_nowhere and not network.is_stacked else ()
             record = self._join(container_id, network, request, namespace, inside, ports, leads_out=False)
             try:
@@ -334,7 +334,7 @@ class Endpoints:
         with ExitStack() as undo:
             for place, (network, request) in enumerate(zip(networks, requests, strict=True)):
                 leads_out = place == gateway
-                inside = _next_inside(network.inside_prefix, records)
+                inside = _inside(request, network, records)
                 own = ports if leads_out and not network.is_stacked else ()
                 record = self._join(container_id, network, request, namespace, inside, own, leads_out=leads_out)
                 undo.callback(self._leave, record, namespace.namespace_fd)
@@ -446,6 +446,13 @@ class Endpoints:
                 and record.endpoint_id != chosen.endpoint_id
             ):
                 self._publishing.move(record, chosen)
+
+
+def _inside(request: EndpointRequest, network: NetworkRecord, records: Sequence[EndpointRecord]) -> str:
+    """What a link is to be called inside. Raises Conflict if another of the container's is called so."""
+    if request.inside and any(record.inside == request.inside for record in records):
+        raise Conflict(f"interface name {request.inside} is in use in the container already")
+    return request.inside or _next_inside(network.inside_prefix, records)
 
 
 def _next_inside(prefix: str, records: Sequence[EndpointRecord]) -> str:

@@ -20,7 +20,7 @@ from tare.network.egress import Policy, both, parse_policy
 from tare.network.egress_log import EgressLog
 from tare.network.host_ports import HostPorts
 from tare.network.port_guard import addresses_of
-from tare.network.records import EndpointRecord, NetworkRecord, PortBinding, PortRequest
+from tare.network.records import ROUTED, EndpointRecord, NetworkRecord, PortBinding, PortRequest
 from tare.network.store import NetworkStore
 from tare.network.table import Table, published
 
@@ -60,12 +60,13 @@ class Publishing:
             return ()
         if self._table is None:
             raise Unsupported("publishing ports without the engine's packet filter (--iptables=false)")
+        routed, left = routed_ports(ports, network)
         default = network.default_bind_address
         try:
-            return self._host_ports.reserve(
+            return routed + self._host_ports.reserve(
                 tuple(
                     msgspec.structs.replace(port, host_ip=port.host_ip or default, both=_is_both(port, network))
-                    for port in ports
+                    for port in left
                 ),
                 ipv6=bool(network.subnet6),
             )
@@ -81,6 +82,8 @@ class Publishing:
     def hold_again(self, record: EndpointRecord) -> None:
         """Holds the ports that an earlier process of this engine chose; who took one meanwhile waits in vain."""
         for binding in record.ports:
+            if not binding.host_port:
+                continue
             try:
                 self._host_ports.hold(binding)
             except ResourceExhausted as error:
@@ -203,4 +206,26 @@ class Publishing:
 
 def _is_both(port: PortRequest, network: NetworkRecord) -> bool:
     """Whether a port is published on all addresses of both kinds."""
-    return not port.host_ip and network.default_bind_address == "0.0.0.0" and bool(network.subnet6)
+    all_ = not port.host_ip and network.default_bind_address == "0.0.0.0"
+    return all_ and bool(network.subnet6) and network.gateway_mode(6) != ROUTED
+
+
+def routed_ports(ports: Sequence[PortRequest], network: NetworkRecord) -> tuple[Bindings, list[PortRequest]]:
+    """(ports that are published at the container's own addresses, ports that need one of the host's).
+
+    By the network's gateway modes: of a port on addresses of both kinds either may be the one or the other.
+    """
+    routed: list[PortBinding] = []
+    left: list[PortRequest] = []
+    versions = [version for version, subnet in ((4, network.subnet), (6, network.subnet6)) if subnet]
+    for port in ports:
+        asked = [version for version in versions if not port.host_ip or (":" in port.host_ip) == (version == 6)]
+        own = [version for version in asked if network.gateway_mode(version) == ROUTED]
+        routed += [
+            PortBinding(port.container_port, port.protocol, "::" if version == 6 else "0.0.0.0", 0) for version in own
+        ]
+        if 4 in own and asked == [4, 6] and 6 not in own:
+            left.append(msgspec.structs.replace(port, host_ip="::"))
+        elif not own or (4 not in own and asked != own):
+            left.append(port)
+    return tuple(dict.fromkeys(routed)), left

@@ -12,6 +12,8 @@ BRIDGE, HOST, NONE = "bridge", "host", "none"
 MACVLAN, IPVLAN = "macvlan", "ipvlan"
 STACKED = (MACVLAN, IPVLAN)
 """Drivers whose containers' links stand on a link of the host, without a bridge."""
+NAT, NAT_UNPROTECTED, ROUTED, ISOLATED = "nat", "nat-unprotected", "routed", "isolated"
+GATEWAY_MODES = (NAT, NAT_UNPROTECTED, ROUTED, ISOLATED)
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ class PortRequest(msgspec.Struct, frozen=True):
 
 
 class PortBinding(msgspec.Struct, frozen=True):
-    """A container port as it is published."""
+    """A container port as it is published; host_port 0: at the container's own address (a routed network's)."""
 
     container_port: int
     protocol: str
@@ -71,7 +73,8 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     mode: the network's name or id. ports: of a container on several networks they go to the one that has its default
     route. names: what other containers of a network of the user's own find it by. links: names and what they
     are to be called in this container. nameservers: whom to ask instead of the host's resolvers. priority: the highest
-    of all its endpoints gets the default route. egress: what it may send to (egress.py).
+    of all its endpoints gets the default route. egress: what it may send to (egress.py). inside: what its link is to be
+    called there.
     """
 
     mode: str = "bridge"
@@ -87,6 +90,7 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     egress: str = ""
     rate: Rate | None = None
+    inside: str = ""
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +196,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     asked: how its user wanted its addresses (None: a default network, or nothing was said). ip_range: the part of the
     subnet that containers' addresses come from. guard: containers can't use others' MACs and addresses.
     egress: what its containers may send to (egress.py). parent, mode, flag: macvlan's and ipvlan's.
+    gateway_modes: of IPv4 and of IPv6. inhibits_ipv4: the bridge itself gets no IPv4 address.
     unsettled: being made or removed; after a crash it is taken away.
     """
 
@@ -226,6 +231,21 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
     mode: str = ""
     flag: str = ""
+    gateway_modes: tuple[str, str] = (NAT, NAT)
+    inhibits_ipv4: bool = False
+
+    def gateway_mode(self, version: int) -> str:
+        """How packets of an address family go in and out: nat, nat-unprotected, routed or isolated."""
+        return self.gateway_modes[version == 6]
+
+    @property
+    def host_interfaces(self) -> tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]:
+        """The addresses that the host has on the bridge."""
+        return tuple(
+            interface
+            for interface in self.interfaces
+            if self.gateway_mode(interface.version) != ISOLATED and not (interface.version == 4 and self.inhibits_ipv4)
+        )
 
     @property
     def is_stacked(self) -> bool:

@@ -23,6 +23,7 @@ import msgspec
 from tare.kernel import nftables as nft
 from tare.network import egress_rules
 from tare.network.ip_families import FAMILIES, IPV4, IPV6, R0, Family, Ip, Subnet
+from tare.network.records import NAT, NAT_UNPROTECTED, ROUTED
 from tare.values.ports import PROTOCOL_NUMBERS
 
 PUBLISHED = "published"
@@ -33,7 +34,10 @@ _INTERNAL = "internal"
 _GATEWAYS = "gateways"
 _OWN_GATEWAYS = "own_gateways"
 PUBLISH_ALLOW = "publish_allow"
+ROUTED_PORTS = "routed_ports"
+_ROUTED, _OPEN = "routed", "unprotected"  # bridges by their gateway mode
 
+_ECHO, _ECHO6 = bytes((8,)), bytes((128,))  # RFC 792, RFC 4443
 _RTN_LOCAL = (2).to_bytes(4, sys.byteorder)
 _DNATTED = (
     nft.load_conntrack(nft.CT_STATUS),
@@ -53,6 +57,9 @@ def _sets_of(family: Family) -> tuple[nft.Set, ...]:
         nft.Set(_GATEWAYS + family.suffix, family.type_of()),
         nft.Set(_OWN_GATEWAYS + family.suffix, family.type_of(nft.TYPE_LINK_NAME)),
         nft.Set(PUBLISH_ALLOW + family.suffix, family.type_of(), ranges=True),
+        nft.Set(ROUTED_PORTS + family.suffix, family.type_of(nft.TYPE_PROTOCOL, after=(nft.TYPE_PORT,))),
+        nft.Set(_ROUTED + family.suffix, _LINK),
+        nft.Set(_OPEN + family.suffix, _LINK),
     )
 
 
@@ -80,6 +87,11 @@ class BridgeRules(msgspec.Struct, frozen=True):
     icc: bool = True
     ip_masq: bool = True
     internal: bool = False
+    modes: tuple[str, str] = (NAT, NAT)
+
+    def mode(self, version: int) -> str:
+        """The gateway mode of an address family."""
+        return self.modes[version == 6]
 
 
 class Egress(msgspec.Struct, frozen=True):
@@ -94,7 +106,7 @@ class Egress(msgspec.Struct, frozen=True):
 
 
 class PublishedPort(msgspec.Struct, frozen=True):
-    """One port of the host that leads to a container's."""
+    """One port of the host that leads to a container's; host_port 0: the container's own, as it is."""
 
     protocol: str
     host_ip: Ip
@@ -140,6 +152,11 @@ def build_table(
             if interface.version == family.version
         ]
         suffix = family.suffix
+        for name, mode in ((_ROUTED, ROUTED), (_OPEN, NAT_UNPROTECTED)):
+            own = [
+                nft.Element(nft.link_name(item.bridge_name)) for item in bridges if item.mode(family.version) == mode
+            ]
+            transaction.add_elements(name + suffix, own)
         transaction.add_elements(_GATEWAYS + suffix, [nft.Element(address) for _, address in gateways])
         transaction.add_elements(_OWN_GATEWAYS + suffix, [nft.Element(link + address) for link, address in gateways])
         transaction.add_elements(PUBLISH_ALLOW + suffix, family.ranges(allow))
@@ -181,6 +198,10 @@ def _by_map(ports: Iterable[PublishedPort]) -> dict[str, list[nft.Element]]:
         protocol = bytes((PROTOCOL_NUMBERS[port.protocol], 0, 0, 0))
         target = port.container_ip.packed + _padded_port(port.container_port)
         suffix = IPV4.suffix if port.host_ip.version == 4 else IPV6.suffix
+        if not port.host_port:
+            key, name = protocol + target, ROUTED_PORTS + suffix
+            found.setdefault(name, []).append(nft.Element(key))
+            continue
         if port.host_ip.is_unspecified:
             key, name = protocol + _padded_port(port.host_port), PUBLISHED_ANY + suffix
         else:
@@ -318,7 +339,36 @@ def _forward_rules(allows: bool) -> list[nft.Rule]:
             (*pair, nft.in_set(_MAY_TALK), nft.accept()),
             "containers of one network",
         ),
+        *(rule for family in FAMILIES for rule in _direct_rules(family, allows)),
         nft.Rule(_FORWARD.name, (*to_bridge, nft.counter(), nft.drop()), "not published"),
+    ]
+
+
+def _direct_rules(family: Family, allows: bool) -> list[nft.Rule]:
+    """Who is reached at its own address: published ports and pings of routed networks, all of unprotected ones."""
+    to = nft.load_meta(nft.META_OIFNAME)
+    routed = (to, nft.in_set(_ROUTED + family.suffix), *family.matches)
+    source = (family.load(family.source), nft.in_set(PUBLISH_ALLOW + family.suffix)) if allows else ()
+    port = (
+        nft.load_meta(nft.META_L4PROTO, R0),
+        family.load(family.destination, R0 + 1),
+        nft.load_transport_header(2, 2, R0 + 1 + family.words),
+        nft.in_set(ROUTED_PORTS + family.suffix, R0),
+    )
+    echo, protocol = (_ECHO, 1) if family is IPV4 else (_ECHO6, 58)
+    ping = (nft.load_meta(nft.META_L4PROTO), nft.equal(bytes((protocol,))), nft.load_transport_header(0, 1))
+    foreign = (nft.load_meta(nft.META_IIFNAME), nft.not_in_set(_BRIDGES))
+    name = f"IPv{family.version}"
+    return [
+        nft.Rule(_FORWARD.name, (*routed, *source, *port, nft.accept()), f"routed networks: published ports, {name}"),
+        nft.Rule(
+            _FORWARD.name, (*routed, *source, *ping, nft.equal(echo), nft.accept()), f"routed networks: ping, {name}"
+        ),
+        nft.Rule(
+            _FORWARD.name,
+            (*foreign, to, nft.in_set(_OPEN + family.suffix), *family.matches, nft.accept()),
+            f"unprotected networks, {name}",
+        ),
     ]
 
 
@@ -354,7 +404,7 @@ def _network_rules(item: BridgeRules) -> list[nft.Rule]:
                 f"{name}: a container to a published port, its own too",
             )
         )
-        if item.ip_masq and not item.internal:
+        if item.ip_masq and not item.internal and item.mode(interface.version) != ROUTED:
             away = (nft.load_meta(nft.META_OIFNAME), nft.unequal(bridge))
             rules.append(nft.Rule(_SNAT.name, (*source, *away, nft.masquerade()), f"{name}: out"))
     return rules

@@ -174,11 +174,14 @@ def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
         record.icc,
         record.ip_masq,
         record.internal,
+        record.gateway_modes,
     )
 
 
 def published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:
     for binding in record.ports:
+        if not binding.host_port and (record.ip6 if ":" in binding.host_ip else record.ip) == "":
+            continue  # it came from a network with another kind of addresses
         yield rules.PublishedPort(
             protocol=binding.protocol,
             host_ip=ipaddress.ip_address(binding.host_ip),

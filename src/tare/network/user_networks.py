@@ -18,7 +18,10 @@ from tare.network.egress import parse_policy
 from tare.network.ip_families import Ip, Subnet
 from tare.network.records import (
     BRIDGE,
+    GATEWAY_MODES,
     HOST,
+    ISOLATED,
+    NAT,
     NONE,
     STACKED,
     AddressOptions,
@@ -33,6 +36,7 @@ PREFIX = "com.docker.network.container_iface_prefix"
 GUARD = "tare.network.guard"
 EGRESS = "tare.network.egress"
 _BRIDGE_OPTION = "com.docker.network.bridge."
+_GATEWAY_MODES = (_BRIDGE_OPTION + "gateway_mode_ipv4", _BRIDGE_OPTION + "gateway_mode_ipv6")
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
@@ -149,11 +153,21 @@ def _with_options(record: NetworkRecord) -> NetworkRecord:
             changes["ip_masq"] = _truth(name, value)
         elif name == _BRIDGE_OPTION + "host_binding_ipv4":
             changes["default_bind_address"] = _host_address(name, value)
-        elif name == _BRIDGE_OPTION + "gateway_mode_ipv4" and value in ("", "nat"):
-            pass
+        elif name == _BRIDGE_OPTION + "inhibit_ipv4":
+            changes["inhibits_ipv4"] = _truth(name, value)
+        elif name in _GATEWAY_MODES:
+            _check_gateway_mode(name, value, record)
         elif name.startswith("com.docker.network."):
             raise Unsupported(f"network option {name}={value} is not supported by Tare yet")
-    return msgspec.structs.replace(record, **changes)
+    modes = tuple(record.options.get(name) or NAT for name in _GATEWAY_MODES)
+    return msgspec.structs.replace(record, gateway_modes=modes, **changes)
+
+
+def _check_gateway_mode(name: str, value: str, record: NetworkRecord) -> None:
+    if value not in ("", *GATEWAY_MODES):
+        raise InvalidArgument(f"unknown gateway mode {value}: {name} is one of {', '.join(GATEWAY_MODES)}")
+    if value == ISOLATED and not record.internal:
+        raise InvalidArgument(f"gateway mode 'isolated' can only be used for an internal network ({name})")
 
 
 def _number(name: str, value: str) -> int:
