@@ -321,3 +321,13 @@ def test_leases_die_with_their_holder(tmp_path: Path) -> None:
     assert rooms.layers.leases.all() == []
     assert isinstance(rooms.layers, Layers)
     rooms.close()
+
+
+def test_one_that_comes_in_again_while_it_is_collected_stays(rooms: Rooms) -> None:
+    """Between the transaction that forgets an original and the removal of its file the same may be pulled again."""
+    packed = other_gzip(TWO)
+    digest = digest_bytes(packed)
+    with rooms.layers.lease() as lease:
+        rooms.layers.add_blob(io.BytesIO(packed), lease=lease)
+        rooms.layers.originals.discard([digest])  # an earlier collection comes to its end only now
+        assert b"".join(rooms.layers.originals.open(digest)) == packed

@@ -169,7 +169,7 @@ async def _finish(engine: Engine, moved: Portable) -> Container:
             raise NotFound(f"No such image: {moved.image_id}")
         if engine.trash.holds(moved.id):  # it was here before
             await trash.empty_trash(engine, (moved.id,))
-        with ExitStack() as undo, engine.volumes.held([volume.name for volume in moved.volumes]):
+        with engine.made(moved.id), ExitStack() as undo, engine.volumes.held([volume.name for volume in moved.volumes]):
             _place_volumes(engine, moved)
             directory = engine.container_dir(moved.id)
             shutil.rmtree(directory, ignore_errors=True)

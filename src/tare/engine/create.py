@@ -101,7 +101,7 @@ def _record(engine: Engine, name: str | None, config: ContainerConfig, host: Hos
 
 async def _store(engine: Engine, container: Container, wanted: tuple[Wanted, ...]) -> Container:
     """Writes the container down, with its mounts; if that fails half-way, nothing of it stays."""
-    with contextlib.ExitStack() as undo:
+    with engine.made(container.id), contextlib.ExitStack() as undo:
         directory = engine.container_dir(container.id)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         directory.mkdir(mode=0o710)

@@ -7,9 +7,10 @@ event loop's thread; what takes long (tar, hashing, walking trees) they hand to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -119,6 +120,8 @@ class Engine:
         self.containers = Containers(database)
         self.events = Events()
         self.live: dict[str, Live] = {}
+        self.making: set[str] = set()
+        """Ids of containers that have files already, and no record yet; see `made`."""
         self.execs: dict[str, LiveExec] = {}
         self.pending_streams: dict[str, list[tuple[StreamWish, socket.socket]]] = {}
         """Streams attached before the container runs; they go to its monitor with the start."""
@@ -148,6 +151,15 @@ class Engine:
     def drop_lock(self, container_id: str) -> None:
         """Forgets a removed container's lock."""
         self._locks.pop(container_id, None)
+
+    @contextlib.contextmanager
+    def made(self, container_id: str) -> Iterator[None]:
+        """Within the block a container is being made: what there is of it belongs to somebody."""
+        self.making.add(container_id)
+        try:
+            yield
+        finally:
+            self.making.discard(container_id)
 
     def container_dir(self, container_id: str) -> Path:
         """Where a container's files are kept: its log, /etc/hosts, /etc/hostname, /etc/resolv.conf."""

@@ -73,19 +73,22 @@ class Stopped(Exception):
 async def _run(
     engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], None], told: asyncio.Queue[Told | Exception]
 ) -> None:
+    end: Told | Exception | None = None
     try:
-        await in_thread(_check, engine, repair, contents, tell)
+        end = await in_thread(_check, engine, repair, contents, tell)
     except Stopped:
         pass
     except Exception as error:
-        told.put_nowait(error)
+        end = error
     finally:
         engine.checking = False
+    if end is not None:
+        told.put_nowait(end)  # only now: who hears it may begin another check
     if repair:
         empty_trash_soon(engine)
 
 
-def _check(engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], None]) -> None:
+def _check(engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], None]) -> Checked:
     began = time.monotonic()
     check = Check(repair=repair, contents=contents, told=tell, heard=tell)
     check_database(check, engine.database)
@@ -95,16 +98,14 @@ def _check(engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], 
     _check_snapshots(check, engine)
     _check_containers(check, engine)
     _check_volumes(check, engine)
-    tell(
-        Checked(
-            layers=len(engine.layers.all()),
-            images=len(engine.images.all()),
-            containers=len(list(engine.containers)),
-            volumes=len(engine.volumes),
-            found=len(check.findings),
-            repaired=sum(finding.repaired for finding in check.findings),
-            seconds=round(time.monotonic() - began, 2),
-        )
+    return Checked(
+        layers=len(engine.layers.all()),
+        images=len(engine.images.all()),
+        containers=len(list(engine.containers)),
+        volumes=len(engine.volumes),
+        found=len(check.findings),
+        repaired=sum(finding.repaired for finding in check.findings),
+        seconds=round(time.monotonic() - began, 2),
     )
 
 
@@ -113,12 +114,14 @@ def _is_known(engine: Engine, holder: str) -> bool:
     if kind == "image":
         return engine.images.find(name) is not None
     if holder.startswith(LAYER_ROOT):
-        return engine.trash.holds(name)
+        # The row, since an image comes into the trash in a thread, which tells the engine only at its end.
+        return engine.database.one("SELECT 1 FROM trash WHERE id = ?", (name,)) is not None
     return True
 
 
 def _has_owner(engine: Engine, container_id: str) -> bool:
-    return engine.containers.get(container_id) is not None or engine.trash.holds(container_id)
+    known = engine.containers.get(container_id) is not None or engine.trash.holds(container_id)
+    return known or container_id in engine.making  # its volumes may take long to be filled
 
 
 def _check_snapshots(check: Check, engine: Engine) -> None:

@@ -80,11 +80,11 @@ async def restore(engine: Engine, entry: Trashed, container: Container, name: st
         name = check_container_name(name)
         engine.containers.check_name_free(name)
     async with engine.lock(container.id):
-        if not engine.trash.holds(container.id):
-            raise NotFound(f"No such container in the trash: {container.name}")
         for point in container.mounts:
-            if point.type == "volume" and engine.volumes.get(point.name) is None:
+            if point.type == "volume" and engine.volumes.get(point.name) is None and engine.trash.holds(container.id):
                 await trash_volumes.restore_if_there(engine, point.name)
+        if not engine.trash.holds(container.id):  # asked last: what comes in meanwhile may push the oldest out
+            raise NotFound(f"No such container in the trash: {container.name}")
         container = msgspec.structs.replace(container, name=name or _free_name(engine, container.name))
 
         def along(tx: Transaction) -> None:

@@ -279,9 +279,11 @@ class Originals:
         return garbage
 
     def discard(self, digests: Iterable[str]) -> None:
-        """After that transaction."""
-        for digest in digests:
-            self._trash.throw(self.path(digest))
+        """After that transaction; one that has come in again meanwhile stays."""
+        with self._lock:
+            for digest in digests:
+                if self.find(digest) is None:
+                    self._trash.throw(self.path(digest))
 
     def forget(self, digest: str) -> None:
         """Gives one up, whatever it is held by: its image goes out with a plain layer."""
