@@ -261,7 +261,7 @@ def test_networks(engine: Engine, client: Client) -> None:
     assert name in client("network", "prune", "--force", "--filter", f"label={name}").out
 
 
-REFUSED_NETWORKS = ("--config-only", "--config-from other", "--ingress", "--ipam-driver other", "--scope swarm")
+REFUSED_NETWORKS = ("--config-from other", "--ingress", "--ipam-driver other", "--scope swarm")
 
 
 @pytest.mark.parametrize("flags", REFUSED_NETWORKS)

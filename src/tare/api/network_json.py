@@ -118,8 +118,8 @@ def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bo
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.config_from},
+        "ConfigOnly": network.config_only,
         "Options": dict(network.options),
         "Labels": dict(network.labels),
     }

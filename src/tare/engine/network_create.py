@@ -45,6 +45,8 @@ def _request(options: NetworkOptions) -> NetworkRequest:
         ipv6=bool(options.enable_ipv6),
         options=options.options or {},
         labels=options.labels or {},
+        config_only=options.config_only,
+        config_from=options.config_from.network if options.config_from else "",
     )
 
 
@@ -53,8 +55,6 @@ def _refuse_missing(options: NetworkOptions) -> None:
         raise Unavailable("This node is not a swarm manager, and networks of a swarm need one.")
     if options.scope not in ("", "local"):
         raise Unsupported(f"network scope {options.scope} is not supported by Tare")
-    if options.config_only or (options.config_from and options.config_from.network):
-        raise Unsupported("configuration-only networks are not supported by Tare yet")
     if options.enable_ipv4 is False:
         raise Unsupported("networks without IPv4 are not supported by Tare yet")
 
@@ -74,7 +74,7 @@ async def prune_networks(engine: Engine, filters: Filters) -> tuple[str, ...]:
     removed = []
     for record in engine.network.networks():
         if (
-            not record.is_default
+            not (record.is_default or record.config_only)
             and record.name not in used
             and (not until or record.created_ns < min(until))
             and match_labels(filters, record.labels)

@@ -47,6 +47,8 @@ def _detail(engine: Engine, record: NetworkRecord) -> NetworkDetail:
         options=_default_options(record) if record.is_default else record.options,
         labels=record.labels,
         containers=inside,
+        config_only=record.config_only,
+        config_from=record.config_from,
     )
 
 

@@ -302,6 +302,8 @@ class NetworkDetail(Record, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     containers: dict[str, tuple[str, EndpointState]] = {}
+    config_only: bool = False
+    config_from: str = ""
 
 
 class EngineVersion(Record, frozen=True, kw_only=True):

@@ -101,7 +101,7 @@ class Endpoints:
     ) -> Endpoint:
         """Gives the container its place in its networks; on failure nothing of it is left."""
         self._check_detached(container_id)
-        networks = [self.network(request.mode) for request in requests]
+        networks = [self._joinable(request.mode) for request in requests]
         if networks[0].name == HOST:
             return Endpoint(record=self._record_only(container_id, networks[0], requests[0]), namespace_fd=None)
         await self._wait_addresses(networks, requests)
@@ -183,7 +183,7 @@ class Endpoints:
 
     async def connect(self, container_id: str, request: EndpointRequest) -> EndpointRecord:
         """Puts a live container into one more network. Raises Conflict if it isn't live."""
-        network = self.network(request.mode)
+        network = self._joinable(request.mode)
         await self._wait_addresses([network], [request])
         sandbox, namespace = await self._enter(container_id, ipv6=bool(network.subnet6))
         try:
@@ -279,6 +279,13 @@ class Endpoints:
         record = self._store.network(ref) or self._store.network_by_id(ref)
         if record is None or record.unsettled:
             raise NotFound(f"network {ref} not found")
+        return record
+
+    def _joinable(self, ref: str) -> NetworkRecord:
+        """A network that containers can be in. Raises NotFound, Forbidden with Docker's texts."""
+        record = self.network(ref)
+        if record.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         return record
 
     def _names_containers(self, record: EndpointRecord) -> bool:

@@ -176,7 +176,10 @@ class AddressOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A network of the user's own. options: the driver's, by Docker's names."""
+    """A network of the user's own. options: the driver's, by Docker's names.
+
+    config_only: nothing but a configuration, which others take over as their config_from (its name).
+    """
 
     name: str
     driver: str = "bridge"
@@ -188,6 +191,8 @@ class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
     ipv6: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    config_only: bool = False
+    config_from: str = ""
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +238,8 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     flag: str = ""
     gateway_modes: tuple[str, str] = (NAT, NAT)
     inhibits_ipv4: bool = False
+    config_only: bool = False
+    config_from: str = ""
 
     def gateway_mode(self, version: int) -> str:
         """How packets of an address family go in and out: nat, nat-unprotected, routed or isolated."""

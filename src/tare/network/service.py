@@ -21,7 +21,7 @@ from tare import faults
 from tare.errors import Forbidden, TareError, Unavailable
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import bridge, ipam, outgoing
+from tare.network import bridge, config_networks, ipam, outgoing
 from tare.network.bridges import Bridges
 from tare.network.defaults import ensure_networks, reached_subnets
 from tare.network.egress_log import Denied
@@ -250,6 +250,9 @@ class Network:
 
     def _create(self, request: NetworkRequest) -> NetworkRecord:
         record = make_record(request, self._settings, self._store.networks(), self._reached)
+        if record.config_only:
+            self._store.put_network(record)
+            return record
         self._store.put_network(msgspec.structs.replace(record, unsettled=True))
         faults.point("network.create.recorded")
         try:
@@ -276,6 +279,10 @@ class Network:
             record = self._endpoints.network(network_id)
             if record.is_default:
                 raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
+            if record.config_only:
+                config_networks.check_unused(record, self._store.networks())
+                self._forget_network(record)
+                return
             inside = [item for item in self._store.endpoints() if item.network_id == network_id]
             if inside:
                 who = " ".join(f'name:"{item.container_name}" id:"{item.endpoint_id[:12]}"' for item in inside)

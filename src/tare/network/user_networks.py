@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import msgspec
 
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unavailable, Unsupported
-from tare.network import ipam, stacked_networks
+from tare.network import config_networks, ipam, stacked_networks
 from tare.network.bridge import check_name
 from tare.network.egress import parse_policy
 from tare.network.ip_families import Ip, Subnet
@@ -51,6 +51,10 @@ def make_record(
     Raises InvalidArgument, Forbidden, Conflict, NotFound, Unsupported, ResourceExhausted with Docker's texts.
     """
     _check_request(request, networks)
+    if request.config_only:
+        return config_networks.make_record(request, *_sorted_addresses(request))
+    if request.config_from:
+        request = config_networks.apply(request, networks)
     network_id = new_id()
     asked, asked6 = _sorted_addresses(request)
     record = NetworkRecord(
@@ -70,6 +74,7 @@ def make_record(
         address_options=request.address_options,
         options=request.options,
         labels=request.labels,
+        config_from=request.config_from,
     )
     record = _with_options(record)
     if record.is_stacked:
