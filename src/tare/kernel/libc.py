@@ -61,6 +61,14 @@ _numbers = {} if _column is None else {call: numbers[_column] for call, numbers 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 _long = ctypes.c_long
+_itself = ctypes.PyDLL(None)
+bare_prctl = _itself.prctl
+"""prctl(2) with integers, unchecked: for who counts the pages that a call touches."""
+bare_signal = _itself.signal
+"""signal(2), behind the interpreter's back."""
+bare_memmove = _itself.memmove
+bare_memmove.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)
+"""memmove(3), just so."""
 _get_errno = ctypes.get_errno
 _char_array = ctypes.c_char
 

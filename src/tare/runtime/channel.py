@@ -35,8 +35,13 @@ class Channel:
             os.close(self.terminal_fd)
             self.terminal_fd = None
 
-    def serve(self, answers: dict[bytes, Callable[[], None]]) -> str:
-        """Answers questions until the process is `ready` or `executed`. Raises StartFailed when it failed."""
+    def serve(
+        self, answers: dict[bytes, Callable[[], None]], after: tuple[bytes, Callable[[], None]] | None = None
+    ) -> str:
+        """Answers questions until the process is `ready` or `executed`. Raises StartFailed when it failed.
+
+        after: a question, and what there is to be done once it is answered, while the process goes on.
+        """
         while True:
             message, fds, _, _ = socket.recv_fds(self.link, _MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
             if message == b"terminal":
@@ -54,6 +59,8 @@ class Channel:
                 raise decode_failure(message)
             elif message:
                 self._answer(answers[message])
+                if after is not None and message == after[0]:
+                    after[1]()
             elif self.executing:
                 return "executed"
             else:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 from tare import faults
 from tare.errors import TareError
@@ -86,11 +87,14 @@ class _Creation:
         if self.plan.resources is not None:
             self.cgroup.apply(self.plan.resources)
 
-    def serve(self) -> str:
-        """Answers init until it is `ready` (held) or `executed`. Raises StartFailed."""
-        return self.channel.serve(
-            {b"cgroup": lambda: None, b"maps": self._write_maps, b"hooks": self._run_hooks, b"pid": self._take_pid}
-        )
+    def serve(self, meanwhile: Callable[[], None] | None = None) -> str:
+        """Answers init until it is `ready` (held) or `executed`. Raises StartFailed.
+
+        meanwhile: done when init has been told that its cgroup is there.
+        """
+        answers = {b"maps": self._write_maps, b"hooks": self._run_hooks, b"pid": self._take_pid}
+        after = None if meanwhile is None else (b"cgroup", meanwhile)
+        return self.channel.serve({b"cgroup": lambda: None, **answers}, after)
 
     def _write_maps(self) -> None:
         write_id_maps(self.pid, self.plan.uid_map, self.plan.gid_map)
@@ -136,13 +140,15 @@ def create_container(
     gate_fd: int | None = None,
     waiting: WaitingInit | None = None,
     encoded: bytes = b"",
+    meanwhile: Callable[[], None] | None = None,
 ) -> Created:
     """Makes the container and starts its program (with `hold`: stops just before, until `gate.open()`).
 
     stdio: descriptors for 0, 1, 2; None for our own, or where the plan has a terminal. netns_fd: the network namespace
     to join instead of the plan's. gate_fd: a descriptor that init reads one byte from instead of a gate of our own (a
     FIFO that a later process opens); implies hold, and no gate is returned. waiting: a first process that waits for
-    this plan, and encoded: what it is to be sent; not with hold.
+    this plan, and encoded: what it is to be sent; not with hold. meanwhile: what the caller has to do anyway; it is
+    done while init goes on.
     On failure nothing is left: the process is reaped, the cgroup removed. Raises StartFailed.
     """
     cgroup = open_cgroup(plan.cgroup, plan.hierarchies) if plan.cgroup else None
@@ -171,7 +177,9 @@ def create_container(
     try:
         faults.point("runtime.init.started")
         creation.make_cgroup()
-        outcome = creation.serve()
+        if meanwhile is not None and cgroup is None:
+            meanwhile()
+        outcome = creation.serve(meanwhile)
     except BaseException as error:
         creation.abandon()
         if gate_write >= 0:

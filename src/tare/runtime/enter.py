@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 from tare import faults
 from tare.errors import KernelError, TareError
@@ -98,10 +99,16 @@ def _fork(plan: ExecPlan, init: Init, pidfd: int) -> int:
     return pid
 
 
-def enter_container(plan: ExecPlan, *, stdio: tuple[int, int, int] | None = None) -> Created:
+def enter_container(
+    plan: ExecPlan,
+    *,
+    stdio: tuple[int, int, int] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Created:
     """Starts the plan's process in its container; returns when its program runs. Raises StartFailed.
 
-    stdio: descriptors for 0, 1, 2; None for our own, or where the plan has a terminal.
+    stdio: descriptors for 0, 1, 2; None for our own, or where the plan has a terminal. meanwhile: what the caller has
+    to do anyway; it is done while the process makes itself ready.
     """
     cgroup: Cgroup | None = open_cgroup(plan.cgroup, plan.hierarchies) if plan.cgroup else None
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -121,6 +128,7 @@ def enter_container(plan: ExecPlan, *, stdio: tuple[int, int, int] | None = None
     channel = Channel(ours, plan, pid)
     try:
         faults.point("runtime.exec.started")
+        meanwhile()
         channel.serve({})
     except BaseException:
         channel.drop_terminal()

@@ -18,6 +18,7 @@ import time
 import msgspec
 
 from tare import faults
+from tare.runtime.messages import StartRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,6 +185,12 @@ class JsonLog:
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 pass
+
+
+def open_log(request: StartRequest) -> JsonLog:
+    """The log that a request asks for. Raises OSError as open(2)."""
+    options = {"compress": request.log_compress, "counted": request.log_counted}
+    return JsonLog(request.log_path, request.log_max_bytes, request.log_max_files, request.log_attributes, **options)
 
 
 def compress_file(source: int, path: str) -> None:

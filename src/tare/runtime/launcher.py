@@ -16,8 +16,8 @@ import sys
 import msgspec
 
 from tare.errors import TareError
-from tare.kernel import netns
-from tare.runtime import live_mounts, messages, monitor, view
+from tare.kernel import netns, process
+from tare.runtime import live_mounts, messages, view
 from tare.runtime.cgroups import known_hierarchies
 from tare.runtime.spares import Spares
 
@@ -61,12 +61,12 @@ def serve(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors are reaped by the kernel (waitpid(2), notes)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    monitor.find_title()
-    monitor.name_process(TITLE)
+    process.set_name("tare-launcher")
+    process.set_command_line(process.find_title_area(), TITLE)
     known_hierarchies()  # remembered, so that no monitor has to look
     gc.disable()
     gc.freeze()
-    spares = Spares(connection)
+    spares = Spares()
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
     while True:

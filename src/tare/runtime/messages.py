@@ -173,18 +173,20 @@ class ClearLog(Message, frozen=True, array_like=True, tag="clear"):
     """Empty the log."""
 
 
-class CreateRequest(Message, frozen=True, array_like=True, tag="create"):
-    """From a monitor to its creator: make this. Descriptors: standard input, output and error if has_stdio, the network
-    namespace if has_netns."""
+class Handover(Message, frozen=True, array_like=True, tag="handover"):
+    """From a creator to its monitor: this runs now. request: without the plan.
 
-    plan: bytes
-    is_exec: bool
-    has_stdio: bool
-    has_netns: bool
+    Descriptors, in a datagram before: the report socket, the socket to listen on, a pidfd of the process; its terminal,
+    or the pipes of its output, error and (if open_stdin) input; one stream for each of request.attached.
+    """
+
+    request: StartRequest
+    started: Started
 
 
 class InitRequest(Message, frozen=True, array_like=True, tag="init"):
-    """From a creator to a first process that waits: carry this out. Descriptors as for CreateRequest."""
+    """From a creator to a first process that waits: carry this out. Descriptors: standard input, output and error if
+    has_stdio, the network namespace if has_netns."""
 
     plan: bytes
     has_stdio: bool
@@ -213,7 +215,7 @@ AnyMessage = (
     | Resize
     | WatchLog
     | ClearLog
-    | CreateRequest
+    | Handover
     | InitRequest
     | _InMemfd
 )

@@ -1,7 +1,8 @@
 """The monitor: one small process that owns a container's (or an exec'd process's) stdio, log and exit status.
 
 Forked from the launcher; outlives it and tared. Single-threaded; imports nothing heavy. It must never depend on
-tared: a container whose tared is gone runs on, logs, and leaves its exit status in a file.
+tared: a container whose tared is gone runs on, logs, and leaves its exit status in a file. Until something happens it
+is `tare.runtime.quiet`.
 
 Its directory (below tared's exec root) holds
     monitor.sock   where a tared connects (see messages.py)
@@ -17,133 +18,59 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
 
 import msgspec
 
 from tare import faults
 from tare.errors import TareError
-from tare.kernel import process, pty
+from tare.kernel import pty
 from tare.runtime import messages
 from tare.runtime.cgroups import open_cgroup
-from tare.runtime.create import StartFailed
-from tare.runtime.creator import Creator
-from tare.runtime.jsonlog import JsonLog
-from tare.runtime.messages import StartRequest, StreamWish
+from tare.runtime.jsonlog import JsonLog, open_log
+from tare.runtime.messages import StreamWish
+from tare.runtime.status import write_exit
 from tare.runtime.streams import CHUNK_BYTES, AttachedStream, Stdin
 
-SOCKET_NAME = "monitor.sock"
-STATE_NAME = "state.json"
-EXIT_NAME = "exit.json"
-Life = Callable[[socket.socket], None]
-_title_area = (0, 0)
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR
 
 
-def detach() -> None:
-    """Makes this process independent of the launcher that forked it."""
-    os.setsid()
-    process.default_signal(signal.SIGCHLD)  # SIGPIPE is ignored already: every Python does that
-
-
-def run_monitor(request: StartRequest, fds: list[int], creator: Creator, link: socket.socket) -> None:
-    """The monitor's whole life; returns when nobody needs it any more.
-
-    fds: as StartRequest says. link: to the launcher; its end tells that the start is over.
-    """
-    report = socket.socket(fileno=fds.pop(0))
-    netns_fd = fds.pop(0) if request.has_netns else None
-    name_process(f"tare: monitor of {request.name}")
-    try:
-        monitor = Monitor(request, report)
-        for wish, fd in zip(request.attached, fds, strict=True):
-            monitor.attach(wish, fd)
-        monitor.start(creator, netns_fd)
-        link.close()
-    except StartFailed as error:
-        _report_failure(report, str(error), error.exit_code)
-        return
-    except (TareError, OSError, faults.InjectedFault) as error:
-        _report_failure(report, str(error), 125)
-        return
-    monitor.serve()
-
-
-def _report_failure(report: socket.socket, message: str, exit_code: int) -> None:
-    try:
-        messages.send(report, messages.Failed(message, exit_code))
-    except OSError:
-        pass
+def run(handover: socket.socket, fds: list[int]) -> None:
+    """The monitor's life from the first event on. handover: where its Handover is; fds: as that says."""
+    received = messages.receive(handover)
+    handover.close()
+    if received is not None and isinstance(received[0], messages.Handover):
+        Monitor(received[0], fds).serve()
 
 
 class Monitor:
     """The state of a running monitor."""
 
-    def __init__(self, request: StartRequest, report: socket.socket) -> None:
-        self.request = request
-        self.connections: dict[int, socket.socket] = {report.fileno(): report}
+    def __init__(self, handover: messages.Handover, fds: list[int]) -> None:
+        """fds: as Handover says; all of them are non-blocking, but streams."""
+        request = self.request = handover.request
+        self.started = handover.started
+        report_fd, self.listener_fd, self.pidfd = fds[:3]
+        self.connections: dict[int, socket.socket | None] = {report_fd: None}
         self.watching: dict[int, int] = {}
         self.streams: dict[int, AttachedStream] = {}
-        self.outputs: dict[int, str] = {}
         self.log: JsonLog | None = None
         self.stdin: Stdin | None = None
         self.terminal_fd: int | None = None
-        self.started: messages.Started | None = None
         self.exited: messages.Exited | None = None
-        self.pidfd = -1
-        report.setblocking(False)
-
-    # -- start --
-
-    def start(self, creator: Creator, netns_fd: int | None) -> None:
-        """Starts the process and reports it. Raises StartFailed."""
-        request = self.request
-        stdio = None if request.terminal else self._make_pipes()
-        creator.create(request.plan, is_exec=request.is_exec, stdio=stdio, netns_fd=netns_fd)
-        self._listen()
-        created = creator.wait_created()
-        if stdio is not None:
-            for fd in set(stdio):
-                os.close(fd)
-        if netns_fd is not None:
-            os.close(netns_fd)
-        if created.terminal_fd is not None:
-            self.terminal_fd = created.terminal_fd
-            os.set_blocking(self.terminal_fd, False)
-            self.outputs[self.terminal_fd] = "stdout"
-            self.stdin = Stdin(self.terminal_fd, is_terminal=True)
-        self.pidfd = os.pidfd_open(created.pid)
-        self.started = messages.Started(created.pid, start_ticks(created.pid), time.time_ns())
-        faults.point("monitor.start.before-state")
-        write_aside(request.directory, STATE_NAME, msgspec.json.encode(_fields(self.started)))
-        faults.point("monitor.start.before-report")
-        for fd in list(self.connections):
-            self._tell(fd, self.started, (self.pidfd,))
-        creator.reap()
-
-    def _listen(self) -> None:
-        request = self.request
-        self.listener = messages.listen_in(request.directory, SOCKET_NAME)
-        self.listener.setblocking(False)
-        if request.log_path:
-            limits = (request.log_max_bytes, request.log_max_files)
-            options = {"compress": request.log_compress, "counted": request.log_counted}
-            self.log = JsonLog(request.log_path, *limits, request.log_attributes, **options)
-
-    def _make_pipes(self) -> tuple[int, int, int]:
-        if self.request.open_stdin:
-            stdin_read, stdin_write = os.pipe()
-            os.set_blocking(stdin_write, False)
-            self.stdin = Stdin(stdin_write, is_terminal=False)
+        at = 4
+        if request.terminal:
+            self.terminal_fd = fds[3]
+            self.outputs = {fds[3]: "stdout"}
+            self.stdin = Stdin(fds[3], is_terminal=True)
         else:
-            stdin_read = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        ends = []
-        for name in ("stdout", "stderr"):
-            read, write = os.pipe()
-            os.set_blocking(read, False)
-            self.outputs[read] = name
-            ends.append(write)
-        return stdin_read, ends[0], ends[1]
+            at = 5
+            self.outputs = {fds[3]: "stdout", fds[4]: "stderr"}
+            if request.open_stdin:
+                self.stdin = Stdin(fds[5], is_terminal=False)
+                at = 6
+        if request.attached:
+            for wish, fd in zip(request.attached, fds[at:], strict=True):
+                self.attach(wish, fd)
 
     # -- loop --
 
@@ -154,12 +81,11 @@ class Monitor:
             self._register(poller)
             for fd, events in poller.poll():
                 self._dispatch(fd, events)
-        self.listener.close()
 
     def _register(self, poller: select.poll) -> None:
         running = self.exited is None
         if running:
-            poller.register(self.listener.fileno(), _IN)
+            poller.register(self.listener_fd, _IN)
             poller.register(self.pidfd, _IN)
             for fd in self.connections:
                 poller.register(fd, _IN)
@@ -186,7 +112,7 @@ class Monitor:
             self._serve_stream(fd, events)
         elif fd == self.pidfd:
             self._reap()
-        elif fd == self.listener.fileno():
+        elif fd == self.listener_fd:
             self._accept()
         elif fd in self.connections:
             self._serve_connection(fd)
@@ -210,9 +136,9 @@ class Monitor:
             self._close_output(fd)
             return False
         name = self.outputs[fd]
-        if self.log is not None:
+        if self.request.log_path:
             try:
-                self.log.write(name, data)
+                self._open_log().write(name, data)
             except OSError:
                 pass  # the disk is full: the container goes on, as does the live output
             self._tell_watchers()
@@ -220,6 +146,12 @@ class Monitor:
             stream.offer(name, data)
         self._drop_dead_streams()
         return True
+
+    def _open_log(self) -> JsonLog:
+        """The log, which is there already; opened late, since many containers never say a word."""
+        if self.log is None:
+            self.log = open_log(self.request)
+        return self.log
 
     def _close_output(self, fd: int) -> None:
         del self.outputs[fd]
@@ -267,17 +199,23 @@ class Monitor:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self.listener.accept()
+            connection, _ = socket.socket(fileno=os.dup(self.listener_fd)).accept()
         except OSError:
             return
         connection.setblocking(False)
         self.connections[connection.fileno()] = connection
-        if self.started is not None:
-            self._tell(connection.fileno(), self.started, (self.pidfd,))
+        self._tell(connection.fileno(), self.started, (self.pidfd,))
+
+    def _connection(self, fd: int) -> socket.socket:
+        """A connection as an object; that which came with the process is made one when it is used."""
+        found = self.connections[fd]
+        if found is None:
+            found = self.connections[fd] = socket.socket(fileno=fd)
+        return found
 
     def _serve_connection(self, fd: int) -> None:
         try:
-            received = messages.receive(self.connections[fd])
+            received = messages.receive(self._connection(fd))
         except BlockingIOError:
             return
         except (OSError, msgspec.DecodeError):
@@ -293,18 +231,19 @@ class Monitor:
         elif isinstance(message, messages.WatchLog):
             self.watching[fd] = message.written_bytes
             self._tell_watchers()
-        elif isinstance(message, messages.ClearLog) and self.log is not None:
-            self.log.clear()
+        elif isinstance(message, messages.ClearLog) and self.request.log_path:
+            self._open_log().clear()
         for extra in fds:
             os.close(extra)
 
     def _drop_connection(self, fd: int) -> None:
         self.watching.pop(fd, None)
-        self.connections.pop(fd).close()
+        self._connection(fd).close()
+        del self.connections[fd]
 
     def _tell(self, fd: int, message: messages.Message, fds: tuple[int, ...] = ()) -> None:
         try:
-            messages.send(self.connections[fd], message, fds)
+            messages.send(self._connection(fd), message, fds)
         except OSError:
             self._drop_connection(fd)
 
@@ -315,7 +254,6 @@ class Monitor:
     # -- the end --
 
     def _reap(self) -> None:
-        assert self.started is not None
         pid = self.started.pid
         _, status = os.waitpid(pid, 0)
         finished_ns = time.time_ns()
@@ -324,7 +262,7 @@ class Monitor:
         self._drain()
         self.exited = messages.Exited(code if code >= 0 else 128 - code, oom_killed, finished_ns, peak_bytes)
         faults.point("monitor.exit.before-status")
-        write_aside(self.request.directory, EXIT_NAME, msgspec.json.encode(_fields(self.exited)))
+        write_exit(self.request.directory, self.exited)
         faults.point("monitor.exit.before-report")
         self._tell_all(self.exited)
         if self.stdin is not None:
@@ -359,47 +297,3 @@ class Monitor:
             except OSError:
                 pass
         self.outputs.clear()
-
-
-def _fields(message: messages.Started | messages.Exited) -> dict[str, int | bool]:
-    return {name: getattr(message, name) for name in message.__struct_fields__}
-
-
-def write_aside(directory: str, name: str, data: bytes) -> None:
-    """Makes directory/name hold data, whole or not at all."""
-    aside = f"{directory}/.{name}.{os.getpid()}"
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)
-    os.rename(aside, f"{directory}/{name}")
-
-
-def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)); 0 if it is gone."""
-    try:
-        return int(_read_small(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def find_title() -> None:
-    """In the launcher: finds where the command line is, which is the same place in all that it forks, and names all."""
-    global _title_area
-    _title_area = process.find_title_area()
-    process.set_name("tare-monitor")
-
-
-def name_process(title: str) -> None:
-    """Shows title in ps(1): writes over the command line that the launcher inherited (proc(5), arg_start)."""
-    process.set_command_line(_title_area, title)
-
-
-def _read_small(path: str) -> bytes:
-    """A file of /proc; without the buffers of open(), whose pages would stay ours."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)

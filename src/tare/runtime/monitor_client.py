@@ -11,7 +11,7 @@ import msgspec
 
 from tare.runtime import messages
 from tare.runtime.create import StartFailed
-from tare.runtime.monitor import EXIT_NAME, SOCKET_NAME, STATE_NAME, start_ticks
+from tare.runtime.status import EXIT_NAME, SOCKET_NAME, STATE_NAME, start_ticks
 
 
 class MonitorLink:

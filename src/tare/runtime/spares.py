@@ -1,22 +1,18 @@
 """Spare monitors: forked while the launcher has nothing to do, each with its creator and a first process, so that a
-start needs no fork at all. Without one at hand the launcher forks as ever.
+start needs no fork at all. Without one at hand it is forked when it is asked for.
 
-    launcher ──StartRequest + descriptors──▶ spare (becomes the monitor)        end of the socket: the spare exits
-    launcher ◀──────end of the socket────── monitor, when its start is over     then a new spare is forked
+    launcher ──StartRequest + descriptors──▶ the creator of a spare          end of the socket: the spare exits
+    launcher ◀──────end of the socket────── creator, when the start is over  then a new spare is forked
 
 Runs in the launcher; imports nothing heavy.
 """
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 
-import msgspec
-
-from tare.runtime import messages, monitor
-from tare.runtime.creator import Creator
+from tare.runtime import messages
+from tare.runtime.forker import Forker
 
 LEAST, MOST = 1, 8
 """How many spares there are when nothing happens, and in a burst of starts."""
@@ -27,12 +23,12 @@ QUIET_MS = 5000
 class Spares:
     """The spares of one launcher, and the starts that are under way."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """connection: the launcher's own to tared, which no spare may keep open."""
-        self._connection = connection
+    def __init__(self) -> None:
+        """Raises OSError as fork(2)."""
         self._ready: list[socket.socket] = []
         self._under_way: dict[int, socket.socket] = {}
         self._wanted = LEAST
+        self._forker = Forker()
 
     @property
     def may_refill(self) -> bool:
@@ -45,13 +41,17 @@ class Spares:
         return QUIET_MS if self._wanted > LEAST else None
 
     def refill(self) -> None:
-        """Forks one more spare; a machine that can't fork now makes do with fewer."""
+        """Has one more spare forked; a machine that can't fork now makes do with fewer."""
+        ours, theirs = messages.socket_pair()
         try:
-            link = self._fork(_wait_for_work)
+            self._forker.ask(theirs, with_init=True)
         except OSError:
             self._wanted = len(self._ready)
+            ours.close()
             return
-        self._ready.append(link)
+        finally:
+            theirs.close()
+        self._ready.append(ours)
 
     def shrink(self) -> None:
         """After a burst: only the least stay."""
@@ -67,8 +67,7 @@ class Spares:
         link = self._hand_over(request, fds)
         if link is None:
             self._wanted = min(self._wanted + 1, MOST)
-            with_init = not request.is_exec
-            link = self._fork(lambda link: monitor.run_monitor(request, list(fds), Creator(with_init=with_init), link))
+            link = self._start_anew(request, fds)
         self._under_way[link.fileno()] = link
         return link.fileno()
 
@@ -86,37 +85,14 @@ class Spares:
                 link.close()  # somebody killed it
         return None
 
-    def _fork(self, life: monitor.Life) -> socket.socket:
-        """Forks a monitor that lives that life; returns our end of its link. Raises OSError as fork(2)."""
+    def _start_anew(self, request: messages.StartRequest, fds: list[int]) -> socket.socket:
         ours, theirs = messages.socket_pair()
         try:
-            pid = os.fork()
-        except OSError:
-            ours.close()
-            theirs.close()
-            raise
-        if pid:
-            theirs.close()
-            return ours
-        status = 1
-        try:
-            for link in (ours, self._connection, *self._ready, *self._under_way.values()):
-                link.close()
-            monitor.detach()
-            life(theirs)
-            status = 0
+            messages.send(ours, request, tuple(fds))  # first: who can't fork finds whom to tell
+            self._forker.ask(theirs, with_init=False)
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            ours.close()
+            raise
         finally:
-            os._exit(status)
-
-
-def _wait_for_work(link: socket.socket) -> None:
-    monitor.name_process("tare: spare monitor")
-    creator = Creator()
-    try:
-        received = messages.receive(link)
-    except (OSError, msgspec.DecodeError):
-        return
-    if received is not None and isinstance(received[0], messages.StartRequest):
-        monitor.run_monitor(received[0], received[1], creator, link)
+            theirs.close()
+        return ours

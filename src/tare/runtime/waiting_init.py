@@ -26,6 +26,7 @@ class WaitingInit:
     def __init__(self) -> None:
         """Forks it. Raises OSError as fork(2), KernelError where the kernel has no such namespaces."""
         self.new = ("pid", "time") if os.path.exists("/proc/self/ns/time") else ("pid",)
+        self.dropped = False
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with ChildNamespaces(self.new, {}):
@@ -55,6 +56,7 @@ class WaitingInit:
 
     def drop(self) -> None:
         """Lets it end, for it isn't needed; `reap` it later."""
+        self.dropped = True
         self.link.close()
 
     def reap(self) -> None:
