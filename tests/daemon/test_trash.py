@@ -86,6 +86,28 @@ def test_a_removed_container_comes_back(daemon: Tared, engine: Engine) -> None:
     assert engine.logs("precious") == "line\nline\n"
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["in the trash", "gone"])
+def test_a_container_without_its_image(daemon: Tared, engine: Engine, gone: bool) -> None:
+    """Its layers are its own: it starts, over a restart, too, though its image was removed; then nothing is left."""
+    worked(engine, "precious")
+    engine.docker("rm", "precious")
+    engine.docker("rmi", engine.image)
+    if gone:
+        engine.api.request("DELETE", "/tare/trash", query={"kind": "image"}, check=False)
+    assert restore(engine, "precious").status == 200
+    daemon.restart()
+    engine.docker("start", "precious")
+    assert engine.exit_code("precious") == 0
+    assert engine.logs("precious") == "line\nline\n"
+    assert engine.docker("cp", "precious:/file", "-").out.count("kept") == 1
+    assert engine.docker("commit", "precious", "again").code == 0
+    assert engine.docker("run", "--rm", "again", "cat", "/file").out == "kept\n"
+    engine.docker("rm", "precious")
+    engine.docker("rmi", "again")
+    engine.tare_cli("trash", "empty", "-f")
+    wait_until(lambda: not layers(daemon) and not snapshots(daemon), "no layer is left")
+
+
 def test_its_name_may_be_taken(engine: Engine) -> None:
     """The name is free at once; a restored container gets one with a number, or the name that is asked for."""
     for _ in range(3):

@@ -28,7 +28,9 @@ from tare.images.archive_load import load
 from tare.images.archive_save import choose, save
 from tare.images.prune import prune
 from tare.images.records import Image, Platform
+from tare.images.reflog import undo
 from tare.images.remove import remove
+from tare.images.tag import tag
 from tare.storage.layers import Layers
 from tare.values.digest import digest_bytes
 from tare.values.reference import parse_reference
@@ -275,6 +277,23 @@ def test_an_index_is_kept_whole(rooms: Rooms) -> None:
     data = made.archive({name: data for name, data in found.items() if name != "repositories"})
     load(rooms.images, io.BytesIO(data))
     assert saved(rooms, "a") == found
+
+
+def test_a_name_goes_back_to_its_index(rooms: Rooms) -> None:
+    """Undo of a move, and undo of the undo, restores which index the name stands for."""
+    (image,) = loaded(rooms, MULTI)
+    name = parse_reference("a:latest")
+    other = rooms.make("other")
+    tag(rooms.images, other, name)
+    assert rooms.images.target(name) == ""
+    assert undo(rooms.images, name).new_id == image.id
+    assert rooms.images.target(name) == digest_bytes(INDEX)
+    undo(rooms.images, name)
+    assert (rooms.images.referred(name), rooms.images.target(name)) == (other.id, "")
+    undo(rooms.images, name)
+    assert rooms.images.target(name) == digest_bytes(INDEX)
+    remove(rooms.images, "a")
+    assert len(rooms.images.all()) == 1
 
 
 def test_platforms_of_an_index(rooms: Rooms) -> None:

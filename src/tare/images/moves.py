@@ -18,7 +18,10 @@ KEPT_MOVES = 10_000
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """old_id None: the name was new; new_id None: it was taken away. why: the verb that moved it."""
+    """old_id None: the name was new; new_id None: it was taken away. why: the verb that moved it.
+
+    old_target: the manifest or index that the name stood for, "" for the old image's own manifest.
+    """
 
     number: int
     reference: Reference
@@ -26,18 +29,19 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     new_id: str | None
     time_ns: int
     why: str
+    old_target: str = ""
 
 
 def record_move(tx: Transaction, name: str, suffix: str, new_id: str | None, why: str) -> None:
     """Before the name's row changes. A name that stays where it is makes no move."""
-    row = tx.one("SELECT image_id FROM image_references WHERE name = ? AND suffix = ?", (name, suffix))
+    row = tx.one("SELECT image_id, target FROM image_references WHERE name = ? AND suffix = ?", (name, suffix))
     old_id = row["image_id"] if row else None
     if old_id == new_id:
         return
     time_ns = now_ns()
     tx.run(
-        "INSERT INTO tag_moves (name, suffix, old_id, new_id, time_ns, why) VALUES (?, ?, ?, ?, ?, ?)",
-        (name, suffix, old_id, new_id, time_ns, why),
+        "INSERT INTO tag_moves (name, suffix, old_id, new_id, time_ns, why, old_target) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (name, suffix, old_id, new_id, time_ns, why, row["target"] if row else ""),
     )
     tx.run(
         "DELETE FROM tag_moves WHERE time_ns < ? OR number <= (SELECT MAX(number) FROM tag_moves) - ?",
@@ -53,4 +57,5 @@ def move_of(row: sqlite3.Row) -> Move:
         new_id=row["new_id"],
         time_ns=row["time_ns"],
         why=row["why"],
+        old_target=row["old_target"],
     )

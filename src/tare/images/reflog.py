@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tare import faults
 from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.images import documents
 from tare.images.images import Images, drop_reference, name_of, set_reference, suffix_of
 from tare.images.moves import Move, move_of
 from tare.values.ids import short_id
@@ -45,7 +46,8 @@ def undo(images: Images, reference: Reference) -> Move:
             if last.old_id is None:
                 drop_reference(tx, reference, why="undo")
             else:
-                set_reference(tx, reference, last.old_id, why="undo")
+                target = last.old_target if last.old_target in documents.all_of(images, last.old_id) else ""
+                set_reference(tx, reference, last.old_id, why="undo", target=target)
             faults.point("images.undo")
     return reflog(images, reference)[0]
 

@@ -30,6 +30,7 @@ tag_moves                       the reflog: where names were before; holds nothi
   number          INTEGER PRIMARY KEY
   name, suffix    TEXT               as above
   old_id, new_id  TEXT or NULL       NULL: the name was new; it was taken away
+  old_target      TEXT               image_references.target of before
   time_ns         INTEGER
   why             TEXT               the verb: tag, commit, load …
 """
@@ -85,4 +86,5 @@ STEPS = (
     ) WITHOUT ROWID;
     CREATE INDEX index_members_by_image ON index_members (image_id);
     """,
+    "ALTER TABLE tag_moves ADD COLUMN old_target TEXT NOT NULL DEFAULT ''",
 )
