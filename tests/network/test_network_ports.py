@@ -22,13 +22,13 @@ def bound(port: int, kind: int = socket.SOCK_STREAM, reuse: bool = False) -> soc
 
 
 def test_port_of_another_container(engine: Engine) -> None:
-    """A port that another container has is refused in Docker's words, and the loser leaves nothing."""
+    """A port that another container has is refused in Docker's words and with its owner; the loser leaves nothing."""
 
     async def scenario() -> None:
         async with engine:
-            await engine.attach(PortRequest(80, host_port=8080))
+            await engine.attach(PortRequest(80, host_port=8080), name="shop")
             said = r"driver failed programming external connectivity on endpoint web \([0-9a-f]{64}\): "
-            said += r"Bind for 0.0.0.0:8080 failed: port is already allocated"
+            said += r"Bind for 0.0.0.0:8080 failed: port is already allocated \(by container shop\)"
             with pytest.raises(ResourceExhausted, match=said):
                 await engine.attach(PortRequest(81, host_port=8081), PortRequest(80, host_port=8080), name="web")
             with pytest.raises(ResourceExhausted, match=r"Bind for 127.0.0.1:8080 failed: port is already allocated"):

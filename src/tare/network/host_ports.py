@@ -26,12 +26,21 @@ _KINDS = {
 _Key = tuple[str, str, int]
 
 
+class PortTaken(ResourceExhausted):
+    """A port of the host that another container of this engine has."""
+
+    def __init__(self, protocol: str, address: str, port: int) -> None:
+        super().__init__(f"Bind for {_shown(address)}:{port} failed: port is already allocated")
+        self.protocol, self.address, self.port = protocol, address, port
+
+
 class HostPorts:
     """The ports that one engine holds on its host."""
 
     def __init__(self, default_address: str) -> None:
         self._default_address = default_address
         self._held: dict[_Key, socket.socket | None] = {}
+        self._addresses: dict[tuple[str, bool, int], set[str]] = {}  # by protocol, IPv6 or not, port
         self._next_ephemeral = 0
 
     def reserve(self, requests: tuple[PortRequest, ...], *, ipv6: bool = False) -> tuple[PortBinding, ...]:
@@ -55,7 +64,11 @@ class HostPorts:
 
     def release(self, bindings: tuple[PortBinding, ...]) -> None:
         for binding in bindings:
-            holder = self._held.pop((binding.protocol, binding.host_ip, binding.host_port), None)
+            key = (binding.protocol, binding.host_ip, binding.host_port)
+            if key not in self._held:
+                continue
+            self._addresses[_without_address(*key)].discard(binding.host_ip)
+            holder = self._held.pop(key)
             if holder is not None:
                 holder.close()
 
@@ -64,6 +77,7 @@ class HostPorts:
             if holder is not None:
                 holder.close()
         self._held.clear()
+        self._addresses.clear()
 
     def _reserve_one(self, request: PortRequest, ipv6: bool) -> list[PortBinding]:
         if request.protocol not in _KINDS:
@@ -109,16 +123,23 @@ class HostPorts:
 
     def _hold(self, protocol: str, address: str, port: int) -> None:
         if self._is_ours(protocol, address, port):
-            raise ResourceExhausted(f"Bind for {_shown(address)}:{port} failed: port is already allocated")
+            raise PortTaken(protocol, address, port)
         self._held[protocol, address, port] = _bind(protocol, address, port)
+        self._addresses.setdefault(_without_address(protocol, address, port), set()).add(address)
 
     def _is_ours(self, protocol: str, address: str, port: int) -> bool:
-        every = "::" if ":" in address else "0.0.0.0"
-        if (protocol, address, port) in self._held or (protocol, every, port) in self._held:
-            return True
-        return address == every and any(
-            key[0] == protocol and key[2] == port and (":" in key[1]) == (":" in every) for key in self._held
+        return any(
+            overlap(address, other) for other in self._addresses.get(_without_address(protocol, address, port), ())
         )
+
+
+def _without_address(protocol: str, address: str, port: int) -> tuple[str, bool, int]:
+    return protocol, ":" in address, port
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two addresses of a kind are the same, or one of them means all."""
+    return one == other or one in ("0.0.0.0", "::") or other in ("0.0.0.0", "::")
 
 
 def _shown(address: str) -> str:

@@ -18,7 +18,7 @@ from tare.network import endpoint_links, flows
 from tare.network.bridges import Bridges
 from tare.network.egress import Policy, both, parse_policy
 from tare.network.egress_log import EgressLog
-from tare.network.host_ports import HostPorts
+from tare.network.host_ports import HostPorts, PortTaken, overlap
 from tare.network.port_guard import addresses_of
 from tare.network.records import ROUTED, EndpointRecord, NetworkRecord, PortBinding, PortRequest
 from tare.network.store import NetworkStore
@@ -71,9 +71,19 @@ class Publishing:
                 ipv6=bool(network.subnet6),
             )
         except ResourceExhausted as error:
+            owner = f" (by {self._owner_of(error)})" if isinstance(error, PortTaken) else ""
             raise ResourceExhausted(
-                f"driver failed programming external connectivity on endpoint {container_name} ({endpoint_id}): {error}"
+                f"driver failed programming external connectivity on endpoint {container_name} ({endpoint_id}): "
+                f"{error}{owner}"
             ) from error
+
+    def _owner_of(self, taken: PortTaken) -> str:
+        for record in self._store.endpoints():
+            for port in record.ports:
+                same = (port.protocol, port.host_port) == (taken.protocol, taken.port)
+                if same and (":" in port.host_ip) == (":" in taken.address) and overlap(port.host_ip, taken.address):
+                    return f"container {record.container_name or record.container_id[:12]}"
+        return "this container itself"
 
     def give_back(self, bindings: Bindings) -> None:
         """Lets go of host ports that were reserved and never opened, or are closed."""
