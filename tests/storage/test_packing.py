@@ -385,3 +385,34 @@ def test_maps() -> None:
     ]  # fmt: skip
     with pytest.raises(errors.Internal):
         compose([Entry(50, BASE)], lower)
+
+
+def test_chunks_that_go_while_a_file_is_packed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another file's version shares with the one being packed may go with its layer meanwhile."""
+    first = Versions(store, size=MIB)
+    first.commit()
+    first.change(3)
+    first.commit()
+    assert store.layers.tidy().files == 1
+    second = Versions(store, size=MIB, name="db/other")
+    with store.db.transaction() as tx:
+        Layers.set_root(tx, "first", first.layers)
+    for content in first.contents:
+        second.data = bytearray(content)
+        second.commit()
+    chunks = store.layers.packing.chunks
+    find = chunks.find
+
+    def find_and_lose(digest: bytes) -> int | None:
+        found = find(digest)
+        with store.db.transaction() as tx:
+            Layers.drop_root(tx, "first")
+        store.layers.collect()
+        return found
+
+    monkeypatch.setattr(chunks, "find", find_and_lose)
+    store.layers.tidy()
+    monkeypatch.undo()
+    store.layers.tidy()
+    for number in range(2):
+        assert digest_bytes(second.plain_tar(number)) == second.layers[number]

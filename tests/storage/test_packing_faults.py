@@ -76,7 +76,8 @@ DEEDS: dict[Callable[[Store, list[str]], None], tuple[str, ...]] = {
         "storage.pack.recorded", "storage.pack.emptied", "storage.database.commit",
     ),
     unpack: (
-        "storage.snapshot.row", "storage.unpack.write", "storage.unpack.synced", "storage.unpack.written",
+        "storage.snapshot.row", "storage.unpack.write", "storage.unpack.synced", "storage.unpack.cleared",
+        "storage.unpack.written",
         "storage.unpack.recorded", "storage.pack.marked",
     ),
     come_back: (
@@ -95,6 +96,7 @@ CASES = [(deed, point, "kill") for deed, points in DEEDS.items() for point in po
     (pack, "storage.pack.marked", "raise"),
     (pack, "storage.pack.emptied", "raise"),
     (unpack, "storage.unpack.write", "raise"),
+    (unpack, "storage.unpack.cleared", "raise"),
     (unpack, "storage.unpack.written", "raise"),
 ]
 
@@ -176,6 +178,20 @@ def test_cut_short(disk: Path, deed: Callable[[Store, list[str]], None], point: 
         store.close()
         shutil.rmtree(root)
     assert passage > 1, "the deed never passes this point"
+
+
+def test_an_unpacking_that_fails_at_its_end_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark goes when the content is on the disk; what fails then doesn't take the content away again."""
+    versions = Versions(store, size=MIB)
+    for _ in range(2):
+        versions.change(2)
+        versions.commit()
+    assert store.layers.tidy().files == 1
+    for name, value in (("_name", "storage.unpack.cleared"), ("_left", 1), ("_action", "raise")):
+        monkeypatch.setattr(faults, name, value)
+    with pytest.raises(faults.InjectedFault):
+        store.snapshots.prepare("run", versions.layers[:1])
+    assert versions.shown(0) == versions.contents[0]
 
 
 def test_full_disk(disk: Path) -> None:

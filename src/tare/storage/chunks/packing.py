@@ -236,6 +236,8 @@ class Packing:
             other = "SELECT 1 FROM lease_holds WHERE digest = ? AND lease_id != ?"
             if tx.one(other, (file.diff_id, lease.lease_id)) or self._is_seen(file.diff_id, file.path):
                 raise _InUse
+            if not self.chunks.are_there(tx, {entry.source for entry in entries if entry.source > 0}):
+                raise _InUse  # another's, which went with its layer meanwhile: they are stored anew the next time
             ids = new.record(tx)
             final = [Entry(entry.length, ids.get(entry.source, entry.source), entry.start) for entry in entries]
             self.chunks.add_uses(tx, uses(final))

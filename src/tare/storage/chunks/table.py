@@ -70,6 +70,11 @@ class Chunks:
     # -- within a transaction --------------------------------------------------------------------------------------
 
     @staticmethod
+    def are_there(tx: Transaction, chunk_ids: Iterable[int]) -> bool:
+        """Whether all of these still have a row. Ask before new ones are recorded: they may get old ids."""
+        return all(tx.one("SELECT 1 FROM chunks WHERE chunk_id = ?", (one,)) is not None for one in chunk_ids)
+
+    @staticmethod
     def add_uses(tx: Transaction, chunk_ids: Sequence[int]) -> None:
         counted = Counter(chunk_ids)
         tx.run_many(

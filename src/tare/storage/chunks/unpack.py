@@ -37,14 +37,15 @@ def unpack_into(descriptor: int, file: PackedFile, reading: Reading) -> None:
         os.utime(descriptor, ns=(file.mtime_ns, file.mtime_ns))
         os.fsync(descriptor)
         faults.point("storage.unpack.synced")
-        mark.clear_mark(descriptor)
-        os.fsync(descriptor)  # the mark is gone for good before the row is
     except BaseException as error:
         punch_hole(descriptor, 0, file.size)
         os.utime(descriptor, ns=(file.mtime_ns, file.mtime_ns))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise errors.ResourceExhausted(f"{name}: no space left on device") from error
         raise
+    mark.clear_mark(descriptor)  # from here on the content stays: without a mark nobody would know that it is a hole
+    faults.point("storage.unpack.cleared")
+    os.fsync(descriptor)  # the mark is gone for good before the row is
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:
