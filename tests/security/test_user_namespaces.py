@@ -185,7 +185,7 @@ def test_a_bind_mount_can_be_read_only(tare: Engine, tmp_path: Path) -> None:
 def test_a_file_system_that_cannot_be_mapped_is_refused(tare: Engine) -> None:
     """What the kernel can't show with other owners isn't mounted, and the start says so."""
     done = run(tare, "true", "-v", "/proc:/host", check=False)
-    assert done.code != 0 and "/proc with user namespaces: its file system can't map ids" in done.err
+    assert done.code != 0 and "/proc with user namespaces: its file system" in done.err
 
 
 def test_stdio_can_be_opened_again(tare: Engine) -> None:
@@ -315,6 +315,17 @@ def test_what_cannot_be_had_with_it_is_refused(tare: Engine, flags: tuple[str, .
     assert done.code == 125 and text in done.err and tare.containers() == before
     mode = tare.create({"HostConfig": {"UsernsMode": "other"}})
     assert mode.status == 400 and "invalid user namespace mode" in mode.json["message"]
+
+
+def test_others_may_join_it(tare: Engine) -> None:
+    """A container of the host's user namespace may share its network and its processes, but not its memory."""
+    name = tare.unique("donor")
+    container = start(tare, "--name", name, "--ipc", "shareable")
+    flags = [word for kind in ("network", "pid") for word in (f"--{kind}", f"container:{name}")]
+    done = tare.docker("run", "--rm", *flags, tare.image, "sh", "-c", "ls /sys/class/net; ps")
+    assert done.out.split()[:2] == ["eth0", "lo"] and "sleep 1000" in done.out
+    refused = tare.docker("run", "--rm", "--ipc", f"container:{name}", tare.image, "true", check=False)
+    assert f"can't join IPC of container {container}: it has a user namespace of its own" in refused.err
 
 
 def test_copies_have_the_containers_ids(tare: Engine, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | N
 def surroundings(engine: Engine, container: Container, cgroup: str) -> Surroundings:
     """What of this machine and of other containers the container's spec needs."""
     joined: dict[str, str] = {}
-    shm_path = ""
+    shm_pid = 0
     for kind, mode in (
         ("pid", container.host.pid_mode),
         ("ipc", container.host.ipc_mode),
@@ -193,14 +193,14 @@ def surroundings(engine: Engine, container: Container, cgroup: str) -> Surroundi
             name = "net" if kind == "network" else kind
             joined[kind] = f"/proc/{pid}/ns/{name}"
             if kind == "ipc":
-                shm_path = f"/proc/{pid}/root/dev/shm"
+                shm_pid = _shareable_pid(engine, mode.partition(":")[2])
     return Surroundings(
         cgroup_path=cgroup,
         root_path=str(engine.run_dir(container.id) / "rootfs"),
         joined=joined,
         thermal_paths=_thermal_paths(),
         time_namespace=os.path.exists("/proc/self/ns/time"),
-        shm_path=shm_path,
+        shm_pid=shm_pid,
         cgroup_private=container.host.cgroupns_mode != "host",
     )
 
@@ -209,6 +209,18 @@ def _running_pid(engine: Engine, ref: str) -> int:
     other = engine.containers.find(ref)
     if not other.state.running or not other.state.pid:
         raise Conflict(f"cannot join the namespace of a non running container: {other.id}")
+    return other.state.pid
+
+
+def _shareable_pid(engine: Engine, ref: str) -> int:
+    other = engine.containers.find(ref)
+    if other.host.ipc_mode not in ("shareable", "host"):
+        raise Conflict(
+            f"can't join IPC of container {other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor "
+            "container)"
+        )
+    if other.ids is not None:
+        raise Conflict(f"can't join IPC of container {other.id}: it has a user namespace of its own")
     return other.state.pid
 
 

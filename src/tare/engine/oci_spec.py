@@ -28,6 +28,7 @@ from tare.oci.runtime_spec import (
     Root,
     Spec,
 )
+from tare.runtime.plan_mounts import PROCESS_OPTION
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
@@ -52,7 +53,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
     joined: namespaces of other containers, by OCI type, as paths. thermal_paths: the throttle directories of this
     machine's CPUs. cgroup_path: where the cgroup is. root_path: an empty directory that the root is
-    mounted on, in the container's own mount namespace. time_namespace: whether the kernel has them.
+    mounted on, in the container's own mount namespace. time_namespace: whether the kernel has them. shm_pid: a process
+    whose /dev/shm is this container's, too.
     """
 
     cgroup_path: str
@@ -60,7 +62,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     joined: dict[str, str] = {}
     thermal_paths: tuple[str, ...] = ()
     time_namespace: bool = True
-    shm_path: str = ""
+    shm_pid: int = 0
     cgroup_private: bool = True
 
 
@@ -246,8 +248,9 @@ def _ipc_mounts(host: HostOptions, around: Surroundings) -> list[Mount]:
             Mount("/dev/shm", "bind", "/dev/shm", ("rbind", "nosuid", "noexec", "nodev")),
         ]
     found = [queues]
-    if around.shm_path:
-        found.append(Mount("/dev/shm", "bind", around.shm_path, ("rbind", "nosuid", "noexec", "nodev")))
+    if around.shm_pid:
+        options = ("bind", "nosuid", "noexec", "nodev", f"{PROCESS_OPTION}{around.shm_pid}")
+        found.append(Mount("/dev/shm", "bind", "/dev/shm", options))
     elif host.ipc_mode != "none":
         size = f"size={host.shm_size}"
         found.append(Mount("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", size)))

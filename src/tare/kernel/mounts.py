@@ -119,7 +119,7 @@ def map_ids(fd: int, userns_fd: int, recursive: bool = False, about: str = "") -
             raise
         # EINVAL: a file system without FS_ALLOW_IDMAP. EPERM: it is mapped already.
         raise Unsupported(
-            f"{about or 'this file system'} with user namespaces: its file system can't map ids"
+            f"{about or 'a mount'} with user namespaces: its file system, or one mounted below it, can't map ids"
         ) from error
 
 

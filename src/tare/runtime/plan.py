@@ -29,6 +29,7 @@ Step = (
     | roots.Pivot
     | filesystems.MountFilesystem
     | subpath.CloneBeneath
+    | subpath.CloneOfProcess
     | filesystems.BindMount
     | filesystems.MountCgroup1
     | filesystems.MountCgroup2

@@ -42,11 +42,14 @@ DEFAULT_DEVICE_RULES = (
 
 SUBPATH_OPTION = "x-tare.subpath="
 """A bind mount's option of our own: show what is at this path inside the source, whatever links are on the way."""
+PROCESS_OPTION = "x-tare.process="
+"""A bind mount's option of our own: the source is what this process sees mounted there."""
 _LATE_SLOTS = 1 << 20
 
 MountStep = (
     filesystems.MountFilesystem
     | subpath.CloneBeneath
+    | subpath.CloneOfProcess
     | filesystems.BindMount
     | filesystems.MountCgroup1
     | filesystems.MountCgroup2
@@ -120,14 +123,18 @@ class MountPlan:
         if mount.uid_mappings or mount.gid_mappings:
             raise Unsupported("id-mapped bind mounts")
         beneath = [word.removeprefix(SUBPATH_OPTION) for word in options.data if word.startswith(SUBPATH_OPTION)]
-        if len(beneath) != len(options.data):
+        process = [word.removeprefix(PROCESS_OPTION) for word in options.data if word.startswith(PROCESS_OPTION)]
+        if len(beneath) + len(process) != len(options.data):
             raise InvalidArgument(f"invalid option {options.data[0]!r} of the bind mount at {mount.destination}")
         if not mount.source:
             raise InvalidArgument(f"bind mount at {mount.destination} has no source")
         source = mount.source if mount.source.startswith("/") else posixpath.join(self.bundle, mount.source)
         slot = -1
+        if process:
+            slot = _LATE_SLOTS + len(self.mounts)
+            self.mounts.append(subpath.CloneOfProcess(slot, int(process[-1]), source))
         # What IsolateMounts makes private can't become the host's peer or slave again.
-        if self.early_binds or options.propagation in (mounts.MS_SHARED, mounts.MS_SLAVE):
+        elif self.early_binds or options.propagation in (mounts.MS_SHARED, mounts.MS_SLAVE):
             slot = len(self.early)
             if beneath:
                 step = subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind, self.owner is not None)
