@@ -49,6 +49,18 @@ def test_a_burst_has_more_spares_for_a_while(up: Tared) -> None:
     assert up.engine.run("@", "echo", "still").out == "still\n"
 
 
+def test_execs_that_follow_each_other_have_spares_of_their_own(up: Tared) -> None:
+    """They are forked without a first process, leave that of the next container alone, and go when all is quiet."""
+    name = up.engine.start()
+    for _ in range(2):
+        up.engine.docker("exec", name, "true")
+    wait_until(lambda: len(spares(up)) == 2, "one for a container, one for an exec")
+    (ready,) = wait_until(lambda: [pid for pid in spares(up) if _has_first_process(pid)], "the container's is ready")
+    up.engine.docker("exec", name, "true")
+    assert ready in spares(up)
+    wait_until(lambda: spares(up) == {ready}, "the exec's are gone", 20)
+
+
 @pytest.mark.parametrize("victim", ["monitor", "creator", "first process"])
 def test_a_spare_that_was_killed_costs_nothing_or_one_start(up: Tared, victim: str) -> None:
     """A dead spare monitor or creator isn't noticed; with its first process dead one start fails and says so."""
@@ -76,6 +88,10 @@ def test_a_forker_that_was_killed_is_replaced(up: Tared) -> None:
     assert {up.engine.api.request("POST", f"/containers/{one}/start").status for one in ids} == {204}
     assert up.engine.docker("exec", name, "echo", "still").out == "still\n"
     wait_until(lambda: spares(up), "a spare waits")
+
+
+def _has_first_process(spare: int) -> bool:
+    return any(children(creator) for creator in children(spare))
 
 
 def _line(pid: int) -> bytes:
