@@ -36,9 +36,9 @@ _LIFE = """
     import asyncio, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from network_world import Engine
+    from network_world import Engine, delete_link
     from tare.network.rates import Rate
-    from tare.network.records import EndpointRequest, PortRequest
+    from tare.network.records import EndpointRequest, NetworkRequest, PortRequest
     from tare.values.ids import new_id
 
     async def life():
@@ -50,7 +50,10 @@ _LIFE = """
         bound = await engine.network.attach(new_id(), EndpointRequest(container_name="bound", egress="none"))
         engine.network.set_egress(bound.record.container_id, "allow=192.0.2.0/24")
         await engine.network.set_rate(bound.record.container_id, bound.record.network_id, Rate(125_000, 32_768))
+        delete_link(bound.record.link)
+        await engine.network.mend()
         await engine.network.release(bound.record.container_id)
+        await engine.network.create(NetworkRequest(name="apart", driver="macvlan"))
 
     asyncio.run(life())
 """
@@ -68,6 +71,9 @@ _POINTS = (
     "network.egress.bound",
     "network.egress.recorded",
     "network.rate.recorded",
+    "network.rate.link",
+    "network.repair.link",
+    "network.parent.create",
 )
 
 
@@ -164,6 +170,9 @@ def test_killed_at(point: str, host: None, tmp_path: Path) -> None:
             await again.network.release(box.record.container_id)
             assert again.published() == 0
             assert again.network.endpoints() == []
+            await again.network.wait_released()
+            with RouteSocket() as sock:
+                assert not any(link.name.startswith(("vr", "dm-")) for link in sock.links())
 
     asyncio.run(next_life())
 
@@ -310,5 +319,30 @@ def test_cycles_leave_nothing(engine: Engine) -> None:
             await engine.network._publishing.wait_forgotten()
             engine.network._publishing.egress_log.close()
             assert standing() == before
+
+    asyncio.run(scenario())
+
+
+def test_repair_beside_an_end(engine: Engine) -> None:
+    """A container that ends, or leaves a network, while its lost link is made anew is let go; the others are mended."""
+
+    async def scenario() -> None:
+        async with engine:
+            ends, stays = await engine.attach(), await engine.attach()
+            for box in (ends, stays):
+                delete_link(box.record.link)
+            endpoints = engine.network._endpoints
+            open_inside = endpoints._open_inside
+
+            async def and_ends(namespace_fd: int, address: str, ipv6: bool) -> list[int]:
+                opened = await open_inside(namespace_fd, address, ipv6)
+                await engine.network.release(ends.record.container_id)
+                return opened
+
+            endpoints._open_inside = and_ends
+            found = await engine.network.mend()
+            assert found == [f"link of container {stays.record.container_id[:12]} to network bridge"]
+            with RouteSocket() as sock:
+                assert sock.link(ends.record.link) is None and sock.link(stays.record.link) is not None
 
     asyncio.run(scenario())

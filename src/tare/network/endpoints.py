@@ -150,8 +150,13 @@ class Endpoints:
         unhurried = [record for record in records if record not in lost and not self._is_held(record)]
         if not (lost or unhurried):
             return []
-        _, namespace = await self._enter(container_id, ipv6=any(record.ip6 for record in lost))
         try:
+            _, namespace = await self._enter(container_id, ipv6=any(record.ip6 for record in lost))
+        except Conflict:
+            return []  # it has ended meanwhile
+        try:
+            left = {record.endpoint_id for record in self._store.endpoints_of(container_id)}
+            lost, unhurried = ([one for one in some if one.endpoint_id in left] for some in (lost, unhurried))
             for record in lost:
                 network = self._bridges.get(record.network_id)
                 if network is not None:
