@@ -32,8 +32,9 @@ def test_patterns_that_stall_others(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["((a{1000}){1000}){1000}", "(a{500}b{500}c{500}d{500}e{500})", "(" * 200 + ")" * 200]
-)
+    "pattern", ["((a{1000}){1000}){1000}", "(a{500}b{500}c{500}d{500}e{500})", "(" * 200 + ")" * 200,
+                "((((){1000}){1000}){1000}){1000}"]
+)  # fmt: skip
 def test_too_large(pattern: str) -> None:
     """What would become too large an automaton, or too deep a tree, is refused."""
     with pytest.raises(InvalidArgument, match=r"too large|too deeply"):

@@ -15,6 +15,7 @@ from tare.errors import InvalidArgument
 from tare.values.pattern_syntax import Node, parse
 
 STATES_MAX = 2_000
+NODES_MAX = 20_000
 STEPS_MAX = 500_000
 """For all texts that one filter is held against: about half a second. Only made-up cases come near it."""
 KEPT_MAX = 5_000
@@ -35,6 +36,7 @@ class _Program:
 
     def __init__(self, tree: Node) -> None:
         self.code = [_Instruction("match")]
+        self.nodes = 0
         self.start = self._add(tree, 0)
 
     def _put(self, instruction: _Instruction) -> int:
@@ -44,6 +46,9 @@ class _Program:
         return len(self.code) - 1
 
     def _add(self, node: Node, after: int) -> int:
+        self.nodes += 1  # nothing, repeated, makes no states, but takes its time
+        if self.nodes > NODES_MAX:
+            raise InvalidArgument("invalid filter: the regular expression is too large")
         if node.kind == "char":
             return self._put(_Instruction("char", after, test=node.test))
         if node.kind == "assert":
@@ -95,7 +100,7 @@ class Pattern:
         self._code, self._start = program.code, program.start
         self._known: dict[tuple[frozenset[int], str, str], tuple[bool, frozenset[int]]] = {}
         self._budget = budget or Budget()
-        self._budget.spend(len(self._code))
+        self._budget.spend(program.nodes)
 
     def search(self, text: str) -> bool:
         """Whether it matches anywhere in the text."""
