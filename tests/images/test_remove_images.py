@@ -11,7 +11,7 @@ from test_image_verbs import committed
 from tare import errors
 from tare.images.prune import prune
 from tare.images.records import Image, Use
-from tare.images.remove import remove
+from tare.images.remove import Removal, remove, remove_as
 from tare.images.tag import tag
 from tare.storage.digests import chain_id
 from tare.values.reference import parse_reference
@@ -188,3 +188,17 @@ def test_import_against_removal(rooms: Rooms) -> None:
     assert failures == []
     rooms.layers.collect()
     assert rooms.layers.repair() == [] and rooms.images.repair() == []
+
+
+def test_a_damaged_image_can_be_removed(rooms: Rooms) -> None:
+    """What has lost its config or manifest can't wait to be had back: it goes at once, and is no obstacle."""
+    kept: list[str] = []
+    how = Removal(keep=lambda tx, removed: kept.append(removed.id))
+    for broken in ("id", "manifest_digest"):
+        image = rooms.make("me/x", broken)
+        rooms.content.delete(getattr(image, broken))
+        remove_as(rooms.images, "me/x", how)
+        assert rooms.images.all() == [] and kept == []
+    image = rooms.make("me/x")
+    remove_as(rooms.images, "me/x", how)
+    assert kept == [image.id]

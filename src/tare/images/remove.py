@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tare import faults
-from tare.errors import Conflict
+from tare.errors import Conflict, TareError
 from tare.images import documents
 from tare.images.images import Images, drop_reference
 from tare.images.records import Image, Keep, Removed, RemovedImage, Use, Uses
@@ -152,8 +152,8 @@ def _forget(images: Images, image: Image, names: tuple[str, ...], how: Removal) 
     with images.db.transaction(frees=True) as tx:
         tx.run("DELETE FROM images WHERE image_id = ?", (image.id,))
         images.layers.drop_root(tx, f"image:{image.id}")
-        if how.keep is not None:
-            how.keep(tx, _what_it_takes(images, image, names))
+        if how.keep is not None and (taken := _what_it_takes(images, image, names)) is not None:
+            how.keep(tx, taken)
     faults.point("images.remove.row")
     images.drop_documents(held)
     _forget_members(images, how)
@@ -176,11 +176,16 @@ def _forget_members(images: Images, how: Removal) -> None:
             _forget(images, member, (), how)
 
 
-def _what_it_takes(images: Images, image: Image, names: tuple[str, ...]) -> RemovedImage:
+def _what_it_takes(images: Images, image: Image, names: tuple[str, ...]) -> RemovedImage | None:
+    """What the image can be made of again; None for one whose documents are lost or damaged."""
+    try:
+        document, manifest = images.content.get(image.id), images.content.get(image.manifest_digest)
+    except (TareError, OSError):
+        return None
     return RemovedImage(
         id=image.id,
-        document=images.content.get(image.id),
-        manifest=images.content.get(image.manifest_digest),
+        document=document,
+        manifest=manifest,
         parent_id=image.parent_id,
         previous_id=image.previous_id,
         diff_ids=image.diff_ids,
