@@ -14,6 +14,7 @@ import tarfile
 
 import pytest
 
+import tare
 from support.deadline import wait_until
 from support.engine import Engine
 from support.tared import Tared
@@ -80,6 +81,13 @@ def test_commits_cost_what_changed(daemon: Tared) -> None:
     engine.docker("rmi", "db:3")
     engine.api.request("POST", "/images/load", archive)
     assert engine.run("db:3", "sha256sum", "/db/data", timeout=LIMIT_S).out.split()[0] == digests[3]
+    with tare.connect(f"unix://{engine.socket}") as library:
+        plain = library.pack(unpack=True)
+        assert (plain.packed_files, plain.pack_bytes) == (0, 0) and plain.freed_bytes == -plain.files * (
+            MEGABYTES << 20
+        )
+        packed = library.pack()
+        assert packed.packed_files == packed.files > 10 and packed.pack_bytes < packed.packed_bytes / 10
     assert engine.tare_cli("system", "fsck", timeout=LIMIT_S).out.startswith("all is well")
 
 

@@ -21,6 +21,7 @@ from tare.sdk.records import (
     Image,
     MountPoint,
     Network,
+    Packed,
     PathInfo,
     Progress,
     PublishedPort,
@@ -325,3 +326,17 @@ def findings(body: bytes) -> list[Finding]:
         )
         for one in found
     ]
+
+
+def packed(body: bytes, usage: Document) -> Packed:
+    """What was packed, and what is now."""
+    done = parse_json(body.decode())
+    return Packed(
+        files=done["Files"],
+        freed_bytes=done["SpaceReclaimed"],
+        waiting=done["Waiting"],
+        packed_files=usage["Files"],
+        packed_bytes=usage["Size"],
+        pack_bytes=usage["Packs"],
+        raw={**usage, **done},
+    )

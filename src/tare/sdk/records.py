@@ -329,3 +329,20 @@ class Finding:
     remedy: str
     repaired: bool
     raw: Raw = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What `engine.pack()` did, and what is packed now. freed_bytes: less than 0 if files were made plain.
+
+    waiting: files that are packed later, since a container sees them or the disk is full. packed_files show
+    packed_bytes, of which pack_bytes are on the disk.
+    """
+
+    files: int
+    freed_bytes: int
+    waiting: int
+    packed_files: int
+    packed_bytes: int
+    pack_bytes: int
+    raw: Raw = field(repr=False, compare=False)

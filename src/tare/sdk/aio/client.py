@@ -18,7 +18,7 @@ from tare.sdk.aio.trash import AsyncTrash
 from tare.sdk.aio.travel import AsyncTravel
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
-from tare.sdk.records import ContainerSummary, EngineInfo, Event, Finding, Pruned, Result, Version
+from tare.sdk.records import ContainerSummary, EngineInfo, Event, Finding, Packed, Pruned, Result, Version
 
 
 class AsyncContainers:
@@ -203,6 +203,13 @@ class AsyncClient:
         method, query = "POST" if repair else "GET", {"contents": "1" if contents else "0"}
         exchange = await self._calls.open(method, "/tare/fsck", query, timeout_s=FOREVER_S)
         return documents.findings(await exchange.read())
+
+    async def pack(self, unpack: bool = False) -> Packed:
+        """Stores versions that no container sees as what differs from newer ones; unpack: makes all plain again."""
+        exchange = await self._calls.open(
+            "POST", "/tare/pack", {"unpack": "1"} if unpack else None, timeout_s=FOREVER_S
+        )
+        return documents.packed(await exchange.read(), await self._calls.json("GET", "/tare/pack"))
 
     async def request(self, method: str, path: str, query: Query | None = None, body: Any = None) -> Any:
         """Any other call of the API, below its version: JSON in, JSON out."""

@@ -19,7 +19,7 @@ from tare.sdk.blocking.trash import Trash
 from tare.sdk.blocking.travel import Travel
 from tare.sdk.errors import ClientError, NotFound
 from tare.sdk.options import Command, ContainerOptions, create_body
-from tare.sdk.records import ContainerSummary, EngineInfo, Event, Finding, Pruned, Result, Version
+from tare.sdk.records import ContainerSummary, EngineInfo, Event, Finding, Packed, Pruned, Result, Version
 
 
 class Containers:
@@ -198,6 +198,11 @@ class Client:
         method, query = "POST" if repair else "GET", {"contents": "1" if contents else "0"}
         exchange = self._calls.open(method, "/tare/fsck", query, timeout_s=FOREVER_S)
         return documents.findings(exchange.read())
+
+    def pack(self, unpack: bool = False) -> Packed:
+        """Stores versions that no container sees as what differs from newer ones; unpack: makes all plain again."""
+        exchange = self._calls.open("POST", "/tare/pack", {"unpack": "1"} if unpack else None, timeout_s=FOREVER_S)
+        return documents.packed(exchange.read(), self._calls.json("GET", "/tare/pack"))
 
     def request(self, method: str, path: str, query: Query | None = None, body: Any = None) -> Any:
         """Any other call of the API, below its version: JSON in, JSON out."""
