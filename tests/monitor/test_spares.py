@@ -14,6 +14,7 @@ from support.processes import children
 from support.tared import Tared
 
 BURST = 12
+CROWD = 40
 
 
 def spares(daemon: Tared) -> set[int]:
@@ -46,6 +47,15 @@ def test_a_burst_has_more_spares_for_a_while(up: Tared) -> None:
     assert {answer.status for answer in answers} == {204}
     wait_until(lambda: len(spares(up)) > 1, "several spares wait")
     wait_until(lambda: len(spares(up)) == 1, "one spare waits", 20)
+    assert up.engine.run("@", "echo", "still").out == "still\n"
+
+
+def test_a_crowd_of_starts_waits_for_the_launcher(up: Tared) -> None:
+    """More plans at once than the launcher's socket holds: none is refused."""
+    ids = [str(up.engine.create({"Cmd": ["sleep", "1000"]}).json["Id"]) for _ in range(CROWD)]
+    with ThreadPoolExecutor(CROWD) as pool:
+        answers = list(pool.map(lambda id_: up.engine.api.request("POST", f"/containers/{id_}/start"), ids))
+    assert [(answer.status, answer.body) for answer in answers if answer.status != 204] == []
     assert up.engine.run("@", "echo", "still").out == "still\n"
 
 

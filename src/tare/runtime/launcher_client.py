@@ -25,6 +25,7 @@ class Launcher:
         self._namespaces: deque[asyncio.Future[Netns]] = deque()
         self._insides: deque[asyncio.Future[list[int]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._unsent: deque[tuple[messages.Message, tuple[int, ...]]] = deque()
         self._connection = connection
         self._closed = False
         self.on_restart: Callable[[], None] | None = None
@@ -39,8 +40,9 @@ class Launcher:
         """Lets the launcher go; monitors stay."""
         self._closed = True
         if self._loop is not None and self._connection.fileno() >= 0:
-            self._loop.remove_reader(self._connection.fileno())
+            self._stop_listening(self._loop)
         self._connection.close()
+        self._drop_unsent()
         self._fail_waiters("the engine shuts down")
 
     def launch(
@@ -128,16 +130,47 @@ class Launcher:
             return messages.receive(ours)
 
     def _send(self, message: messages.Message, fds: tuple[int, ...]) -> None:
+        """Sends a message, or keeps it until the launcher has taken those before: a socket holds only a few plans."""
+        if self._unsent:
+            self._unsent.append((message, _duplicate(fds)))
+            return
         for attempt in (1, 2):
             try:
                 messages.send(self._connection, message, fds)
                 return
-            except BlockingIOError as error:
-                raise Unavailable("too many containers are being started at once") from error
+            except BlockingIOError:
+                assert self._loop is not None
+                self._unsent.append((message, _duplicate(fds)))
+                self._loop.add_writer(self._connection.fileno(), self._send_kept)
+                return
             except OSError as error:
                 if attempt == 2 or self._closed:
                     raise Unavailable(f"the launcher is gone: {error.strerror}") from error
                 self._respawn()
+
+    def _send_kept(self) -> None:
+        assert self._loop is not None
+        while self._unsent:
+            message, fds = self._unsent[0]
+            try:
+                messages.send(self._connection, message, fds)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._respawn()
+                return
+            self._unsent.popleft()
+            _close_all(fds)
+        self._loop.remove_writer(self._connection.fileno())
+
+    def _drop_unsent(self) -> None:
+        """Who asked sees the end of its socket."""
+        while self._unsent:
+            _close_all(self._unsent.popleft()[1])
+
+    def _stop_listening(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._connection.fileno())
+        loop.remove_writer(self._connection.fileno())
 
     def _readable(self) -> None:
         try:
@@ -172,8 +205,9 @@ class Launcher:
         if self._closed:
             return
         assert self._loop is not None
-        self._loop.remove_reader(self._connection.fileno())
+        self._stop_listening(self._loop)
         self._connection.close()
+        self._drop_unsent()
         self._fail_waiters("the launcher was killed")
         try:
             os.waitpid(self.pid, os.WNOHANG)
@@ -193,3 +227,20 @@ class Launcher:
             opened = self._insides.popleft()
             if not opened.done():
                 opened.set_exception(Unavailable(f"no sockets in a container's network: {why}"))
+
+
+def _duplicate(fds: tuple[int, ...]) -> tuple[int, ...]:
+    """Copies that outlive the caller's. Raises OSError as dup(2)."""
+    copies: list[int] = []
+    try:
+        for fd in fds:
+            copies.append(os.dup(fd))
+    except OSError:
+        _close_all(tuple(copies))
+        raise
+    return tuple(copies)
+
+
+def _close_all(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
