@@ -94,12 +94,7 @@ class Layers:
         With a lease the layer can't be collected before the lease ends. Raises InvalidArgument for a bad archive.
         """
         with self.staged() as staging:
-            fds = [open_directory(staging / TREE), open_directory(staging / SHADOW)]
-            try:
-                extracted = extract(stream, fds[0], fds[1], self.new_recipe(staging), limits)
-            finally:
-                for descriptor in fds:
-                    os.close(descriptor)
+            extracted = self._extract(stream, staging, limits)
             return self.publish(staging, extracted, lease=lease)
 
     def add_blob(self, stream: Readable, limits: Limits = DEFAULT_LIMITS, *, lease: Lease) -> Blob:
@@ -151,16 +146,19 @@ class Layers:
     def make_again(self, diff_id: str, stream: Readable) -> bool:
         """Replaces a layer that is marked as damaged by what the stream holds, if it is that layer."""
         with self.staged() as staging:
-            fds = [open_directory(staging / TREE), open_directory(staging / SHADOW)]
-            try:
-                extracted = extract(stream, fds[0], fds[1], self.new_recipe(staging), DEFAULT_LIMITS)
-            finally:
-                for descriptor in fds:
-                    os.close(descriptor)
+            extracted = self._extract(stream, staging, DEFAULT_LIMITS)
             if extracted.diff_id != diff_id:
                 return False
             self.publish(staging, extracted)
         return True
+
+    def _extract(self, stream: Readable, staging: Path, limits: Limits) -> Extracted:
+        fds = [open_directory(staging / TREE), open_directory(staging / SHADOW)]
+        try:
+            return extract(stream, fds[0], fds[1], self.new_recipe(staging), limits)
+        finally:
+            for descriptor in fds:
+                os.close(descriptor)
 
     def leftovers(self) -> list[tuple[str, Callable[[], object]]]:
         """Directories of no layer that nobody works on: name, and what throws each away."""

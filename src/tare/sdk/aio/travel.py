@@ -59,13 +59,13 @@ class AsyncTravel:
         begun = await self._target.json("POST", "/tare/arrivals", None, told["Description"])
         for name in begun["Wanted"]:
             await self._carry(place, told, name)
-        await self._target.do("POST", f"/tare/arrivals/{told['Id']}/finish")
+        await self._target.do("POST", f"/tare/arrivals/{quote(told['Id'])}/finish")
         await self._source.do("POST", f"{place}/finish")
         return await self._started(told["Id"])
 
     async def _carry(self, place: str, told: dict[str, Any], name: str) -> None:
         part = await self._source.open("GET", f"{place}/part", {"name": name}, timeout_s=FOREVER_S)
-        path = f"/tare/arrivals/{told['Id']}/part"
+        path = f"/tare/arrivals/{quote(told['Id'])}/part"
         answer = await self._target.open("PUT", path, {"name": name}, part.pieces(), TAR, FOREVER_S)
         await answer.read()
 

@@ -58,13 +58,13 @@ class Travel:
         begun = self._target.json("POST", "/tare/arrivals", None, told["Description"])
         for name in begun["Wanted"]:
             self._carry(place, told, name)
-        self._target.do("POST", f"/tare/arrivals/{told['Id']}/finish")
+        self._target.do("POST", f"/tare/arrivals/{quote(told['Id'])}/finish")
         self._source.do("POST", f"{place}/finish")
         return self._started(told["Id"])
 
     def _carry(self, place: str, told: dict[str, Any], name: str) -> None:
         part = self._source.open("GET", f"{place}/part", {"name": name}, timeout_s=FOREVER_S)
-        path = f"/tare/arrivals/{told['Id']}/part"
+        path = f"/tare/arrivals/{quote(told['Id'])}/part"
         answer = self._target.open("PUT", path, {"name": name}, part.pieces(), TAR, FOREVER_S)
         answer.read()
 
