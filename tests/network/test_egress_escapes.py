@@ -9,6 +9,7 @@ import socket
 import time
 
 import pytest
+from dnslib import RR, A, DNSRecord
 from network_world import (
     DEADLINE_S,
     HOST_WAN6,
@@ -23,6 +24,7 @@ from network_world import (
 
 from tare.errors import InvalidArgument
 from tare.kernel.nftables import NftablesSocket
+from tare.network.dns_answers import addresses_in
 from tare.network.egress import parse_policy
 from tare.network.port_guard import link_local_of
 from tare.network.rates import BURST, RATE, parse_rate
@@ -150,3 +152,10 @@ def test_endless_numbers_are_refused() -> None:
         parse_rate({RATE: "9" * 400 + "mbit"})
     with pytest.raises(InvalidArgument, match="invalid burst"):
         parse_rate({RATE: "1mbit", BURST: "9" * 5000})
+
+
+def test_an_answer_of_thousands_of_addresses_opens_few_ways() -> None:
+    """Who runs a name that a policy allows says how many addresses it has: not how many elements that costs."""
+    reply = DNSRecord.question("a.example").reply()
+    reply.add_answer(*(RR("a.example", rdata=A(f"203.0.{number >> 8}.{number & 255}")) for number in range(2000)))
+    assert len(addresses_in(reply.pack())[0]) == 64

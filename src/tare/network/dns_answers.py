@@ -17,6 +17,7 @@ _PLAIN_UDP_BYTES, _MOST_UDP_BYTES = 512, 4096
 _TTL_S = 5  # short: a container that is restarted may have another address
 _REVERSE, _REVERSE6 = (b"in-addr", b"arpa"), (b"ip6", b"arpa")
 _OPT = 41
+_MOST_ADDRESSES = 64
 
 
 class Ask(Exception):
@@ -59,9 +60,10 @@ def question_name(message: bytes) -> str:
 
 
 def addresses_in(message: bytes) -> tuple[list[str], int]:
-    """The addresses in an answer, and for how many seconds they hold."""
+    """The addresses in an answer (of very many the first), and for how many seconds they hold."""
     try:
         records = [record for record in DNSRecord.parse(message).rr if record.rtype in (QTYPE.A, QTYPE.AAAA)]
+        records = records[:_MOST_ADDRESSES]  # each costs elements in the packet filter: a stranger says how many
         return [str(record.rdata) for record in records], max((record.ttl for record in records), default=0)
     except Exception:
         return [], 0
