@@ -371,3 +371,41 @@ def test_link_local_address_is_the_kernels(engine: Engine) -> None:
                 assert link_local_of(box.mac) in {item.interface.ip for item in sock.addresses()}
 
     asyncio.run(scenario())
+
+
+def test_a_network_can_do_without_ipv4(engine: Engine, outside: Outside) -> None:
+    """--ipv4=false: containers have IPv6 alone: each other by name, ways out and in, a published port on [::] only; one
+    on an IPv4 address, or neither kind of addresses, is refused."""
+
+    async def scenario() -> None:
+        async with engine:
+            await engine.network.create(NetworkRequest(name="six", ipv4=False, ipv6=True))
+            box = await engine.network.attach(
+                new_id(),
+                EndpointRequest(
+                    mode="six", container_name="box", names=("box",), ports=(PortRequest(80, host_port=8080),)
+                ),
+            )
+            other = await engine.network.attach(new_id(), EndpointRequest(mode="six", container_name="other"))
+            six = box.record.ip6
+            assert (box.ip, box.gateway, [port.host_ip for port in box.ports]) == ("", "", ["::"])
+            assert not any("." in text for text in engine.addresses_inside(box) if not text.startswith("127."))
+            assert box.mac != other.mac and await engine.network.mend() == []
+            with listen(box.namespace_fd, 80, address="::") as server:
+                assert talk(other.namespace_fd, six, 80, server) == other.record.ip6
+                assert talk(outside.namespace_fd, HOST_WAN6, 8080, server) == OUTSIDE6
+            with listen(outside.namespace_fd, 81, address="::") as server:
+                assert talk(box.namespace_fd, OUTSIDE6, 81, server) == HOST_WAN6
+            names = engine.network._endpoints._names.of(other.record.container_id)
+            assert names.addresses("box") == [six] and names.name_of(six) == "box.six"
+            assert names.addresses("host.docker.internal") == [box.record.gateway6]
+            with pytest.raises(InvalidArgument, match="without IPv4"):
+                port = PortRequest(80, host_ip="127.0.0.1", host_port=8081)
+                await engine.network.attach(new_id(), EndpointRequest(mode="six", ports=(port,)))
+            with pytest.raises(InvalidArgument, match="IPv4 or IPv6 must be enabled"):
+                await engine.network.create(NetworkRequest(name="none-at-all", ipv4=False))
+            await engine.network.connect(box.record.container_id, EndpointRequest(mode="bridge"))
+            await engine.network.disconnect(box.record.container_id, box.record.network_id)
+            assert [record.network for record in engine.network.endpoints_of(box.record.container_id)] == ["bridge"]
+
+    asyncio.run(scenario())

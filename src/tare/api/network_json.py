@@ -124,7 +124,7 @@ def network_json(network: NetworkDetail, version: tuple[int, int], *, listed: bo
         "Labels": dict(network.labels),
     }
     if version >= (1, 47):
-        made["EnableIPv4"] = True
+        made["EnableIPv4"] = network.ipv4
     if not listed or version < (1, 28):
         made["Containers"] = containers
     elif version < (1, 52):

@@ -35,7 +35,7 @@ def write(engine: Engine, container: Container, endpoint: Endpoint | None) -> No
     else:
         records = endpoint.records if endpoint is not None else ()
         addresses = [text for record in records for text in (record.ip, record.ip6) if text]
-        gateway = next((record.gateway for record in records if record.gateway), "")
+        gateway = next((record.gateway for record in records if record.gateway and not record.is_stacked), "")
         hosts = hosts_text(
             addresses,
             hostname,

@@ -42,6 +42,7 @@ def _request(options: NetworkOptions) -> NetworkRequest:
         address_options=ipam.options if ipam else None,
         internal=options.internal,
         attachable=options.attachable,
+        ipv4=options.enable_ipv4 is not False,
         ipv6=bool(options.enable_ipv6),
         options=options.options or {},
         labels=options.labels or {},
@@ -55,8 +56,6 @@ def _refuse_missing(options: NetworkOptions) -> None:
         raise Unavailable("This node is not a swarm manager, and networks of a swarm need one.")
     if options.scope not in ("", "local"):
         raise Unsupported(f"network scope {options.scope} is not supported by Tare")
-    if options.enable_ipv4 is False:
-        raise Unsupported("networks without IPv4 are not supported by Tare yet")
 
 
 async def remove_network(engine: Engine, ref: str) -> None:

@@ -37,6 +37,7 @@ def _detail(engine: Engine, record: NetworkRecord) -> NetworkDetail:
         created_ns=record.created_ns,
         subnet=record.subnet,
         gateway=record.gateway,
+        ipv4=record.ipv4,
         ipv6=record.ipv6,
         subnet6=record.subnet6,
         gateway6=record.gateway6,

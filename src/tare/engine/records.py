@@ -292,6 +292,7 @@ class NetworkDetail(Record, frozen=True, kw_only=True):
     scope: str = "local"
     subnet: str = ""
     gateway: str = ""
+    ipv4: bool = True
     ipv6: bool = False
     subnet6: str = ""
     gateway6: str = ""

@@ -37,8 +37,11 @@ def check_link_name(name: str) -> None:
 
 
 def mac_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """02:42 and the address: one address always has one MAC, so that neighbours' caches never point elsewhere."""
-    return (b"\x02\x42" + address.packed).hex(":")
+    """02:42 and the address: one address always has one MAC, so that neighbours' caches never point elsewhere.
+
+    Of an IPv6 address its last four bytes, which differ within a network of any common size.
+    """
+    return (b"\x02\x42" + address.packed[-4:]).hex(":")
 
 
 def random_mac() -> str:
@@ -57,7 +60,7 @@ def ensure_bridge(sock: RouteSocket, record: NetworkRecord, *, publishes: bool) 
     link = sock.link(name)
     if link is None:
         sock.execute(
-            (route.new_bridge(name, mac_of(record.interface.ip), mtu), route.set_identity(name, ALIAS + network_id))
+            (route.new_bridge(name, mac_of(record.interfaces[0].ip), mtu), route.set_identity(name, ALIAS + network_id))
         )
         faults.point("network.bridge.create")
         link = sock.link(name)

@@ -23,7 +23,7 @@ class BridgeNetwork(NamedTuple):
 
     record: NetworkRecord
     link: Link
-    addresses: ipam.AddressPool
+    addresses: ipam.AddressPool | None
     addresses6: ipam.AddressPool | None
 
     @property
@@ -72,8 +72,10 @@ class Bridges:
             addresses, addresses6 = known.addresses, known.addresses6
         else:
             own = [text for text in record.reserved if ":" not in text]
-            addresses, addresses6 = ipam.AddressPool(self._db, record.interface, record.ip_range, own), None
-            addresses.prepare()
+            addresses, addresses6 = None, None
+            if record.subnet:
+                addresses = ipam.AddressPool(self._db, record.interface, record.ip_range, own)
+                addresses.prepare()
             if record.interface6 is not None:
                 own = [text for text in record.reserved if ":" in text]
                 addresses6 = ipam.AddressPool(self._db, record.interface6, record.ip_range6, own)

@@ -31,6 +31,7 @@ def make_record(request: NetworkRequest, asked: AddressOptions | None, asked6: A
         created_ns=time.time_ns(),
         asked=asked,
         asked6=asked6,
+        ipv4=request.ipv4,
         ipv6=request.ipv6,
         address_options=request.address_options,
         options=request.options,
@@ -52,6 +53,7 @@ def apply(request: NetworkRequest, networks: Collection[NetworkRecord]) -> Netwo
     return msgspec.structs.replace(
         request,
         addresses=tuple(asked for asked in (found.asked, found.asked6) if asked is not None),
+        ipv4=found.ipv4,
         ipv6=found.ipv6,
         address_options=found.address_options,
         options=found.options,

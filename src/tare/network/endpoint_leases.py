@@ -49,7 +49,7 @@ def record_endpoint(
     link = endpoint_links.name_of(endpoint_id)
     network = to.record
     with db.transaction(durable=False) as tx:
-        address = _lease(tx, to.addresses, request.ip, endpoint_id, link, to.title)
+        address = _lease(tx, to.addresses, request.ip, endpoint_id, link, to.title) if to.addresses else None
         second = _lease(tx, to.addresses6, request.ip6, endpoint_id, link, to.title) if to.addresses6 else None
         record = EndpointRecord(
             container_id=container_id,
@@ -58,13 +58,13 @@ def record_endpoint(
             network_id=network.network_id,
             container_name=request.container_name,
             link=link,
-            ip=str(address),
-            prefix=to.addresses.subnet.prefixlen,
-            gateway=_gateway(network, to.addresses),
+            ip=str(address or ""),
+            prefix=to.addresses.subnet.prefixlen if to.addresses else 0,
+            gateway=_gateway(network, to.addresses) if to.addresses else "",
             ip6=str(second or ""),
             prefix6=to.addresses6.subnet.prefixlen if to.addresses6 else 0,
             gateway6=_gateway(network, to.addresses6) if to.addresses6 else "",
-            mac=_mac(tx, store, request, address, to),
+            mac=_mac(tx, store, request, address or second, to),
             ports=bindings,
             inside=inside,
             names=request.names,
@@ -96,13 +96,13 @@ def _lease(tx: Transaction, pool: AddressPool, asked: str, endpoint_id: str, lin
     return address
 
 
-def _mac(tx: Transaction, store: NetworkStore, request: EndpointRequest, address: Ip, to: BridgeNetwork) -> str:
+def _mac(tx: Transaction, store: NetworkStore, request: EndpointRequest, address: Ip | None, to: BridgeNetwork) -> str:
     """The MAC asked for, or the address's own. Raises Forbidden for one that somebody on the network has."""
     if to.record.driver == IPVLAN:
         return to.link.mac
-    own = bridge.mac_of(address)
+    own = bridge.mac_of(address) if address is not None else bridge.random_mac()
     mac = (request.mac or own).lower()
-    if mac == bridge.mac_of(to.addresses.gateway) or store.has_mac(tx, to.record.network_id, mac):
+    if mac == bridge.mac_of(to.record.interfaces[0].ip) or store.has_mac(tx, to.record.network_id, mac):
         if request.mac:
             raise Forbidden(f"MAC address {mac} is already in use on network {to.record.name}")
         return bridge.random_mac()  # a neighbour asked for the one that goes with this address

@@ -70,7 +70,8 @@ def configure(record: EndpointRecord, namespace: Netns, *, default_route: bool, 
         link = inside.link(record.inside)
         if link is None:
             raise KernelError(errno.ENODEV, "RTM_GETLINK", record.inside)
-        own = [f"{record.ip}/{record.prefix}", *(f"{address}/16" for address in record.link_locals)]
+        own = [f"{record.ip}/{record.prefix}"] if record.ip else []
+        own += [f"{address}/16" for address in record.link_locals]
         if record.ip6:
             own.append(f"{record.ip6}/{record.prefix6}")
         requests = [

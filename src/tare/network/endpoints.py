@@ -176,10 +176,11 @@ class Endpoints:
     async def release(self, container_id: str) -> None:
         """Takes the container off its networks; nothing to do is fine. Its processes should be gone by now."""
         records = self._store.endpoints_of(container_id)
-        sandbox = self.sandboxes.pop(container_id, None)
+        sandbox = self.sandboxes.get(container_id)
         for record in records:
             self._leave(record, sandbox.namespace_fd if sandbox is not None else None)
         if sandbox is not None:
+            self.sandboxes.pop(container_id)
             sandbox.close()
         if any(record.link for record in records):
             self._leaving.watch_nowait()
@@ -434,7 +435,7 @@ class Endpoints:
 
     def _gateway(self, records: Sequence[EndpointRecord]) -> EndpointRecord | None:
         """The endpoint that has the default route."""
-        able = [record for record in records if record.ip]
+        able = [record for record in records if record.ip or record.ip6]
         networks = [self._store.network_by_id(record.network_id) for record in able]
         ways = [
             (record.network, network is None or network.leads_nowhere, record.priority)

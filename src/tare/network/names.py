@@ -82,7 +82,7 @@ class Names:
         for record in self._store.endpoints():
             made.by_container.setdefault(record.container_id, []).append(record)
             network = made.networks.get(record.network_id)
-            if network is None or not network.names_containers or not record.ip:
+            if network is None or not network.names_containers or not record.link:
                 continue
             own = [text for text in (record.ip, record.ip6) if text]
             for name in dict.fromkeys(name.lower() for name in record.names):
@@ -109,7 +109,8 @@ class ContainerNames:
             if found:
                 return self._names.in_turn(found)
         if name in HOST_NAMES:
-            leading = [record for record in self._endpoints(index) if record.gateway and not record.is_stacked]
+            own = [record for record in self._endpoints(index) if not record.is_stacked]
+            leading = [record for record in own if record.gateway or record.gateway6]
             return [text for record in leading[:1] for text in (record.gateway, record.gateway6) if text] or None
         return None
 

@@ -60,7 +60,7 @@ class Publishing:
             return ()
         if self._table is None:
             raise Unsupported("publishing ports without the engine's packet filter (--iptables=false)")
-        routed, left = routed_ports(ports, network)
+        routed, left = routed_ports(_on_ipv6(ports) if not network.subnet else ports, network)
         default = network.default_bind_address
         try:
             return routed + self._host_ports.reserve(
@@ -212,6 +212,14 @@ class Publishing:
         self.open(record, bindings)
         network = self._bridges.get(record.network_id)
         endpoint_links.set_port_flags(self._route, record, isolated=network is not None and not network.record.icc)
+
+
+def _on_ipv6(ports: Sequence[PortRequest]) -> list[PortRequest]:
+    """Ports of a network without IPv4: at all addresses means all IPv6 addresses."""
+    for port in ports:
+        if port.host_ip and ":" not in port.host_ip:
+            raise InvalidArgument(f"a container without IPv4 can't be reached by the host's address {port.host_ip}")
+    return [msgspec.structs.replace(port, host_ip=port.host_ip or "::") for port in ports]
 
 
 def _is_both(port: PortRequest, network: NetworkRecord) -> bool:

@@ -188,6 +188,7 @@ class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
     address_options: dict[str, str] | None = None
     internal: bool = False
     attachable: bool = False
+    ipv4: bool = True
     ipv6: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -240,6 +241,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     inhibits_ipv4: bool = False
     config_only: bool = False
     config_from: str = ""
+    ipv4: bool = True
 
     def gateway_mode(self, version: int) -> str:
         """How packets of an address family go in and out: nat, nat-unprotected, routed or isolated."""
@@ -276,7 +278,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def interface(self) -> ipaddress.IPv4Interface:
-        """The bridge's own address with its prefix."""
+        """The bridge's own IPv4 address with its prefix, on a network that has IPv4."""
         return ipaddress.IPv4Interface(f"{self.gateway}/{self.subnet.partition('/')[2]}")
 
     @property
@@ -288,7 +290,8 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     def interfaces(self) -> tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]:
         """All of the bridge's own addresses."""
         second = self.interface6
-        return (self.interface,) if second is None else (self.interface, second)
+        first = (self.interface,) if self.subnet else ()
+        return first if second is None else (*first, second)
 
     @property
     def is_default(self) -> bool:

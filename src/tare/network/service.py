@@ -171,7 +171,7 @@ class Network:
         if self._table is not None and list(self._bridges):
             self._table.rebuild_all()
         for network in self._bridges:
-            if network.record.network_id not in attached and not network.record.is_stacked:
+            if network.record.network_id not in attached and not network.record.is_stacked and network.record.subnet:
                 bridge.drop_other_addresses(self._route, network.link, network.record.interface)
             await self._bridges.delete_strays(network, frozenset(live))
         own = frozenset(record.network_id for record in self._store.networks())
@@ -222,7 +222,7 @@ class Network:
 
     def gateway(self) -> str:
         """The host's address on the default bridge (`host-gateway`); empty without a bridge."""
-        return next((str(network.addresses.gateway) for network in self._bridges if network.record.name == BRIDGE), "")
+        return next((network.record.gateway for network in self._bridges if network.record.name == BRIDGE), "")
 
     def warnings(self) -> list[str]:
         """What on this host keeps containers from talking, or seems to guard what it doesn't."""

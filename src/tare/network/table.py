@@ -180,7 +180,7 @@ def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
 
 def published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:
     for binding in record.ports:
-        if not binding.host_port and (record.ip6 if ":" in binding.host_ip else record.ip) == "":
+        if (record.ip6 if ":" in binding.host_ip else record.ip) == "":
             continue  # it came from a network with another kind of addresses
         yield rules.PublishedPort(
             protocol=binding.protocol,

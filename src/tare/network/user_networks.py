@@ -51,6 +51,8 @@ def make_record(
     Raises InvalidArgument, Forbidden, Conflict, NotFound, Unsupported, ResourceExhausted with Docker's texts.
     """
     _check_request(request, networks)
+    if not (request.ipv4 or request.ipv6):
+        raise InvalidArgument("IPv4 or IPv6 must be enabled")
     if request.config_only:
         return config_networks.make_record(request, *_sorted_addresses(request))
     if request.config_from:
@@ -70,6 +72,7 @@ def make_record(
         attachable=request.attachable,
         asked=asked,
         asked6=asked6,
+        ipv4=request.ipv4,
         ipv6=request.ipv6,
         address_options=request.address_options,
         options=request.options,
@@ -86,6 +89,8 @@ def make_record(
         )
     record = _with_ipv6(record, [ipaddress.IPv6Network(other.subnet6) for other in networks if other.subnet6])
     subnets = [ipaddress.IPv4Network(other.subnet) for other in networks if other.subnet]
+    if not record.ipv4:
+        return record
     if asked is None:
         pools = settings.address_pools or ipam.DEFAULT_POOLS
         interface = ipam.choose_subnet(pools, [*subnets, *reached()])
@@ -104,7 +109,7 @@ def _sorted_addresses(request: NetworkRequest) -> tuple[AddressOptions | None, A
         if version in found:
             raise Forbidden(f"{request.driver} driver doesn't support multiple subnets")
         found[version] = asked
-    return found.get(4), found.get(6) if request.ipv6 else None
+    return found.get(4) if request.ipv4 else None, found.get(6) if request.ipv6 else None
 
 
 def _with_ipv6(record: NetworkRecord, taken: Collection[ipaddress.IPv6Network]) -> NetworkRecord:
