@@ -156,6 +156,19 @@ def test_a_policy_that_is_none_is_refused(near: Engine, far: Engine) -> None:
     assert (answer.status, answer.json["message"][:21]) == (400, "invalid egress policy")
 
 
+def test_prune_leaves_one_that_is_being_moved(near: Engine, far: Engine) -> None:
+    """It is held still for its way, not stopped for good; one that has gone comes back from the trash as any other."""
+    name = made(near)
+    container = near.inspect(name)["Id"]
+    near.api.request("POST", f"/containers/{name}/departure?how=stop")
+    assert container not in (near.api.request("POST", "/containers/prune").json["ContainersDeleted"] or [])
+    near.tare_cli("move", "--stop", name, f"unix://{far.socket}")
+    assert names(near) == []
+    near.tare_cli("trash", "restore", name)
+    near.docker("start", name)
+    assert near.inspect(name)["State"]["Running"]
+
+
 def test_what_was_given_up_goes_at_the_next_start(daemon: Tared) -> None:
     """An arrival that was only begun, one that was being deleted, layers that came a day ago and nobody sent again."""
     daemon.start()

@@ -22,7 +22,9 @@ async def prune_containers(engine: Engine, filters: Filters, *, keep: bool = Tru
     kept: list[int] = []
     for container in engine.containers:
         labels = container.config.labels or {}
-        if container.state.running or not match_labels(filters, labels) or not match_no_labels(filters, labels):
+        if container.state.running or container.leaving:  # on its way to another engine: held still, not stopped
+            continue
+        if not match_labels(filters, labels) or not match_no_labels(filters, labels):
             continue
         if until and container.created_ns > min(until):
             continue

@@ -23,7 +23,7 @@ def throw(engine: Engine, container: Container) -> Trashed:
     state = msgspec.structs.replace(
         container.state, status=status, pid=0, stopped_by_user=True, removes_volumes=False, restart_count=0
     )
-    record = msgspec.structs.replace(container, state=state)
+    record = msgspec.structs.replace(container, state=state, leaving="")
     entry = Trashed(id=container.id, record=record, removed_ns=now_ns())
     image = engine.images.find(container.head_id) if container.head_id else None
     likely = [*(image.diff_ids[::-1] if image else ()), *container.layers[::-1]]
