@@ -1,0 +1,46 @@
+"""Networks without a bridge, and rates held on the host, outlive the daemon and leave nothing."""
+
+from __future__ import annotations
+
+import time
+
+from support.deadline import wait_until
+from support.engine import Engine
+from support.tared import Tared
+
+SERVE = "while :; do echo here | nc -l -p 80; done"
+
+
+def asks(engine: Engine, box: str, name: str) -> str:
+    return engine.docker("exec", box, "nc", "-w", "2", name, "80", check=False).out
+
+
+def test_macvlan_and_rates_outlive_the_daemon(daemon: Tared) -> None:
+    """kill -9: containers of a macvlan network find each other after the next start, start again with the address that
+    they asked for, connect and disconnect; a rate is still there, and repair has nothing to do; no link stays."""
+    engine = daemon.start().engine
+    engine.prepare()
+    engine.docker("network", "create", "-d", "macvlan", "--subnet", "10.239.4.0/24", "mac")
+    box = engine.start("--network", "mac", "--name", "box", "--ip", "10.239.4.7", command=["sh", "-c", SERVE])
+    friend = engine.start("--network", "mac")
+    flags = ["-d", "--network", "name=bridge,rate=8mbit"]
+    slow = engine.tare_cli("run", *flags, engine.image, "sleep", "1000").out.strip()
+    assert asks(engine, friend, "box") == "here\n"
+    daemon.kill9(launcher=True)
+    daemon.start()
+    wait_until(lambda: asks(engine, friend, "box") == "here\n", "names are served again", 5)
+    assert engine.api.request("POST", "/tare/networks/repair", {}).json == {"Repaired": []}
+    engine.docker("restart", "-t", "0", box)
+    wait_until(lambda: asks(engine, friend, "box") == "here\n", "it is where it was", 5)
+    engine.docker("network", "connect", "mac", slow)
+    assert asks(engine, slow, "10.239.4.7") == "here\n"
+    engine.docker("network", "disconnect", "mac", slow)
+    assert asks(engine, slow, "10.239.4.7") == ""
+    events = engine.docker(
+        "events", "--since", "1h", "--until", f"{time.time() + 0.02:.9f}", "--filter", "type=network"
+    ).out
+    assert "network connect" in events and "type=macvlan" in events
+    refused = engine.docker("network", "rm", "mac", check=False)
+    assert "has active endpoints" in refused.err
+    engine.clean()
+    engine.docker("network", "rm", "mac")
