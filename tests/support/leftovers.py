@@ -13,6 +13,8 @@ from pathlib import Path
 from support.processes import marked
 
 PLACES = ("/run", "/run/docker", "/run/netns", "/run/lock", "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")
+KERNELS = ("dummy0", "ifb0", "ifb1")
+"""Links that are there as soon as the kernel has the module of their kind."""
 # The machine is ours alone: every new thing counts, not only what bears a mark.
 EXCLUSIVE = os.environ.get("CI") == "true" or os.environ.get("TARE_TEST_EXCLUSIVE") == "1"
 
@@ -37,8 +39,17 @@ def _is_v2(path: str) -> bool:
 
 
 def links() -> set[str]:
-    """Network devices of this namespace."""
-    return {f"link {name}" for name in os.listdir("/sys/class/net")}
+    """Network devices of this namespace, with the ids of the networks that engines made them for."""
+    return {f"link {name} {alias(name)}".rstrip() for name in os.listdir("/sys/class/net") if name not in KERNELS}
+
+
+def alias(link: str) -> str:
+    """The id of the network that an engine made a link for; empty: it is no such link."""
+    try:
+        text = Path(f"/sys/class/net/{link}/ifalias").read_text().strip()
+    except OSError:
+        return ""  # it is gone
+    return text.removeprefix("tare network ") if text.startswith("tare network ") else ""
 
 
 def rules() -> set[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from support.deadline import wait_until
 from support.engine import Engine, clean_environment
+from support.leftovers import alias
 from support.processes import children, end_all, is_alive, kill, marked
 from support.rawhttp import RawClient
 
@@ -60,6 +63,8 @@ class Tared:
         self.process: subprocess.Popen[bytes] | None = None
         self.engine = Engine("tare", self.socket)
         self._armings = itertools.count()
+        self.network_ids: set[str] = set()
+        """Of its networks at its last stop: links bear them in their names and aliases."""
 
     def make_armable(self) -> None:
         """Before its start: `arm` works from now on."""
@@ -176,9 +181,18 @@ class Tared:
                 self.engine.clean()
             self.terminate()
         finally:
+            self.network_ids |= self._stored_networks()
             end_all(self.mark)
             unmount_below(self.home)
             _wipe(self.home)
+
+    def _stored_networks(self) -> set[str]:
+        """The ids of all networks that it keeps."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self.data_root}/tare.db?mode=ro", uri=True)) as database:
+                return {row[0] for row in database.execute("SELECT network_id FROM network_networks")}
+        except sqlite3.Error:
+            return set()  # it never came so far
 
     def scrub(self) -> None:
         """Takes away by force what a failed test left in the kernel; for after the leftovers check, never before."""
@@ -193,7 +207,8 @@ class Tared:
         unmount_below(self.home)
         _wipe(self.home)
         tables = [["nft", "delete", "table", family, f"tare_{self.mark}"] for family in ("inet", "bridge")]
-        for argv in (["ip", "link", "del", self.mark], *tables):
+        links = [name for name in os.listdir("/sys/class/net") if name == self.mark or alias(name) in self.network_ids]
+        for argv in (*(["ip", "link", "del", name] for name in links), *tables):
             if shutil.which(argv[0]):
                 subprocess.run(argv, capture_output=True)
 
@@ -235,4 +250,6 @@ def unmount_below(path: Path) -> None:
 
 def marks_of(daemons: Sequence[Tared]) -> list[str]:
     """What things of these daemons bear in their names."""
-    return [mark for daemon in daemons for mark in (daemon.mark, daemon.bip.rsplit(".", 1)[0] + ".")]
+    return [
+        mark for daemon in daemons for mark in (daemon.mark, daemon.bip.rsplit(".", 1)[0] + ".", *daemon.network_ids)
+    ]
