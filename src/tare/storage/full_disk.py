@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ RESERVE_BYTES = 4 << 20
 _SCARCE_BYTES = 1 << 20
 _PLENTY_BYTES = 128 << 20
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT)
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # proc_pid_mountinfo(5): space, tab, newline, backslash
 _TEXT = "no space left on device"
 
 
@@ -83,9 +85,9 @@ def disk_of(directory: Path) -> str:
     """The mount that a directory is on, in words: `/dev/sda1 on /var`."""
     path = directory.resolve()
     best = ("", "")
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).rstrip("\n").split("\n"):
         fields, _, rest = line.partition(" - ")
-        point = fields.split()[4].encode().decode("unicode_escape")
+        point = _ESCAPED.sub(lambda code: chr(int(code[1], 8)), fields.split(" ")[4])
         if (path == Path(point) or Path(point) in path.parents) and len(point) >= len(best[0]):
             best = (point, rest.split()[1])
     return f"{best[1]} on {best[0]}"
