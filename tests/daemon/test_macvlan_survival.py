@@ -44,3 +44,12 @@ def test_macvlan_and_rates_outlive_the_daemon(daemon: Tared) -> None:
     assert "has active endpoints" in refused.err
     engine.clean()
     engine.docker("network", "rm", "mac")
+
+
+def test_the_host_is_found_over_ipv6_on_the_default_network(daemon: Tared) -> None:
+    """tared --ipv6: host.docker.internal has the bridge's IPv6 address, too."""
+    daemon.args = ["--ipv6", "--fixed-cidr-v6", "fd00:239::/64"]
+    engine = daemon.start().engine
+    engine.prepare()
+    hosts = engine.docker("run", "--rm", engine.image, "cat", "/etc/hosts").out
+    assert "fd00:239::1\thost.docker.internal host.tare.internal" in hosts.splitlines()

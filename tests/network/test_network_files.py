@@ -69,3 +69,18 @@ def test_resolv_conf_without_a_usable_resolver() -> None:
 def test_hostname() -> None:
     """One line."""
     assert hostname_text("box") == "box\n"
+
+
+def test_the_host_has_its_names_at_all_its_addresses() -> None:
+    """Both gateways' addresses, unless the user gave a name another address."""
+    text = hosts_text(
+        ["172.17.0.2", "fd00::2"],
+        "box",
+        extra_hosts=["host.docker.internal:192.0.2.9"],
+        host_gateway="172.17.0.1",
+        host_gateway6="fd00::1",
+        host_names=("host.docker.internal", "host.tare.internal"),
+    )
+    lines = text.splitlines()
+    assert lines[-2:] == ["172.17.0.1\thost.tare.internal", "fd00::1\thost.tare.internal"]
+    assert "192.0.2.9\thost.docker.internal" in lines

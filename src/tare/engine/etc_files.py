@@ -43,6 +43,7 @@ def write(engine: Engine, container: Container, endpoint: Endpoint | None) -> No
             host.extra_hosts or (),
             host_gateway=gateway or engine.network.gateway(),
             host_names=HOST_NAMES if gateway and not _is_served(records) else (),
+            host_gateway6=next((record.gateway6 for record in records if not record.is_stacked), ""),
         )
     _write(container, "hosts", hosts + links.hosts_lines(engine, container))
     if endpoint is not None and _is_served(endpoint.records):

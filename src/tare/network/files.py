@@ -47,10 +47,11 @@ def hosts_text(
     extra_hosts: Sequence[str] = (),
     host_gateway: str = "",
     host_names: Sequence[str] = (),
+    host_gateway6: str = "",
 ) -> str:
     """/etc/hosts: localhost, what the user added, and the container's own names for each of its addresses.
 
-    host_names: what the host is called by its gateway's address, where the user didn't say it otherwise.
+    host_names: what the host is called by its gateway's addresses, where the user didn't say it otherwise.
     """
     lines = list(_LOCALHOST)
     for text in extra_hosts:
@@ -63,8 +64,7 @@ def hosts_text(
     lines += [own_line(ip, hostname, domainname) for ip in ips if ip]
     given = {parse_extra_host(text)[0] for text in extra_hosts}
     added = [name for name in host_names if name not in given]
-    if added and host_gateway:
-        lines.append(f"{host_gateway}\t{' '.join(added)}")
+    lines += [f"{address}\t{' '.join(added)}" for address in (host_gateway, host_gateway6) if added and address]
     return "\n".join(lines) + "\n"
 
 
