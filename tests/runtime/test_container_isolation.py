@@ -209,6 +209,45 @@ def test_a_user_namespace_maps_root(machine: Machine) -> None:
     assert (machine.rootfs / "tmp/mine").stat().st_uid == 200000
 
 
+@pytest.mark.parametrize("how", ["idmap", "mappings"])
+def test_a_mapped_mount_keeps_its_owners(machine: Machine, tmp_path: Path, how: str) -> None:
+    """An OCI spec's `idmap`, or the same ids given again: root inside is root there; without it nobody is."""
+    mapping = (IDMapping(0, 200000, 65536),)
+    machine.directory.chmod(0o755)
+    for name in ("mapped", "plain"):
+        (machine.rootfs / name).mkdir()
+    (tmp_path / "secret").write_text("mine\n")
+    (tmp_path / "secret").chmod(0o600)
+    words = ("rbind", "idmap") if how == "idmap" else ("rbind",)
+    given = {} if how == "idmap" else {"uid_mappings": mapping, "gid_mappings": mapping}
+    spec = changed(
+        machine.shell("cat /mapped/secret; touch /mapped/mine; cat /plain/secret; ls -n /plain | tail -1"),
+        linux={
+            "uid_mappings": mapping,
+            "gid_mappings": mapping,
+            "namespaces": tuple(LinuxNamespace(n) for n in ("user", "mount", "network", "uts", "pid", "ipc")),  # type: ignore[arg-type]
+        },
+    )
+    mapped = Mount("/mapped", "bind", str(tmp_path), words, **given)
+    code, output = machine.run(with_mounts(spec, mapped, Mount("/plain", "bind", str(tmp_path), ("rbind",))))
+    assert code == 0 and output.startswith("mine\n") and output.count("mine\n") == 1 and " 65534 " in output
+    assert (tmp_path / "mine").stat().st_uid == 0
+
+
+def test_what_fails_in_a_user_namespace_is_said(machine: Machine, tmp_path: Path) -> None:
+    """Not that there is no way back from it."""
+    mapping = (IDMapping(0, 200000, 65536),)
+    machine.directory.chmod(0o755)
+    linux = {
+        "uid_mappings": mapping,
+        "gid_mappings": mapping,
+        "namespaces": tuple(LinuxNamespace(n) for n in ("user", "mount", "network", "uts", "pid", "ipc")),  # type: ignore[arg-type]
+    }
+    spec = changed(machine.spec("true"), linux=linux)
+    with pytest.raises(StartFailed, match="mkdir /missing: permission denied"):
+        machine.run(with_mounts(spec, Mount("/missing", "bind", str(tmp_path), ("rbind",))))
+
+
 def test_a_container_without_pid_and_network_namespace_shares_the_hosts(machine: Machine) -> None:
     """`--pid host --network host`."""
     spec = changed(

@@ -196,7 +196,10 @@ def test_a_spec_that_is_wrong_is_refused_by_the_field(change: dict[str, Any], te
         ({"linux": {"intel_rdt": LinuxIntelRdt(clos_id="x")}}, "linux.intelRdt"),
         ({"linux": {"mount_label": "label"}}, "linux.mountLabel"),
         ({"linux": {"namespaces": (LinuxNamespace("uts"),)}}, "without a mount namespace"),
-        ({"mounts": (Mount("/x", "bind", "/a", ("bind", "idmap")),)}, "mount option 'idmap'"),
+        (
+            {"mounts": (Mount("/x", "bind", "/a", ("bind", "idmap")),)},
+            "the mount at /x with ids other than a new user namespace's",
+        ),
     ],
 )
 def test_what_is_not_supported_says_so(change: dict[str, Any], text: str) -> None:

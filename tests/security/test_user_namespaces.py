@@ -209,6 +209,24 @@ def test_exec_is_in_its_user_namespace(tare: Engine, box: str) -> None:
     assert sh(tare, box, "grep CapEff /proc/self/status", "--privileged").split()[1] != "0" * 16
 
 
+def test_health_and_logs(tare: Engine) -> None:
+    """Its health check's process runs in its user namespace, and its log is as any other's."""
+    check = "test $(id -u) = 0 && test $(readlink /proc/self/ns/user) = $(readlink /proc/1/ns/user)"
+    flags = ("--health-cmd", check, "--health-interval", "1s")
+    container = start(tare, *flags, command=("sh", "-c", "echo hello; exec sleep 1000"))
+    wait_until(lambda: tare.inspect(container)["State"]["Health"]["Status"] == "healthy", "it is healthy", 20)
+    assert tare.logs(container) == "hello\n"
+
+
+def test_its_ids_own_nothing_of_the_engines(tared: own.Tared, tare: Engine) -> None:
+    """CVE-2021-21284: nothing below the engine's directories belongs to a container's host ids, or is open to all."""
+    first = first_id(pid_of(tare, start(tare)))
+    for root in (tared.data_root, tared.exec_root):
+        assert all(os.lstat(path).st_uid != first != os.lstat(path).st_gid for path in root.rglob("*"))
+    for name in ("containers", "snapshots", "layers"):
+        assert not os.stat(tared.data_root / name).st_mode & 0o007, name
+
+
 def test_network_of_its_own(tare: Engine, box: str) -> None:
     """It has an address, a name, its links alone in /sys, may ping and (if asked for) change its network."""
     assert sh(tare, box, "ls /sys/class/net").split() == ["eth0", "lo"]

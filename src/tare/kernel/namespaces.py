@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterator
 
 from tare.errors import KernelError
-from tare.kernel import capabilities
+from tare.kernel import capabilities, process
 from tare.kernel.libc import syscall
 
 CLONE_NEWTIME = 0x00000080
@@ -176,6 +176,7 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
     What is made through an id-mapped mount needs an owner that the map knows; the host's root may be none.
     """
     effective, permitted, inheritable = capabilities.capget()
+    dumpable = process.is_dumpable()
     syscall("setfsgid", gid)
     syscall("setfsuid", uid)
     try:
@@ -185,3 +186,5 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
         syscall("setfsuid", os.geteuid())
         syscall("setfsgid", os.getegid())
         capabilities.capset(effective, permitted, inheritable)
+        if dumpable:
+            process.set_dumpable(True)  # each change took that from the whole process

@@ -9,6 +9,7 @@ from tare.errors import KernelError
 from tare.kernel.libc import address_of, overwrite_memory, syscall
 
 _PR_SET_PDEATHSIG = 1
+_PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
 _PR_SET_NAME = 15
@@ -35,6 +36,11 @@ def set_parent_death_signal(signal_number: int) -> None:
 def set_dumpable(dumpable: bool) -> None:
     """Whether others of our user may ptrace us and open our files in /proc; execve(2) sets it again."""
     _prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def is_dumpable() -> bool:
+    """Whether they may."""
+    return syscall("prctl", _PR_GET_DUMPABLE, 0, 0, 0, 0) == 1
 
 
 def set_keep_capabilities(keep: bool) -> None:

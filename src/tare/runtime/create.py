@@ -182,6 +182,8 @@ def create_container(
         outcome = creation.serve(meanwhile)
     except BaseException as error:
         creation.abandon()
+        if not was_subreaper:
+            process.set_child_subreaper(False)
         if gate_write >= 0:
             os.close(gate_write)
         if isinstance(error, TareError) and not isinstance(error, StartFailed):

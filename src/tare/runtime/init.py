@@ -87,17 +87,21 @@ class ChildNamespaces:
         self.time_offsets = time_offsets
         self.before: list[tuple[int, int]] = []
 
+    def enter(self) -> None:
+        """For good."""
+        for name, fd in self.joins.items():
+            namespaces.setns(fd, namespaces.NAMESPACES[name][0], about=name)
+        if self.new:
+            namespaces.unshare(namespace_flags(self.new))
+        if self.time_offsets and "time" in self.new:
+            process.write_own("timens_offsets", self.time_offsets)
+
     def __enter__(self) -> None:
         try:
             for name in (*self.new, *self.joins):
                 flag, file = namespaces.NAMESPACES[name]
                 self.before.append((namespaces.open_namespace(f"/proc/self/ns/{file}"), flag))
-            for name, fd in self.joins.items():
-                namespaces.setns(fd, namespaces.NAMESPACES[name][0], about=name)
-            if self.new:
-                namespaces.unshare(namespace_flags(self.new))
-            if self.time_offsets and "time" in self.new:
-                process.write_own("timens_offsets", self.time_offsets)
+            self.enter()
         except BaseException:
             self._return()
             raise
@@ -161,13 +165,13 @@ def _enter_user_namespace(init: Init, plan: Plan, joins: dict[str, int]) -> None
     os.setresuid(0, 0, 0)
     os.setgroups(())
     process.set_dumpable(True)  # else /proc/self belongs to the host's root
-    with ChildNamespaces(plan.new, joins, plan.time_offsets):
-        pid = os.fork()
-        if pid:
-            init.tell(b"pid %d" % pid)
-            os._exit(0)
-        init.wait_answer()
-        run_as_init(init, plan, joins, own_child=False)
+    ChildNamespaces(plan.new, joins, plan.time_offsets).enter()  # there is no way back from a user namespace
+    pid = os.fork()
+    if pid:
+        init.tell(b"pid %d" % pid)
+        os._exit(0)
+    init.wait_answer()
+    run_as_init(init, plan, joins, own_child=False)
 
 
 def own_stdio(init: Init, uid: int, gid: int) -> None:

@@ -39,11 +39,11 @@ _PROPAGATION = {
     "slave": mounts.MS_SLAVE,
     "unbindable": mounts.MS_UNBINDABLE,
 }
-_UNSUPPORTED = frozenset(("remount", "tmpcopyup", "idmap", "ridmap"))
+_UNSUPPORTED = frozenset(("remount", "tmpcopyup"))
 
 
 class MountOptions(msgspec.Struct):
-    """What a list of mount options asks for. data: what goes to the file system itself."""
+    """What a list of mount options asks for. mapped: of ids. data: what goes to the file system itself."""
 
     bind: bool = False
     recursive_bind: bool = False
@@ -53,6 +53,7 @@ class MountOptions(msgspec.Struct):
     recursive_clear: int = 0
     propagation: int = 0
     recursive_propagation: bool = False
+    mapped: bool = False
     data: list[str] = []
 
 
@@ -88,6 +89,8 @@ def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
         if word in ("bind", "rbind"):
             options.bind = True
             options.recursive_bind = word == "rbind"
+        elif word in ("idmap", "ridmap"):
+            options.mapped = True
         elif word in _UNSUPPORTED:
             raise Unsupported(f"mount option {word!r}")
         elif word in _IGNORED or _attribute(options, word):

@@ -14,7 +14,7 @@ from tare.oci.runtime_spec import IDMapping, Linux, LinuxResources, Process, Spe
 from tare.runtime.cgroups import Hierarchies
 from tare.runtime.check import check_process, check_spec
 from tare.runtime.hooks import PlannedHook, plan_hooks
-from tare.runtime.plan_mounts import MountPlan, plan_devices, plan_resources
+from tare.runtime.plan_mounts import MountPlan, maps_ids, plan_devices, plan_resources
 from tare.runtime.plan_process import plan_label, plan_limits, plan_program, plan_settings
 from tare.runtime.steps import devices, execute, filesystems, identity, masks, roots, subpath
 from tare.values.mount import RootFilesystem
@@ -178,8 +178,10 @@ def build_plan(
     has_user_namespace = any(n.type == "user" for n in namespaces)
     hooks = spec.hooks
     state = State(spec.oci_version, container_id, "creating", 0, bundle, spec.annotations or {})
-    owner = (_root_of(linux.uid_mappings), _root_of(linux.gid_mappings)) if map_owners else None
-    files = MountPlan(bundle, early_binds=has_user_namespace, owner=owner)
+    owner = None
+    if map_owners or maps_ids(spec):
+        owner = (_root_of(linux.uid_mappings), _root_of(linux.gid_mappings))
+    files = MountPlan(bundle, early_binds=has_user_namespace, owner=owner if map_owners else None)
     files.add_root(spec, rootfs)
     files.add_mounts(spec, hierarchies, "cgroup" in new)
     steps: list[Step] = [roots.IsolateMounts(), *files.root, *files.mounts]

@@ -8,7 +8,7 @@ import msgspec
 
 from tare.errors import InvalidArgument, Unsupported
 from tare.kernel import mounts
-from tare.oci.runtime_spec import LinuxDevice, LinuxDeviceCgroup, LinuxResources, Mount, Spec
+from tare.oci.runtime_spec import Linux, LinuxDevice, LinuxDeviceCgroup, LinuxResources, Mount, Spec
 from tare.runtime.cgroups import Hierarchies
 from tare.runtime.mount_options import MountOptions, parse_mount_options
 from tare.runtime.steps import devices, filesystems, identity, roots, subpath
@@ -120,8 +120,7 @@ class MountPlan:
                 self.mounts.append(_plan_filesystem(mount, options))
 
     def _add_bind(self, mount: Mount, options: MountOptions) -> None:
-        if mount.uid_mappings or mount.gid_mappings:
-            raise Unsupported("id-mapped bind mounts")
+        mapped = self.owner is not None or _is_mapped(mount, options)
         beneath = [word.removeprefix(SUBPATH_OPTION) for word in options.data if word.startswith(SUBPATH_OPTION)]
         process = [word.removeprefix(PROCESS_OPTION) for word in options.data if word.startswith(PROCESS_OPTION)]
         if len(beneath) + len(process) != len(options.data):
@@ -137,10 +136,10 @@ class MountPlan:
         elif self.early_binds or options.propagation in (mounts.MS_SHARED, mounts.MS_SLAVE):
             slot = len(self.early)
             if beneath:
-                step = subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind, self.owner is not None)
+                step = subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind, mapped)
                 self.early.append(step)
             else:
-                self.early.append(roots.CloneSource(slot, source, options.recursive_bind, self.owner is not None))
+                self.early.append(roots.CloneSource(slot, source, options.recursive_bind, mapped))
         elif beneath:
             slot = _LATE_SLOTS + len(self.mounts)
             self.mounts.append(subpath.CloneBeneath(slot, source, beneath[-1], options.recursive_bind))
@@ -158,6 +157,22 @@ class MountPlan:
                 recursive_propagation=options.recursive_propagation,
             )
         )
+
+
+def _is_mapped(mount: Mount, options: MountOptions) -> bool:
+    """Whether a bind mount's owners are to be shown as the ids of the container's user namespace."""
+    return options.mapped or bool(mount.uid_mappings or mount.gid_mappings)
+
+
+def maps_ids(spec: Spec) -> bool:
+    """Whether any mount of the spec is mapped. Raises Unsupported for other ids than the container's."""
+    linux = spec.linux or Linux()
+    found = [mount for mount in spec.mounts or () if _is_mapped(mount, parse_mount_options(mount.options or ()))]
+    for mount in found:
+        own = (mount.uid_mappings or linux.uid_mappings, mount.gid_mappings or linux.gid_mappings)
+        if not linux.uid_mappings or own != (linux.uid_mappings, linux.gid_mappings):
+            raise Unsupported(f"the mount at {mount.destination} with ids other than a new user namespace's")
+    return bool(found)
 
 
 def _plan_filesystem(mount: Mount, options: MountOptions) -> filesystems.MountFilesystem:

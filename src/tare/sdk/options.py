@@ -45,6 +45,7 @@ class ContainerOptions(TypedDict, total=False):
     cap_add: Sequence[str]
     cap_drop: Sequence[str]
     security_opt: Sequence[str]
+    userns: str  # "host"; "private" (ids that no other container has), Tare only
     devices: Sequence[str]  # "/dev/fuse[:/dev/fuse[:rwm]]"
     sysctls: Mapping[str, str]
     ulimits: Mapping[str, int | tuple[int, int]]
@@ -80,6 +81,7 @@ _HOST_CONFIG = {
     "cap_add": "CapAdd",
     "cap_drop": "CapDrop",
     "security_opt": "SecurityOpt",
+    "userns": "UsernsMode",
     "sysctls": "Sysctls",
     "init": "Init",
     "auto_remove": "AutoRemove",
