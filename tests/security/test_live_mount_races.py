@@ -110,3 +110,15 @@ def test_nothing_of_the_container_is_loaded(tare: Engine, outside: Path) -> None
         tare.api.request("POST", f"/containers/{box}/update", {"MountAdd": [mount]}, check=False)
     assert tare.docker("exec", box, "sh", "-c", "ls /loaded", check=False).code == 1
     assert not Path("/loaded").exists()
+
+
+@pytest.mark.parametrize("letter", ["\r", "\u2028", "\x85", "\x0b"])
+def test_names_that_break_lines_elsewhere(tare: Engine, tmp_path: Path, letter: str) -> None:
+    """The kernel's list of mounts has a line for each; what else some take for a line's end is a letter of a name."""
+    box = tare.start("--net", "none")
+    path = f"/containers/{box}/update"
+    mounts = [{"Type": "bind", "Source": str(tmp_path), "Target": target} for target in ("/way/to", "/other")]
+    assert tare.api.request("POST", path, {"MountAdd": mounts[:1]}).status == 200
+    tare.docker("exec", box, "mv", "/way", f"/a{letter}b")
+    assert tare.api.request("POST", path, {"MountAdd": mounts[1:]}, check=False).status == 200
+    assert tare.api.request("POST", path, {"MountRemove": ["/other"]}, check=False).status == 200

@@ -144,7 +144,7 @@ class _Inside:
     def mounts(self) -> dict[int, MountEntry]:
         """All mounts that the container sees, by number."""
         found = {}
-        for line in self._read("mountinfo").splitlines():
+        for line in self._read("mountinfo").rstrip("\n").split("\n"):
             words = line.split(" ")
             shared = any(word.startswith("shared:") for word in words[6 : words.index("-")])
             entry = MountEntry(int(words[0]), _unescaped(words[4]), shared)
