@@ -435,7 +435,13 @@ def test_a_remapped_engine(daemon: own.Tared, tmp_path: Path) -> None:
     assert first_id(pid_of(tare, start(tare))) not in (0, first_id(pid_of(tare, one)))
     sh(tare, one, "touch /b/mine")
     assert os.stat(tmp_path / "mine").st_uid == 0
+    joined = tare.start(flags=["--network", f"container:{one}"])
+    assert sh(tare, joined, "ls /sys/class/net; id -u").split() == ["eth0", "lo", "0"]
+    assert first_id(pid_of(tare, joined)) == first_id(pid_of(tare, one))
+    assert "0% packet loss" in sh(tare, joined, "ping -c 1 -W 2 127.0.0.1")
     host = tare.start(flags=["--userns", "host", "--privileged"])
+    foreign = tare.docker("run", "--rm", "--network", f"container:{host}", tare.image, "true", check=False)
+    assert foreign.code == 125 and "it has another user namespace" in foreign.err
     assert os.stat(f"/proc/{pid_of(tare, host)}/ns/user").st_ino == os.stat("/proc/self/ns/user").st_ino
     refused = tare.docker("run", "--rm", "--privileged", tare.image, "true", check=False)
     assert refused.code == 125 and "privileged mode is incompatible with user namespaces" in refused.err

@@ -192,6 +192,9 @@ def surroundings(engine: Engine, container: Container, cgroup: str) -> Surroundi
             pid = _running_pid(engine, mode.partition(":")[2])
             name = "net" if kind == "network" else kind
             joined[kind] = f"/proc/{pid}/ns/{name}"
+            if kind == "network" and container.ids is not None:
+                # Who joins a network joins the user namespace that owns it, or has no rights there.
+                joined["user"] = _same_user_namespace(engine, container, mode.partition(":")[2])
             if kind == "ipc":
                 shm_pid = _shareable_pid(engine, mode.partition(":")[2])
     return Surroundings(
@@ -210,6 +213,13 @@ def _running_pid(engine: Engine, ref: str) -> int:
     if not other.state.running or not other.state.pid:
         raise Conflict(f"cannot join the namespace of a non running container: {other.id}")
     return other.state.pid
+
+
+def _same_user_namespace(engine: Engine, container: Container, ref: str) -> str:
+    other = engine.containers.find(ref)
+    if other.ids != container.ids:
+        raise Conflict(f"cannot join network of container {other.id}: it has another user namespace")
+    return f"/proc/{other.state.pid}/ns/user"
 
 
 def _shareable_pid(engine: Engine, ref: str) -> int:

@@ -172,7 +172,7 @@ def _namespaces(container: Container, around: Surroundings) -> tuple[LinuxNamesp
     host = container.host
     found = [LinuxNamespace(type="mount")]
     if container.ids is not None:
-        found.append(LinuxNamespace(type="user"))
+        found.append(LinuxNamespace(type="user", path=around.joined.get("user", "")))
     kinds = (
         ("pid", host.pid_mode == "host"),
         ("uts", host.uts_mode == "host"),

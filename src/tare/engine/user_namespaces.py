@@ -51,7 +51,10 @@ def check_user_namespace(host: HostOptions, remapped: IdRange | None) -> None:
         raise InvalidArgument("cannot share the host PID namespace when user namespaces are enabled")
     if host.ipc_mode == "host":
         raise InvalidArgument("cannot share the host's IPC namespace when user namespaces are enabled")
-    for kind, mode in (("network", host.network_mode), ("PID", host.pid_mode), ("IPC", host.ipc_mode)):
+    joins = [("PID", host.pid_mode), ("IPC", host.ipc_mode)]
+    if host.userns_mode == "private":  # else they have the same ids, and one user namespace can be both's
+        joins.append(("network", host.network_mode))
+    for kind, mode in joins:
         if mode.startswith("container:"):
             raise Unsupported(
                 f"joining another container's {kind} namespace from a user namespace of one's own is not supported by "
