@@ -26,6 +26,7 @@ from tare.errors import InvalidArgument
 from tare.kernel.nftables import NftablesSocket
 from tare.network.dns_answers import addresses_in
 from tare.network.egress import parse_policy
+from tare.network.learned_ways import MOST_WAYS
 from tare.network.port_guard import link_local_of
 from tare.network.rates import BURST, RATE, parse_rate
 from tare.network.records import AddressOptions, Endpoint, EndpointRequest, NetworkRequest
@@ -159,3 +160,25 @@ def test_an_answer_of_thousands_of_addresses_opens_few_ways() -> None:
     reply = DNSRecord.question("a.example").reply()
     reply.add_answer(*(RR("a.example", rdata=A(f"203.0.{number >> 8}.{number & 255}")) for number in range(2000)))
     assert len(addresses_in(reply.pack())[0]) == 64
+
+
+def test_a_name_with_ever_new_addresses_fills_nothing(engine: Engine) -> None:
+    """One endpoint has a bounded number of ways open at a time; what is open is opened anew only when it runs out."""
+
+    async def scenario() -> None:
+        async with engine:
+            await make(engine)
+            box, other = await join(engine, "allow=a.example"), await join(engine, "allow=a.example")
+            names = engine.network._names
+            for number in range(100):
+                found = [f"203.0.{number}.{last}" for last in range(64)]
+                names.learn([box.record], "a.example", found, 600)
+                names.learn([box.record], "a.example", found, 600)
+            names.learn([other.record], "a.example", ["203.0.113.7"], 600)
+            with NftablesSocket() as nft:
+                assert len(nft.elements("tn", "egress_named")) == MOST_WAYS + 1
+                engine.network.set_egress(box.record.container_id, "allow=a.example")
+                names.learn([box.record], "a.example", ["203.0.113.8"], 600)
+                assert len(nft.elements("tn", "egress_named")) == 2
+
+    asyncio.run(scenario())

@@ -12,6 +12,7 @@ from tare.kernel.netlink import is_missing
 from tare.kernel.nftables import NFPROTO_INET, Element, NftablesSocket, Transaction
 from tare.network import egress_rules, rules
 from tare.network.egress import Policy, allowed_subnets, both, named_ports, parse_policy
+from tare.network.learned_ways import LearnedWays
 from tare.network.port_guard import PortGuard, addresses_of
 from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
 from tare.network.rule_listing import ListedTable, list_table
@@ -30,6 +31,7 @@ class Table:
         self._store = store
         self._socket = NftablesSocket()
         self.guard = PortGuard(name)
+        self._learned = LearnedWays()
         self.group = _FIRST_GROUP + zlib.crc32(name.encode()) % _GROUPS
 
     def bind(self, record: EndpointRecord) -> None:
@@ -51,7 +53,7 @@ class Table:
         """Lets an endpoint send for a while to what it found under a name, as far as its policies name it."""
         policies = self.policies_of(record)
         transaction = Transaction(self.name)
-        for text in addresses:
+        for text in self._learned.wanted(record.endpoint_id, name, addresses, seconds):
             ports = named_ports(policies, name, ipaddress.ip_address(text))
             for own in filter(None, (record.ip, record.ip6)):
                 egress_rules.add_named(transaction, own, text, ports, seconds * 1000)
@@ -114,6 +116,7 @@ class Table:
 
         forget: the addresses of a container that has another policy now: what it may send to by name is found anew.
         """
+        self._learned.clear()
         bridges = self._bridges()
         records = [record for record in self._store.endpoints() if record.endpoint_id != without]
         ports = [port for record in records for port in published(record)]
