@@ -423,6 +423,25 @@ def test_survives_a_killed_engine(daemon: own.Tared) -> None:
     tare.docker("cp", f"{container}:/etc/hosts", "-")
 
 
+def test_a_start_that_is_cut_short(daemon: own.Tared, tmp_path: Path) -> None:
+    """Wherever a process of the start fails or dies: it is said, nothing stays, and the next start works."""
+    daemon.make_armable()
+    daemon.start()
+    tare = daemon.engine
+    tare.prepare()
+    volume = ("-v", f"{tmp_path}:/b")
+    run(tare, "true", *volume)
+    steps = ("clone", "overlay", "isolate", "attach_root", "bind", "filesystem", "pivot", "execute")
+    for point in ("runtime.init.started", "runtime.cgroup.create", *(f"runtime.step.{step}" for step in steps)):
+        for action in ("", ":kill"):
+            daemon.arm(f"{point}{action}")
+            done = run(tare, "true", *volume, check=False)
+            assert done.code not in (0, None) and done.err, (point, action)
+            daemon.arm("")
+            assert run(tare, "id -u", *volume).out == "0\n", (point, action)
+    wait_until(lambda: not tare.containers(), "all are removed", 10)
+
+
 def test_a_remapped_engine(daemon: own.Tared, tmp_path: Path) -> None:
     """--userns-remap gives all containers one range but those with `--userns host`; info tells."""
     daemon.args += ["--userns-remap", "default"]
