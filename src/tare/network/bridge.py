@@ -22,6 +22,7 @@ _NAME = re.compile(r"[^\s/:%]{1,15}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 _SYS = Path("/proc/sys/net")
 ALIAS = "tare network "
+_RTF_DEFAULT = 0x10000  # linux/ipv6_route.h: a default route that was learned of a router
 _LINK_LOCAL = ipaddress.IPv6Interface("fe80::1/64")  # what the kernel asks from when it forwards (RFC 4861)
 
 
@@ -120,5 +121,19 @@ def ensure_forwarding(version: int = 4) -> bool:
     path = _SYS / ("ipv4/ip_forward" if version == 4 else "ipv6/conf/all/forwarding")
     if path.read_text(encoding="ascii").strip() != "0":
         return False
+    if version == 6:
+        _keep_routers()
     write_proc(str(path), "1")
     return True
+
+
+def _keep_routers() -> None:
+    """Lets the host keep the default routes that routers told it: who forwards forgets them, and listens no more.
+
+    Unless a link says otherwise (accept_ra 2, ip-sysctl.rst): those that lead to such a router do from now on.
+    """
+    for line in Path("/proc/thread-self/net/ipv6_route").read_text(encoding="ascii").splitlines():
+        fields = line.split()
+        own = _SYS / "ipv6/conf" / fields[9] / "accept_ra"
+        if int(fields[8], 16) & _RTF_DEFAULT and own.exists() and own.read_text(encoding="ascii").strip() == "1":
+            write_proc(str(own), "2")
