@@ -63,7 +63,7 @@ def test_the_client_hangs_up_in_a_load(daemon: Tared) -> None:
     engine = daemon.engine
     engine.docker("rmi", engine.image)
     engine.tare_cli("trash", "empty", "--force")
-    assert not layers(daemon)
+    wait_until(lambda: not layers(daemon), "the layers are gone")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(daemon.socket))
         head = f"POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Length: {len(archive)}\r\n\r\n"

@@ -319,6 +319,8 @@ class Connection(asyncio.Protocol):
         self._task = None
         self._streaming = False
         unread = self._body is not None and not self._body.complete and self._duplex is None
+        if unread and self._body is not None:  # who reads it apart from the handler must not wait for ever
+            self._body.fail(BodyTruncated("unexpected EOF"))
         self._head = self._body = None
         self._end_watch()
         self.idle_since = time.monotonic()
