@@ -188,6 +188,16 @@ def _ended(engine: Engine, made: str) -> dict[str, object]:
     return {} if shown["Running"] else shown
 
 
+@pytest.mark.parametrize("engine", ["tare"], indirect=True)  # dockerd forgets execs when their container ends
+def test_an_exec_that_ends_its_container_keeps_its_code(engine: Engine) -> None:
+    """The exit code can be asked for although the container has ended meanwhile."""
+    container = engine.start(command=["sh", "-c", "while [ ! -e /go ]; do sleep 0.02; done"])
+    made = engine.api.request("POST", f"/containers/{container}/exec", {"Cmd": ["touch", "/go"]}).json["Id"]
+    engine.api.request("POST", f"/exec/{made}/start", {"Detach": True})
+    engine.api.request("POST", f"/containers/{container}/wait")
+    assert wait_until(lambda: _ended(engine, made), "it has ended")["ExitCode"] == 0
+
+
 def test_exec_in_a_stopped_container(engine: Engine) -> None:
     """exec in a container that doesn't run is refused."""
     container = engine.docker("create", engine.image).out.strip()

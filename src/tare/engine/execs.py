@@ -32,6 +32,8 @@ from tare.values.ids import new_id
 
 RESIZE_PATIENCE_S = 10.0
 RECORD_NAME = "exec.json"
+KEPT_S = 300.0
+"""How long the exit code of a process can be asked for once it has ended."""
 
 
 async def create_exec(engine: Engine, ref: str, options: ExecOptions) -> str:
@@ -167,6 +169,7 @@ async def _launch(
         live.record = msgspec.structs.replace(live.record, running=False, exit_code=error.exit_code)
         live.launched.set()
         live.ended.set()
+        forget_later(engine, live)
         raise InvalidArgument(failure_text(error, "OCI runtime exec failed: exec failed")) from error
     live.record = msgspec.structs.replace(live.record, pid=started.pid)
     _remember(str(directory), live.record)
@@ -183,12 +186,18 @@ async def _watch(engine: Engine, live: LiveExec, link: MonitorLink, directory: s
     live.record = msgspec.structs.replace(live.record, running=False, exit_code=code, pid=0, can_remove=True)
     live.link = None
     live.ended.set()
+    forget_later(engine, live)
     link.close()
     link.close_pidfd()
     shutil.rmtree(directory, ignore_errors=True)
     container = engine.containers.get(live.record.container_id)
     if container is not None:
         engine.events.container(container, "exec_die", execID=live.record.id, exitCode=str(code))
+
+
+def forget_later(engine: Engine, live: LiveExec, kept_s: float = KEPT_S) -> None:
+    """Forgets a process that has ended kept_s from now, so that whoever waited for its exit code can still ask."""
+    asyncio.get_running_loop().call_later(kept_s, engine.execs.pop, live.record.id, None)
 
 
 def _remember(directory: str, record: ExecRecord) -> None:
@@ -220,6 +229,7 @@ async def restore_execs(engine: Engine, container_id: str) -> None:
         code = exited.exit_code if exited is not None else 137
         live.record = msgspec.structs.replace(record, running=False, exit_code=code, pid=0, can_remove=True)
         live.ended.set()
+        forget_later(engine, live)
         shutil.rmtree(path, ignore_errors=True)
 
 

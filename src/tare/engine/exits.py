@@ -124,9 +124,14 @@ async def _auto_remove(engine: Engine, container_id: str) -> None:
 
 
 def end_execs(engine: Engine, container_id: str) -> None:
-    """The kernel has killed what was exec'd in the container's pid namespace; idle execs are forgotten."""
+    """The kernel has killed what was exec'd in the container's pid namespace; execs that never ran are forgotten.
+
+    Those that ended can be asked for their exit code a while longer: a process that ends its container, as one that
+    tells it to stop, would lose it otherwise.
+    """
     for exec_id, live in list(engine.execs.items()):
-        if live.record.container_id == container_id and not live.record.running:
+        record = live.record
+        if record.container_id == container_id and not record.running and record.exit_code is None:
             del engine.execs[exec_id]
 
 
