@@ -87,3 +87,35 @@ def test_policies_that_a_network_can_not_hold_are_refused_at_create(daemon: Tare
     finally:
         engine.clean()
         engine.docker("network", "rm", "free", check=False)
+
+
+def test_a_networks_policy_changes_while_it_is_in_use(daemon: Tared) -> None:
+    """tare network update --egress binds the containers that run, and those to come; also on the default network; all
+    lifts it, inspect shows it, a restart keeps it; what can't be held is refused, and nothing has changed."""
+    engine = daemon.start().engine
+    engine.prepare()
+    engine.docker("network", "create", "one")
+    try:
+        for network in ("one", "bridge"):
+            box = engine.start("--network", network)
+            gateway = engine.inspect(box)["NetworkSettings"]["Networks"][network]["Gateway"]
+            ping = ["exec", box, "ping", "-c1", "-W1", gateway]
+            assert engine.docker(*ping, check=False).code == 0
+            engine.tare_cli("network", "update", "--egress", "none", network)
+            assert engine.docker(*ping, check=False).code != 0
+            shown = engine.api.request("GET", f"/networks/{network}").json["Options"]
+            assert shown["tare.network.egress"] == "none"
+            daemon.kill9(launcher=True)
+            daemon.start()
+            assert engine.docker(*ping, check=False).code != 0
+            refused = engine.tare_cli("network", "update", "--egress", "sometimes", network, check=False)
+            assert refused.code == 1 and "invalid egress policy" in refused.err
+            engine.tare_cli("network", "update", "--egress", "all", network)
+            assert engine.docker(*ping, check=False).code == 0
+        refused = engine.tare_cli("network", "update", "--egress", "allow=a.example:80", "bridge", check=False)
+        assert "names needs a network of the user's own" in refused.err
+        refused = engine.tare_cli("network", "update", "--egress", "none", "host", check=False)
+        assert refused.code == 1 and "can't have an egress policy" in refused.err
+    finally:
+        engine.clean()
+        engine.docker("network", "rm", "one", check=False)

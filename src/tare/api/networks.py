@@ -10,8 +10,8 @@ from tare.api.network_json import network_json
 from tare.api.pages import Page
 from tare.api.router import Route
 from tare.engine.network_connect import connect_container, disconnect_container
-from tare.engine.network_create import create_network, prune_networks, remove_network
-from tare.engine.network_options import ConnectOptions, DisconnectOptions, NetworkOptions
+from tare.engine.network_create import create_network, prune_networks, remove_network, update_network
+from tare.engine.network_options import ConnectOptions, DisconnectOptions, NetworkOptions, NetworkUpdateOptions
 from tare.engine.network_upkeep import list_rules, repair_networks
 from tare.engine.networks import inspect_network, list_networks
 
@@ -35,6 +35,12 @@ async def create(call: Call) -> Response:
     """POST /networks/create."""
     network_id = await create_network(call.engine, await call.record(NetworkOptions))
     return json_response({"Id": network_id, "Warning": ""}, 201)
+
+
+async def update(call: Call) -> Response:
+    """POST /tare/networks/{id}/update, which Docker doesn't have: a network's egress policy, from now on."""
+    await update_network(call.engine, call.path["id"], await call.record(NetworkUpdateOptions))
+    return empty_response(200)
 
 
 async def remove(call: Call) -> Response:
@@ -90,6 +96,7 @@ async def repair(call: Call) -> Response:
 ROUTES = (
     Route("GET", "/tare/networks/rules", "TareNetworkRules", rules),
     Route("POST", "/tare/networks/repair", "TareNetworkRepair", repair, finishes=True),
+    Route("POST", "/tare/networks/{id}/update", "TareNetworkUpdate", update, finishes=True),
     Route("GET", "/networks", "NetworkList", list_),
     Route("GET", "/networks/{id}", "NetworkInspect", inspect),
     Route("POST", "/networks/create", "NetworkCreate", create, finishes=True),

@@ -57,7 +57,7 @@ admin  ImagePrune ImageCommit ImageGet ImageGetAll ImageLoad SystemAuth Distribu
 admin  GetPluginPrivileges PluginPull PluginDelete PluginEnable PluginDisable PluginUpgrade PluginCreate PluginPush
 admin  PluginSet SwarmInit SwarmJoin TareDiff TareTrashList TareTrashDelete TareTrashEmpty TareTrashRestore
 admin  TareFsck TareFsckRepair TareOriginalsDrop TareDistributionTags
-admin  TareNetworkRules TareNetworkRepair TareContainerCheckout TareLog TareReflog TareSquash TareUndo
+admin  TareNetworkRules TareNetworkRepair TareNetworkUpdate TareContainerCheckout TareLog TareReflog TareSquash TareUndo
 admin  TarePack TarePackUsage
 admin  TareImagesOffer TareImagesMissing TareImagesSend TareImagesReceive
 admin  TareDepartureDescribe TareDepartureBegin TareDeparturePart TareDepartureFinish TareDepartureStay TareArrivalBegin

@@ -82,6 +82,7 @@ COMMANDS = {
     "network repair": "Put right what somebody broke of bridges, links and rules",
     "network rm": "Remove networks",
     "network rules": "Show the engine's packet filter in words",
+    "network update": "Change what a network's containers may send to",
     "reflog": "Show where names of images were before",
     "search": "Look for images in Docker Hub, or in another registry",
     "send": "Take images straight to another engine; only the layers that are missing there travel",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tare.engine.engine import Engine
-from tare.engine.network_options import NetworkOptions
+from tare.engine.network_options import NetworkOptions, NetworkUpdateOptions
 from tare.engine.networks import find_network
 from tare.errors import Forbidden, Unavailable, Unsupported
 from tare.network.records import AddressOptions, NetworkRecord, NetworkRequest
@@ -56,6 +56,17 @@ def _refuse_missing(options: NetworkOptions) -> None:
         raise Unavailable("This node is not a swarm manager, and networks of a swarm need one.")
     if options.scope not in ("", "local"):
         raise Unsupported(f"network scope {options.scope} is not supported by Tare")
+
+
+async def update_network(engine: Engine, ref: str, options: NetworkUpdateOptions) -> None:
+    """Changes a network that may be in use. Docker has no such verb.
+
+    Raises NotFound, InvalidArgument, Unsupported, Forbidden before anything changed.
+    """
+    record = find_network(engine, ref)
+    if options.egress is not None:
+        record = await engine.network.set_network_egress(record.network_id, options.egress)
+        _tell(engine, record, "update")
 
 
 async def remove_network(engine: Engine, ref: str) -> None:

@@ -54,6 +54,12 @@ class ConnectOptions(Options, frozen=True, kw_only=True):
     endpoint_config: EndpointOptions | None = None
 
 
+class NetworkUpdateOptions(Options, frozen=True, kw_only=True):
+    """What is to be another on a network from now on. egress: what its containers may send to."""
+
+    egress: str | None = None
+
+
 class DisconnectOptions(Options, frozen=True, kw_only=True):
     """A container to disconnect. force: also one that isn't there any more."""
 

@@ -56,7 +56,8 @@ def _detail(engine: Engine, record: NetworkRecord) -> NetworkDetail:
 def _default_options(record: NetworkRecord) -> dict[str, str]:
     if record.driver != "bridge":
         return {}
-    return {
+    own = {"tare.network.egress": record.egress} if record.egress else {}
+    return own | {
         "com.docker.network.bridge.default_bridge": "true",
         "com.docker.network.bridge.enable_icc": str(record.icc).lower(),
         "com.docker.network.bridge.enable_ip_masquerade": str(record.ip_masq).lower(),

@@ -48,7 +48,7 @@ from tare.network.rule_listing import ListedTable
 from tare.network.store import NetworkStore
 from tare.network.table import HOOK_INPUT, Table
 from tare.network.table_watch import TableWatch
-from tare.network.user_networks import make_record
+from tare.network.user_networks import EGRESS, make_record
 from tare.storage.database import Database
 
 _log = logging.getLogger(__name__)
@@ -362,6 +362,28 @@ class Network:
     def set_egress(self, container_id: str, egress: str) -> None:
         """Holds a live container to another egress policy from now on, its open connections too."""
         self._endpoints.set_egress(container_id, egress)
+
+    async def set_network_egress(self, network_id: str, egress: str) -> NetworkRecord:
+        """Holds all containers of a network to another policy from now on; raises before anything changed."""
+        async with self._changing:
+            record = self._endpoints.network(network_id)
+            if not record.has_links:
+                raise Forbidden(f"network {record.name} can't have an egress policy")
+            options = {name: value for name, value in record.options.items() if name != EGRESS}
+            if not record.is_default and egress:
+                options[EGRESS] = egress
+            changed = msgspec.structs.replace(record, egress=egress, options=options)
+            inside = [item for item in self._store.endpoints() if item.network_id == network_id]
+            self._publishing.check_policies(changed, "")
+            for item in inside:
+                self._publishing.check_bind(item, changed)
+            self._store.put_network(changed)
+            faults.point("network.update.recorded")
+            self._bridges.ensure(changed)
+            self._names.forget()
+            for item in inside:
+                self._publishing.unbind(item, always=True)
+            return changed
 
     def on_denied(self, denied: Denied) -> None:
         """Who is told of what egress policies reject."""

@@ -105,6 +105,11 @@ class AsyncNetworks:
         """Removes a network that no container is in."""
         await self._calls.do("DELETE", f"/networks/{quote(name)}")
 
+    async def update(self, name: str, egress: str) -> Network:
+        """Holds a network's containers to another egress policy ("none", "all", "allow=…") from now on; Tare only."""
+        await self._calls.do("POST", f"/tare/networks/{quote(name)}/update", None, {"Egress": egress})
+        return await self.get(name)
+
     async def rules(self) -> tuple[Mapping[str, Any], ...]:
         """The engine's packet filter in words, table by table: Family, Name, Whole, Chains, Sets."""
         return tuple(await self._calls.json("GET", "/tare/networks/rules"))

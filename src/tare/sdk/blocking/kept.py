@@ -106,6 +106,11 @@ class Networks:
         """Removes a network that no container is in."""
         self._calls.do("DELETE", f"/networks/{quote(name)}")
 
+    def update(self, name: str, egress: str) -> Network:
+        """Holds a network's containers to another egress policy ("none", "all", "allow=…") from now on; Tare only."""
+        self._calls.do("POST", f"/tare/networks/{quote(name)}/update", None, {"Egress": egress})
+        return self.get(name)
+
     def rules(self) -> tuple[Mapping[str, Any], ...]:
         """The engine's packet filter in words, table by table: Family, Name, Whole, Chains, Sets."""
         return tuple(self._calls.json("GET", "/tare/networks/rules"))
