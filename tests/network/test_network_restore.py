@@ -50,6 +50,7 @@ _LIFE = """
         bound = await engine.network.attach(new_id(), EndpointRequest(container_name="bound", egress="none"))
         engine.network.set_egress(bound.record.container_id, "allow=192.0.2.0/24")
         await engine.network.set_rate(bound.record.container_id, bound.record.network_id, Rate(125_000, 32_768))
+        await engine.network.set_network_egress(bound.record.network_id, "allow=192.0.2.0/24")
         delete_link(bound.record.link)
         await engine.network.mend()
         await engine.network.release(bound.record.container_id)
@@ -72,6 +73,7 @@ _POINTS = (
     "network.egress.recorded",
     "network.rate.recorded",
     "network.rate.link",
+    "network.update.recorded",
     "network.repair.link",
     "network.parent.create",
 )
