@@ -27,12 +27,28 @@ from support.recording import flags_of_commands  # noqa: E402
 # Where Tare does more than Docker: how, and the test that shows it (listed only if it passed).
 BETTER = {
     "container logs": ("`tare logs --clear` empties a log", "compat/test_log_options.py::test_clear"),
-    "container rm": ("what was removed waits in a trash", "compat/test_volumes.py::test_back_from_the_trash"),
+    "container rm": ("what was removed waits in a trash", "daemon/test_trash.py::test_a_removed_container_comes_back"),
+    "volume rm": ("what was removed waits in a trash", "daemon/test_trash.py::test_a_removed_volume_comes_back"),
+    "image rm": ("what was removed waits in a trash", "daemon/test_trash.py::test_a_removed_image_comes_back"),
+    "image pull": (
+        "what broke off goes on where it was",
+        "registry/test_interrupted_pulls.py::test_a_broken_download_goes_on",
+    ),
+    "image push": (
+        "straight to another engine, too",
+        "travel/test_send_images.py::test_contexts_name_engines_and_nobody_guesses",
+    ),
+    "container commit": ("costs what changed", "daemon/test_packed_versions.py::test_commits_cost_what_changed"),
     "container run": ("starts in the order of `--depends-on`", "compat/test_depends.py::test_dependencies_start_first"),
     "container update": (
-        "changes the ports of a running container",
+        "changes ports, mounts and networks of a running container",
         "daemon/test_network_survival.py::test_ports_of_a_running_container",
     ),
+    "container export": (
+        "any version of an image, too",
+        "travel/test_import_export.py::test_any_version_becomes_a_tar",
+    ),
+    "image import": ("directories, too", "travel/test_import_export.py::test_a_directory_becomes_an_image"),
     "container diff": (
         "between any two of image, container and commit",
         "compat/test_versions.py::test_diff_of_images_and_containers",
