@@ -262,7 +262,12 @@ class Monitor:
         self._drain()
         self.exited = messages.Exited(code if code >= 0 else 128 - code, oom_killed, finished_ns, peak_bytes)
         faults.point("monitor.exit.before-status")
-        write_exit(self.request.directory, self.exited)
+        try:
+            write_exit(self.request.directory, self.exited)
+        except (
+            OSError
+        ):  # full, or gone: an exec's directory goes with its container. Whoever is connected is told still
+            pass
         faults.point("monitor.exit.before-report")
         self._tell_all(self.exited)
         if self.stdin is not None:
