@@ -273,7 +273,7 @@ def test_following_logs(client: Client) -> None:
     follow = client.popen("logs", "-f", name)
     assert follow.stdout is not None
     assert follow.stdout.readline() == b"one\n"
-    assert client("exec", name, "sh", "-c", "echo > /proc/1/fd/0").code in (0, 1)
+    assert client("exec", name, "sh", "-c", "echo > /proc/1/fd/0").code in (0, 1, 137)  # it may go with its container
     client("attach", name, input=b"go\n")
     out, err = follow.communicate(timeout=20)
     assert (out, err) == (b"three\n", b"two\n")
