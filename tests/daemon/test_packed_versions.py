@@ -16,6 +16,7 @@ import tarfile
 import pytest
 
 import tare
+from support import trees
 from support.deadline import wait_until
 from support.engine import Engine
 from support.tared import Tared
@@ -26,7 +27,7 @@ PAGES = 4
 
 
 def disk_bytes(daemon: Tared) -> int:
-    return sum(path.lstat().st_blocks * 512 for path in (daemon.data_root / "layers").rglob("*"))
+    return trees.disk_bytes(daemon.data_root / "layers")
 
 
 def changed(seed: int) -> str:
@@ -134,7 +135,7 @@ def test_the_trash_costs_what_changed(daemon: Tared) -> None:
 
     def used() -> int:
         places = [daemon.data_root / "layers", daemon.data_root / "snapshots"]
-        return sum(path.lstat().st_blocks * 512 for place in places for path in place.rglob("*"))
+        return sum(map(trees.disk_bytes, places))
 
     most = (MEGABYTES << 20) + (6 << 20) // 2
     wait_until(lambda: used() < most, "the trash is packed", LIMIT_S)
