@@ -27,7 +27,11 @@ WANTED = int(os.environ.get("TARE_FUZZ_REQUESTS", "0"))
 RUNNING, STOPPED, VOLUME, NETWORK = "fuzz-running", "fuzz-stopped", "fuzz-volume", "fuzz-network"
 EXISTING = {"containers": [RUNNING, STOPPED], "images": ["box"], "volumes": [VOLUME], "networks": [NETWORK, "bridge"]}
 # Where a real dockerd answers 500 too, and clients look at the text: part of it.
-AS_DOCKER = {"POST /containers/{id}/unpause": "is not paused", "GET /images/search": "no such host"}
+AS_DOCKER = {
+    "POST /containers/{id}/unpause": "is not paused",
+    "GET /images/search": "no such host",
+    "POST /auth": "dial tcp",
+}
 QUIET_S = 0.3
 MOST_BYTES = 1 << 20
 

@@ -265,6 +265,21 @@ def test_link_local_address(engine: Engine, network: Network) -> None:
     assert places(engine, box)[name]["IPAMConfig"] == {"LinkLocalIPs": ["169.254.8.8"]}
 
 
+def test_link_local_address_on_the_default_network(engine: Engine) -> None:
+    """It is shown as it was asked for."""
+    box = engine.start("--link-local-ip", "169.254.8.9")
+    assert places(engine, box)["bridge"]["IPAMConfig"] == {"LinkLocalIPs": ["169.254.8.9"]}
+
+
+def test_an_ipv6_subnet_of_a_network_without_ipv6(engine: Engine, network: Network) -> None:
+    """The network is one of IPv4; an address in the subnet is taken down and unheeded."""
+    name = network("--subnet", "2001:db8:389::/64")
+    box = engine.start("--network", name, "--ip6", "2001:db8:389::f00d")
+    place = places(engine, box)[name]
+    assert place["IPAMConfig"] == {"IPv6Address": "2001:db8:389::f00d"}
+    assert place["GlobalIPv6Address"] == "" and place["IPAddress"]
+
+
 def test_connect_a_container_that_does_not_run(engine: Engine, network: Network) -> None:
     """It is in all its networks once it starts, and can leave its first one before."""
     first, second = network(), network()

@@ -197,6 +197,9 @@ def test_a_pruned_container_comes_back_with_its_volumes(engine: Engine) -> None:
     assert answer["Tare"] == {"Trash": {"Count": 1, "Size": 0}}
     restore(engine, "pruned")
     assert engine.docker("cp", "pruned:/anonymous/file", "-").out.count("kept") == 1
+    answer = engine.api.request("POST", "/containers/prune").json
+    assert answer["SpaceReclaimed"] == answer["Tare"]["Trash"]["Size"] > 0
+    restore(engine, "pruned")
     said = engine.tare_cli("container", "prune", "-f")
     assert "Total reclaimed space: 0B" in said.out and "went to the trash" in said.err
     assert restore(engine, "pruned").status == 200

@@ -10,8 +10,9 @@ from tare.engine.records import PruneReport
 
 
 def pruned_response(key: str, removed: list[Any] | None, report: PruneReport) -> Response:
-    """SpaceReclaimed is what was freed; what went into the trash is under `Tare`, if anything did."""
-    made: dict[str, Any] = {key: removed, "SpaceReclaimed": report.reclaimed_bytes}
+    """SpaceReclaimed counts, as Docker's clients expect, what is no longer the removed things'; `Tare` says how much of
+    it still waits in the trash, which gives way when space runs short."""
+    made: dict[str, Any] = {key: removed, "SpaceReclaimed": report.reclaimed_bytes + report.trashed_bytes}
     if report.trashed:
         made["Tare"] = {"Trash": {"Count": report.trashed, "Size": report.trashed_bytes}}
     return json_response(made)

@@ -49,7 +49,8 @@ def _query(filters: list[str], keep: bool) -> Query:
 
 def _report(text: str, answer: dict[str, Any]) -> Report:
     trash = (answer.get("Tare") or {}).get("Trash") or {}
-    return Report(text, answer.get("SpaceReclaimed", 0), trash.get("Size", 0))
+    waiting = trash.get("Size", 0)
+    return Report(text, answer.get("SpaceReclaimed", 0) - waiting, waiting)
 
 
 def _listing(title: str, names: list[str]) -> str:

@@ -67,7 +67,7 @@ def _check(name: str, wish: EndpointOptions) -> None:
     wanted = wish.ipam_config
     own = name not in DEFAULT_NETWORKS
     if wanted is not None:
-        _check_link_locals(wanted.link_local_ips or (), own)
+        _check_link_locals(wanted.link_local_ips or ())
         if wanted.ipv4_address:
             if not own:
                 raise InvalidArgument("user specified IP address is supported on user defined networks only")
@@ -94,7 +94,7 @@ def _check(name: str, wish: EndpointOptions) -> None:
         raise Unsupported(f"endpoint option {option} is not supported by Tare yet")
 
 
-def _check_link_locals(addresses: tuple[str, ...], own: bool) -> None:
+def _check_link_locals(addresses: tuple[str, ...]) -> None:
     for text in addresses:
         try:
             address = ipaddress.ip_address(text)
@@ -104,5 +104,3 @@ def _check_link_locals(addresses: tuple[str, ...], own: bool) -> None:
             raise Unsupported(f"IPv6 link-local addresses are made by the kernel: {text}")
         if not address.is_link_local:
             raise InvalidArgument(f"invalid link-local IP address: {text}")
-        if not own:
-            raise InvalidArgument("user specified IP address is supported on user defined networks only")

@@ -27,8 +27,10 @@ def asked_addresses(
         (request.ip6, network.asked6, to.addresses6),
     ):
         if text:
-            if asked is None or pool is None:
+            if asked is None:
                 raise InvalidArgument(_NOT_CONFIGURED)
+            if pool is None:  # an IPv6 subnet was given, but the network is without IPv6: unheeded, as with Docker
+                continue
             found.append((pool, pool.parse_static(text)))
     return found
 

@@ -102,14 +102,14 @@ def make_record(
 
 
 def _sorted_addresses(request: NetworkRequest) -> tuple[AddressOptions | None, AddressOptions | None]:
-    """What was asked of IPv4 and of IPv6 addresses. A network without IPv6 doesn't heed the latter, as with Docker."""
+    """What was asked of IPv4 and of IPv6 addresses. A network without IPv6 only shows the latter, as with Docker."""
     found: dict[int, AddressOptions] = {}
     for asked in request.addresses:
         version = _subnet(asked.subnet).version
         if version in found:
             raise Forbidden(f"{request.driver} driver doesn't support multiple subnets")
         found[version] = asked
-    return found.get(4) if request.ipv4 else None, found.get(6) if request.ipv6 else None
+    return found.get(4) if request.ipv4 else None, found.get(6)
 
 
 def _with_ipv6(record: NetworkRecord, taken: Collection[ipaddress.IPv6Network]) -> NetworkRecord:

@@ -302,7 +302,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a prune removed."""
+    """What a prune removed. reclaimed_bytes counts what waits in the trash, too."""
 
     removed: tuple[str, ...]
     reclaimed_bytes: int
