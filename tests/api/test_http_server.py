@@ -7,109 +7,15 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from httpserver import RunningServer, read_all, read_exactly, read_until, running
+from httpserver import CHUNK, RunningServer, Watched, read_all, read_exactly, read_until, running
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.deadline import wait_until
-from tare.api.messages import Request, Response
-from tare.errors import TareError
-
-CHUNK = b"x" * 65536
-
-
-class Watched:
-    """What the test's handler saw."""
-
-    def __init__(self) -> None:
-        self.started = threading.Event()
-        self.cancelled = threading.Event()
-        self.closed = threading.Event()
-        self.sent_bytes = 0
-        self.read_bytes = 0
-        self.may_read = asyncio.Event()
-
-    async def quiet(self) -> AsyncIterator[bytes]:
-        """A stream that says nothing."""
-        self.started.set()
-        try:
-            await asyncio.Event().wait()
-            yield b""
-        finally:
-            self.closed.set()
-
-    async def endless(self) -> AsyncIterator[bytes]:
-        """A stream that never ends."""
-        self.started.set()
-        try:
-            while True:
-                self.sent_bytes += len(CHUNK)
-                yield CHUNK
-        finally:
-            self.closed.set()
-
-    async def __call__(self, request: Request) -> Response | None:
-        try:
-            return await self._answer(request)
-        except TareError as error:
-            return Response(400, {}, str(error).encode())
-
-    async def _answer(self, request: Request) -> Response | None:
-        if request.path == "/echo":
-            body = await request.body.read_whole(1 << 20)
-            return Response(200, {"X-Query": request.query}, request.method.encode() + b":" + body)
-        if request.path == "/header":
-            return Response(200, {"X-Value": "a\r\nX-Evil: 1"}, b"")
-        if request.path == "/digest":
-            seen = hashlib.sha256()
-            async for chunk in request.body:
-                seen.update(chunk)
-            return Response(200, {}, seen.hexdigest().encode())
-        if request.path == "/unread":
-            self.started.set()
-            await self.may_read.wait()
-            async for chunk in request.body:
-                self.read_bytes += len(chunk)
-            return Response(200, {}, str(self.read_bytes).encode())
-        if request.path == "/hang":
-            self.started.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.cancelled.set()
-        if request.path == "/raw":
-            return await self._raw(request)
-        streams = {"/quiet": self.quiet, "/endless": self.endless, "/three": three, "/broken": broken}
-        if request.path in streams:
-            return Response(200, {}, streams[request.path]())
-        return Response(404, {}, request.path.encode())
-
-    async def _raw(self, request: Request) -> None:
-        """Echoes raw bytes, then says goodbye when the client has half-closed."""
-        duplex = request.hijack(101 if request.wants_upgrade else 200, {"Content-Type": "raw"})
-        self.started.set()
-        while data := await duplex.read():
-            await duplex.write(data)
-        await duplex.write(b"bye")
-        if request.query == "stay":
-            await duplex.gone.wait()
-            self.closed.set()
-        else:
-            duplex.write_eof()
-
-
-async def three() -> AsyncIterator[bytes]:
-    for word in (b"one", b"", b"two", b"three"):
-        yield word
-
-
-async def broken() -> AsyncIterator[bytes]:
-    yield b"begun"
-    raise RuntimeError("a stream that fails in the middle")
 
 
 @pytest.fixture
