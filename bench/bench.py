@@ -31,6 +31,8 @@ from crowd import measure_crowd, report_crowds
 from engines import BenchError, Engine
 from versions import measure_versions, report_versions
 
+from images import measure_images, report_images
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / ".venv" / "bin"
 IDLE_CONTAINERS = 8
@@ -75,6 +77,7 @@ def main() -> int:
         crowds = [measure_crowd(engine, options.many, progress) for engine in (docker, tare) if options.many]
         count = options.versions
         versions = [measure_versions(engine, count, progress) for engine in (docker, tare) if count]
+        images = measure_images((docker, tare), options.images, progress) if options.images else {}
     except BenchError as error:
         keep = True
         print(f"The benchmark failed: {error}", file=sys.stderr)
@@ -89,6 +92,8 @@ def main() -> int:
         report_crowds(*crowds)
     if versions:
         report_versions(*versions)
+    if images:
+        report_images(images, docker.name, tare.name)
     return 1 if any(task.failure for task in tasks) else 0
 
 
@@ -99,6 +104,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="writes every sample to this file")
     parser.add_argument("--many", type=int, default=0, help="also: so many containers at once (200: some minutes)")
     parser.add_argument("--versions", type=int, default=0, help="also: so many commits of a database (50: minutes)")
+    parser.add_argument("--images", type=int, default=0, help="also: so many rounds of import, load, save, commit …")
     parser.add_argument("--work", default="/var/tmp", help="where both engines keep their data (/var/tmp)")
     parser.add_argument("--tared", default=str(PROGRAMS / "tared"), help="the tared to measure")
     parser.add_argument("--against-itself", action="store_true", help="a second dockerd in place of Tare")
