@@ -13,9 +13,10 @@ from scripted_registry import Exchange, ScriptedRegistry, build, tar_of
 from tare.registry import endpoints
 from tare.registry.endpoints import Endpoint
 from tare.registry.partials import KEPT_S, Partials
+from tare.registry.patience import Watch
 from tare.registry.records import Credentials, NotAllowed, RegistrySettings
 from tare.registry.repository import Repository
-from tare.registry.transport import Transport, Watch
+from tare.registry.transport import Transport
 
 
 @pytest.mark.parametrize("challenge", ['Bearer realm="http://{host}/token"', "Basic"])
@@ -48,7 +49,7 @@ def test_a_connection_that_comes_about_too_late_is_shut() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         watch = Watch()
-        watch._expire()
+        watch.expire()
         watch.adopt(ours)
         theirs.settimeout(5)
         assert theirs.recv(1) == b""

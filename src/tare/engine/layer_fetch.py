@@ -29,6 +29,7 @@ from tare.values.digest import Digest, hex_of
 
 PROGRESS_INTERVAL_S = 0.1
 _ID_LENGTH = 12
+_MOST_SOURCES = 4
 
 
 class WantedLayer(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +82,12 @@ class LayerFetch:
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
 
+    def add(self, sources: Sources) -> None:
+        """Who shares the fetch knows where else the layer is: one registry's slowness is not another's."""
+        known = {(source.endpoint, source.path) for source in self._sources}
+        more = [one for one in sources(self._transport) if (one.endpoint, one.path) not in known]
+        self._sources.extend(more[:_MOST_SOURCES])
+
     def release(self) -> None:
         """Nobody needs the layer held any more. Threads end here whose pull has failed: what they made goes."""
         self._stack.close()
@@ -104,7 +111,8 @@ class LayerFetch:
     def _fetch(self) -> None:
         layer = self.wanted.descriptor
         with self._registries.partials.opened(layer.digest) as fd:
-            with self._registries.downloads.taken(self._is_cancelled, lambda: self._tell("Waiting")):
+            registry = self._sources[0].endpoint.domain
+            with self._registries.downloads.taken(self._is_cancelled, lambda: self._tell("Waiting"), of=registry):
                 download = Download(layer.digest, layer.size, self._sources)
                 download.fill(fd, self._progress("Downloading"), self._wait_retry, self._attempts)
                 self._tell("Verifying Checksum")
@@ -207,6 +215,7 @@ class LayerFetches:
                     return fetch
                 if not fetch.cancelled and fetch.wanted == wanted:
                     fetch.listeners[who] = job.say
+                    fetch.add(sources)
                     if fetch.last is not None:
                         job.say(fetch.last)
                     return fetch

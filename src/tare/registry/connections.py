@@ -68,6 +68,9 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
+_POOLS = {"http": _PlainPool, "https": _SecurePool}
+
+
 def make_pool(
     origin: str, context: Callable[[], ssl.SSLContext], proxy: str, timeouts_s: tuple[float, float]
 ) -> urllib3.HTTPConnectionPool:
@@ -77,6 +80,7 @@ def make_pool(
     timeout = urllib3.Timeout(connect=timeouts_s[0], read=timeouts_s[1])
     if proxy:
         made = urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", timeout=timeout)
+        made.pool_classes_by_scheme = _POOLS
         return made.connection_from_url(origin, pool_kwargs={"ssl_context": context()} if _secure(origin) else None)
     if _secure(origin):
         return _SecurePool(host, parts.port, timeout=timeout, maxsize=_CONNECTIONS, ssl_context=context())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tare import faults
 from tare.errors import InvalidArgument, TareError, TooLarge, Unavailable
+from tare.registry.patience import SLOW_BYTES
 from tare.registry.records import Interrupted
 from tare.registry.repository import Repository
 from tare.registry.transport import Answer
@@ -18,12 +19,17 @@ from tare.storage.limits import DEFAULT_LIMITS
 
 _READ_BYTES = 1 << 20
 MAX_BLOB_BYTES = 1 << 40
+CHOOSY_BYTES = 1 << 20
+"""What a source must send in SLOW_WINDOW_S where another registry may have the blob as well."""
 
 Progress = Callable[[int], None]
 
 
 class Download:
-    """One blob from one repository (or from the next, where one fails). size: as the manifest says."""
+    """One blob from one repository (or from the next, where one fails). size: as the manifest says.
+
+    sources may grow meanwhile.
+    """
 
     def __init__(self, digest: str, size: int, sources: list[Repository]) -> None:
         if not 0 <= size <= MAX_BLOB_BYTES:
@@ -45,8 +51,8 @@ class Download:
                 self._append(fd, self._sources[source % len(self._sources)], progress)
                 break
             except (Interrupted, Unavailable):
-                # Progress made is a registry that lives: only fruitless attempts count.
-                failed = 0 if os.fstat(fd).st_size > before else failed + 1
+                # Progress made is a registry that lives: only fruitless attempts count, and those that trickled.
+                failed = 0 if os.fstat(fd).st_size - before >= min(SLOW_BYTES, self._size) else failed + 1
                 if failed >= attempts:
                     raise
                 source += 1
@@ -73,7 +79,7 @@ class Download:
                 have = 0
             self._refuse_wrong_length(answer, have)
             os.lseek(fd, have, os.SEEK_SET)
-            for piece in answer.pieces():
+            for piece in answer.pieces(self._least):
                 have += len(piece)
                 if have > self._size:
                     os.ftruncate(fd, 0)
@@ -87,6 +93,10 @@ class Download:
             answer.close()
         if have < self._size:
             raise Interrupted(f"{answer.url}: unexpected EOF")
+
+    def _least(self) -> int:
+        several = len({source.endpoint.domain for source in self._sources}) > 1
+        return CHOOSY_BYTES if several else SLOW_BYTES
 
     def _refuse_wrong_length(self, answer: Answer, have: int) -> None:
         text = answer.headers.get("content-length", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,23 +33,38 @@ class Work(Protocol):
 
 
 class Slots:
-    """How many may do something at once; who waits can be called off."""
+    """How many may do something at once, of each kind; who waits can be called off."""
 
     def __init__(self, count: int) -> None:
-        self._semaphore = threading.Semaphore(count)
+        self._count = count
+        self._taken: Counter[str] = Counter()
+        self._given_back = threading.Condition()
 
     @contextmanager
-    def taken(self, cancelled: Callable[[], bool], waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """One of the slots. waiting is called if none is free. Raises Cancelled."""
-        if not self._semaphore.acquire(blocking=False):
+    def taken(
+        self, cancelled: Callable[[], bool], waiting: Callable[[], None] = lambda: None, *, of: str = ""
+    ) -> Iterator[None]:
+        """One of a kind's slots. waiting is called if none is free. Raises Cancelled."""
+        if not self._take(of):
             waiting()
-            while not self._semaphore.acquire(timeout=0.1):
+            while not self._take(of, timeout_s=0.1):
                 if cancelled():
                     raise Cancelled("cancelled")
         try:
             yield
         finally:
-            self._semaphore.release()
+            with self._given_back:
+                self._taken[of] -= 1
+                if not self._taken[of]:
+                    del self._taken[of]
+                self._given_back.notify_all()
+
+    def _take(self, of: str, timeout_s: float = 0) -> bool:
+        with self._given_back:
+            if not self._given_back.wait_for(lambda: self._taken[of] < self._count, timeout_s):
+                return False
+            self._taken[of] += 1
+            return True
 
 
 class Registries:
@@ -64,6 +80,7 @@ class Registries:
         for entry in os.scandir(self._outgoing):
             os.unlink(entry.path)
         self.downloads = Slots(settings.max_downloads)
+        """Of each registry: one that lets us wait holds up nobody who asks another."""
         self.extractions = Slots(_EXTRACTIONS)
         self._lock = threading.Lock()
         self._works: set[Work] = set()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import tare
 from tare.registry.endpoints import Endpoint, tls_context
+from tare.registry.patience import SLOW_BYTES, Pace, Watch
 from tare.registry.records import Cancelled, Interrupted, RegistryFailure, RegistrySettings
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ READ_TIMEOUT_S = 45.0
 HEAD_TIMEOUT_S = 90.0
 """How long an answer's head may take in all, however slowly it trickles."""
 DOCUMENT_TIMEOUT_S = 60.0
-SLOW_WINDOW_S = 60.0
-SLOW_BYTES = 64 << 10
-"""A body that brings less than this in a window is given up."""
 PIECE_BYTES = 256 << 10
 MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -49,7 +46,7 @@ class Answer:
         """The whole body. Raises RegistryFailure if it is larger than limit_bytes or takes too long."""
         parts, size = [], 0
         with self._watch.until(DOCUMENT_TIMEOUT_S):
-            for piece in self.pieces():
+            for piece in self._pieces(None):
                 size += len(piece)
                 if size > limit_bytes:
                     self.close()
@@ -57,72 +54,40 @@ class Answer:
                 parts.append(piece)
         return b"".join(parts)
 
-    def pieces(self) -> Iterator[bytes]:
-        """The body as it comes. Raises Interrupted where it breaks off or only trickles, Cancelled."""
-        since, got = time.monotonic(), 0
+    def pieces(self, least: Callable[[], int] = lambda: SLOW_BYTES) -> Iterator[bytes]:
+        """The body as it comes. Raises Interrupted where it breaks off or only trickles, Cancelled.
+
+        least: says how many bytes must come in SLOW_WINDOW_S of waiting for them.
+        """
+        pace = Pace(self._watch, least)
+        try:
+            yield from self._pieces(pace)
+        except Interrupted as error:
+            if pace.missed:
+                text = f"{self.url}: the registry sends less than {pace.missed} bytes in {pace.window_s:.0f} seconds"
+                raise Interrupted(text) from error
+            raise
+        finally:
+            pace.end()
+
+    def _pieces(self, pace: Pace | None) -> Iterator[bytes]:
         try:
             while True:
-                with _explained("read", self.url, self._watch):
+                with _explained("read", self.url, self._watch), pace or nullcontext():
                     piece = self._response.read1(PIECE_BYTES, decode_content=False)
+                    if pace is not None:
+                        pace.got += len(piece)
+                    self._watch.check(self.url)  # where we shut the connection, an end is none
                 if not piece:
                     break
-                got += len(piece)
-                if time.monotonic() - since > SLOW_WINDOW_S:
-                    if got < SLOW_BYTES:
-                        raise Interrupted(f"{self.url}: the registry sends less than {SLOW_BYTES} bytes a minute")
-                    since, got = time.monotonic(), 0
                 yield piece
             self._response.release_conn()
-        except GeneratorExit:
-            raise
         finally:
             self.close()
 
     def close(self) -> None:
         """Lets go of the connection; one in the middle of a body is closed."""
         self._response.close()
-
-
-class Watch:
-    """The sockets of one thread's request: shut when its time is up, or nobody wants it any more."""
-
-    def __init__(self) -> None:
-        self._lines: list[socket.socket] = []
-        self._lock = threading.Lock()
-        self.expired = False
-        self.cancelled = False
-
-    def adopt(self, line: socket.socket) -> None:
-        with self._lock:
-            self._lines = [line]
-            if self.cancelled or self.expired:
-                self._shut()
-
-    @contextmanager
-    def until(self, seconds: float) -> Iterator[None]:
-        """Within the block the request has this long."""
-        timer = threading.Timer(seconds, self._expire)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _expire(self) -> None:
-        with self._lock:
-            self.expired = True
-            self._shut()
-
-    def cancel(self) -> None:
-        with self._lock:
-            self.cancelled = True
-            self._shut()
-
-    def _shut(self) -> None:
-        for line in self._lines:
-            with suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
 
 
 class Transport:
