@@ -19,6 +19,7 @@ from tare.kernel import netns
 from tare.kernel.namespaces import CLONE_NEWNET, open_namespace, setns, unshare
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.nftables import NftablesSocket
+from tare.network.doors import Doors
 from tare.network.records import Endpoint, EndpointRequest, NetworkSettings, PortRequest
 from tare.network.rules import PUBLISHED, PUBLISHED_ANY
 from tare.network.service import Network
@@ -108,10 +109,10 @@ class Outside:
 class Engine:
     """A network room over a database of its own, and containers to put into it."""
 
-    def __init__(self, path: Path, settings: NetworkSettings | None = None) -> None:
+    def __init__(self, path: Path, settings: NetworkSettings | None = None, doors: Doors | None = None) -> None:
         self.settings = settings or NetworkSettings(bridge_name="tn0", table="tn", subnet="172.30.0.0/24")
         self.db = Database(path / "state.db")
-        self.network = Network(self.db, self.settings, make_netns, open_inside)
+        self.network = Network(self.db, self.settings, doors or Doors(make_netns, open_inside))
 
     async def __aenter__(self) -> Engine:
         await self.network.start()

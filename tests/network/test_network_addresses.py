@@ -15,6 +15,7 @@ from tare.errors import Conflict, InvalidArgument, KernelError, ResourceExhauste
 from tare.kernel import netns
 from tare.kernel.netlink_route import RouteSocket
 from tare.network import ipam
+from tare.network.doors import Doors
 from tare.network.records import EndpointRequest, NetworkSettings, PortRequest
 from tare.network.service import Network
 from tare.storage.database import Database
@@ -147,7 +148,9 @@ def test_disabled_bridge(host: None, tmp_path: Path) -> None:
 
     async def scenario() -> None:
         db = Database(tmp_path / "state.db")
-        network = Network(db, NetworkSettings(enabled=False, bridge_name="tn0", table="tn"), make_netns, open_inside)
+        network = Network(
+            db, NetworkSettings(enabled=False, bridge_name="tn0", table="tn"), Doors(make_netns, open_inside)
+        )
         await network.start()
         await network.restore([])
         with pytest.raises(Unavailable, match="the default bridge network is disabled"):
@@ -210,7 +213,7 @@ def test_pool_keeps_namespaces_ready(engine: Engine) -> None:
         return netns.create()
 
     async def scenario() -> None:
-        engine.network = Network(engine.db, engine.settings, make, open_inside)
+        engine.network = Network(engine.db, engine.settings, Doors(make, open_inside))
         async with engine:
             await engine.network._pool.wait_full()
             assert made == 3

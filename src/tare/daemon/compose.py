@@ -25,6 +25,7 @@ from tare.engine.restore import restore
 from tare.engine.user_namespaces import remapped_range
 from tare.errors import KernelError
 from tare.images.images import Images
+from tare.network.doors import Doors
 from tare.network.records import NetworkSettings
 from tare.network.service import Network
 from tare.registry.records import RegistrySettings
@@ -85,7 +86,8 @@ def build_engine(settings: DaemonSettings, launcher: Launcher) -> Engine:
         {row["image_id"] for row in database.all("SELECT image_id FROM images")},
         {layer.diff_id for layer in layers.all()},
     )
-    network = Network(database, _network_settings(settings), launcher.make_netns, launcher.open_inside)
+    doors = Doors(launcher.make_netns, launcher.open_inside)
+    network = Network(database, _network_settings(settings), doors)
     return Engine(
         settings=_engine_settings(settings),
         database=database,

@@ -11,7 +11,7 @@ It must never enter a namespace or wait for a link's deletion on the path of a s
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import msgspec
@@ -23,6 +23,7 @@ from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netns import Netns
 from tare.network import bridge, endpoint_links, outgoing, stacked_networks
 from tare.network.bridges import Bridges
+from tare.network.doors import OpenInside
 from tare.network.endpoint_leases import asked_addresses, record_endpoint
 from tare.network.gateways import choose_gateway
 from tare.network.leaving import Leaving
@@ -44,9 +45,6 @@ from tare.network.records import (
 from tare.network.store import NetworkStore
 from tare.storage.database import Database
 from tare.values.ids import new_id
-
-OpenInside = Callable[[int, str, bool], Awaitable[list[int]]]
-"""Descriptors of sockets inside a namespace, as `tare.kernel.netns.open_inside` says."""
 
 
 class Sandbox:

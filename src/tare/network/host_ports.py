@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from tare import faults
 from tare.errors import Internal, InvalidArgument, ResourceExhausted, Unsupported
 from tare.network.records import PortBinding, PortRequest
+from tare.network.uplink import Uplink
 
 _EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
 _EPHEMERAL_DEFAULT = (32768, 60999)
@@ -37,7 +38,8 @@ class PortTaken(ResourceExhausted):
 class HostPorts:
     """The ports that one engine holds on its host."""
 
-    def __init__(self, default_address: str) -> None:
+    def __init__(self, default_address: str, uplink: Uplink) -> None:
+        self._uplink = uplink
         self._default_address = default_address
         self._held: dict[_Key, socket.socket | None] = {}
         self._addresses: dict[tuple[str, bool, int], set[str]] = {}  # by protocol, IPv6 or not, port
@@ -65,6 +67,8 @@ class HostPorts:
     def release(self, bindings: tuple[PortBinding, ...]) -> None:
         for binding in bindings:
             key = (binding.protocol, binding.host_ip, binding.host_port)
+            if binding.host_port:
+                self._uplink.unforward(*key)
             if key not in self._held:
                 continue
             self._addresses[_without_address(*key)].discard(binding.host_ip)
@@ -91,7 +95,8 @@ class HostPorts:
             try:
                 for text in wanted:
                     self._hold(request.protocol, text, port)
-                    held.append(PortBinding(request.container_port, request.protocol, text, port))
+                    inside = self._uplink.inside(text)
+                    held.append(PortBinding(request.container_port, request.protocol, text, port, inside))
             except ResourceExhausted as error:
                 failure = failure or error
                 self.release(tuple(held))
@@ -124,7 +129,12 @@ class HostPorts:
     def _hold(self, protocol: str, address: str, port: int) -> None:
         if self._is_ours(protocol, address, port):
             raise PortTaken(protocol, address, port)
-        self._held[protocol, address, port] = _bind(protocol, address, port)
+        self._uplink.forward(protocol, address, port)
+        try:
+            self._held[protocol, address, port] = _bind(protocol, self._uplink.inside(address) or address, port)
+        except BaseException:
+            self._uplink.unforward(protocol, address, port)
+            raise
         self._addresses.setdefault(_without_address(protocol, address, port), set()).add(address)
 
     def _is_ours(self, protocol: str, address: str, port: int) -> bool:

@@ -6,13 +6,15 @@ import ipaddress
 import os
 
 from tare.network.files import nameservers
+from tare.network.uplink import HostUplink, Uplink
 
 
 class HostResolvers:
-    """Follows one resolv.conf."""
+    """Follows one resolv.conf. What it names on the host's loopback is asked through the uplink, if there is one."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, uplink: Uplink | None = None) -> None:
         self._path = path
+        self._uplink = uplink or HostUplink()
         self._seen: tuple[int, int, int] | None = None
         self._servers: list[str] = []
 
@@ -29,7 +31,9 @@ class HostResolvers:
                     text = file.read(1 << 16)
             except OSError:
                 return []
-            self._servers = [server for server in nameservers(text) if _is_address(server)]
+            found = [server for server in nameservers(text) if _is_address(server)]
+            other = self._uplink.resolver
+            self._servers = list(dict.fromkeys(other if other and _is_loopback(server) else server for server in found))
             self._seen = seen
         return self._servers
 
@@ -40,3 +44,7 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_loopback(text: str) -> bool:
+    return ipaddress.ip_address(text.partition("%")[0]).is_loopback

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 
 from tare.errors import TareError
 from tare.kernel.netns import Netns
-
-MakeNetns = Callable[..., Awaitable[Netns]]
+from tare.network.doors import MakeNetns
 
 _REFILL_DELAY_S = 0.02  # the launcher is busy with the start that took the last one
 

@@ -59,12 +59,16 @@ class PortRequest(msgspec.Struct, frozen=True):
 
 
 class PortBinding(msgspec.Struct, frozen=True):
-    """A container port as it is published; host_port 0: at the container's own address (a routed network's)."""
+    """A container port as it is published; host_port 0: at the container's own address (a routed network's).
+
+    inside: the address at which an uplink's packets for host_ip arrive ("": at host_ip itself).
+    """
 
     container_port: int
     protocol: str
     host_ip: str
     host_port: int
+    inside: str = ""
 
 
 class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Network
 
 import msgspec
@@ -20,12 +20,12 @@ import msgspec
 from tare import faults
 from tare.errors import Forbidden, TareError, Unavailable
 from tare.kernel.netlink_route import RouteSocket
-from tare.kernel.netns import Netns
 from tare.network import bridge, config_networks, ipam, outgoing
 from tare.network.bridges import Bridges
 from tare.network.defaults import ensure_networks, reached_subnets
+from tare.network.doors import Doors
 from tare.network.egress_log import Denied
-from tare.network.endpoints import Endpoints, OpenInside
+from tare.network.endpoints import Endpoints
 from tare.network.host_ports import HostPorts
 from tare.network.host_resolvers import HostResolvers
 from tare.network.leaving import Leaving
@@ -57,26 +57,21 @@ _log = logging.getLogger(__name__)
 class Network:
     """One engine's networks. All methods run in the engine's event loop."""
 
-    def __init__(
-        self,
-        db: Database,
-        settings: NetworkSettings,
-        make_netns: Callable[..., Awaitable[Netns]],
-        open_inside: OpenInside,
-    ) -> None:
+    def __init__(self, db: Database, settings: NetworkSettings, doors: Doors) -> None:
         bridge.check_name(settings.bridge_name)
         self._db = db
         self._settings = settings
         self._store = NetworkStore(db)
-        self._pool = NamespacePool(make_netns, settings.warm_namespaces)
-        self._host_ports = HostPorts(settings.default_bind_address)
+        self._uplink = doors.uplink
+        self._pool = NamespacePool(doors.make_netns, settings.warm_namespaces)
+        self._host_ports = HostPorts(settings.default_bind_address, doors.uplink)
         self._route = RouteSocket()
         self._table = Table(settings.table, self._store, settings.publish_allow) if settings.firewall else None
         self._watch: TableWatch | None = None
         self._leaving = Leaving(db, self._route)
         self._bridges = Bridges(db, self._route, self._leaving, publishes=settings.firewall)
         self._publishing = Publishing(self._store, self._host_ports, self._table, self._bridges, self._route)
-        self._names = Names(self._store, HostResolvers(settings.host_resolv_conf))
+        self._names = Names(self._store, HostResolvers(settings.host_resolv_conf, doors.uplink))
         if self._table is not None:
             self._names.learned = self._table.learn
         self._changing = asyncio.Lock()
@@ -88,7 +83,7 @@ class Network:
             self._leaving,
             self._pool,
             self._route,
-            open_inside,
+            doors.open_inside,
             self._names,
             self._table.guard if self._table is not None else None,
         )
@@ -98,6 +93,7 @@ class Network:
     async def start(self) -> None:
         """Makes or repairs networks, bridges and table; ports of known endpoints stay published throughout."""
         self._store.migrate()
+        await self._uplink.start()
         ensure_networks(self._store, self._settings, self._route)
         for record in self._store.networks():
             if record.unsettled:
@@ -189,7 +185,8 @@ class Network:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-        if remove and list(self._bridges) and not any(record.link for record in self._store.endpoints()):
+        unused = remove and not any(record.link for record in self._store.endpoints())
+        if unused and list(self._bridges):
             for network in self._bridges:
                 await self._bridges.remove(network.record)
             if self._table is not None:
@@ -200,6 +197,7 @@ class Network:
         self._route.close()
         if self._table is not None:
             self._table.close()
+        await self._uplink.stop(remove=unused)
 
     # ── what is there ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,7 +224,7 @@ class Network:
 
     def warnings(self) -> list[str]:
         """What on this host keeps containers from talking, or seems to guard what it doesn't."""
-        weak = [] if self._bridges.rates_held else [outgoing.WARNING]
+        weak = self._uplink.warnings() + ([] if self._bridges.rates_held else [outgoing.WARNING])
         if self._table is None:
             return weak
         found = weak + [

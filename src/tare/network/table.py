@@ -187,7 +187,7 @@ def published(record: EndpointRecord) -> Iterable[rules.PublishedPort]:
             continue  # it came from a network with another kind of addresses
         yield rules.PublishedPort(
             protocol=binding.protocol,
-            host_ip=ipaddress.ip_address(binding.host_ip),
+            host_ip=ipaddress.ip_address(binding.inside or binding.host_ip),
             host_port=binding.host_port,
             container_ip=ipaddress.ip_address(record.ip6 if ":" in binding.host_ip else record.ip),
             container_port=binding.container_port,

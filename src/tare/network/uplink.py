@@ -1,0 +1,196 @@
+"""How an engine's network namespace meets the outside: what needs another program where there is no root.
+
+It must never be asked from a container's path: forwards come and go with published ports, which the room decides. With
+root the host's own namespace is the room's, and there is nothing to do (`HostUplink`). Without, the engine lives in
+namespaces of its own, and a program outside carries packets and takes connections for it; `uplink_keeper.py` starts and
+watches that one, and `KeptUplink` speaks to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from tare import faults
+from tare.errors import ResourceExhausted, TareError, Unavailable, Unsupported
+from tare.kernel.namespaces import open_namespace
+from tare.network.uplink_messages import (
+    Back,
+    Done,
+    Ended,
+    Forward,
+    Message,
+    Refused,
+    Start,
+    Stop,
+    Unforward,
+    receive,
+    send,
+)
+
+_log = logging.getLogger(__name__)
+
+_START_S, _FORWARD_S = 20.0, 5.0
+_ERRORS: dict[str, type[TareError]] = {"taken": ResourceExhausted, "unsupported": Unsupported}
+
+
+class Uplink(Protocol):
+    """The room's way out and in. resolver: who answers there for resolvers that only the host reaches ("": nobody)."""
+
+    @property
+    def resolver(self) -> str: ...
+
+    async def start(self) -> None:
+        """Connects the room's namespace; does nothing if it is connected. Raises Unavailable, and why."""
+
+    async def stop(self, *, remove: bool) -> None:
+        """Lets go of it. remove: and disconnects the namespace, with all forwards."""
+
+    def inside(self, host_ip: str) -> str:
+        """The address in the room's namespace at which packets for a host address arrive; "": that address itself."""
+
+    def forward(self, protocol: str, host_ip: str, port: int) -> None:
+        """Lets packets to a host port in; may be repeated. Raises ResourceExhausted if it is taken, Unsupported."""
+
+    def unforward(self, protocol: str, host_ip: str, port: int) -> None:
+        """Ends a forward, if it is one."""
+
+    def warnings(self) -> list[str]:
+        """What is wrong with it now."""
+
+
+class HostUplink:
+    """With root: the room's namespace is the host's."""
+
+    resolver = ""
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self, *, remove: bool) -> None:
+        pass
+
+    def inside(self, host_ip: str) -> str:
+        return ""
+
+    def forward(self, protocol: str, host_ip: str, port: int) -> None:
+        pass
+
+    def unforward(self, protocol: str, host_ip: str, port: int) -> None:
+        pass
+
+    def warnings(self) -> list[str]:
+        return []
+
+
+class KeptUplink:
+    """Without root: a program in the host's namespace, held by a keeper at the other end of a connection.
+
+    program: `slirp4netns`, `pasta`, or "" for the first of them that is there. The connection (SOCK_SEQPACKET) is ours.
+    """
+
+    def __init__(self, connection: socket.socket, program: str = "") -> None:
+        self._connection = connection
+        self._program = program
+        self._started = Done()
+        self._reading = False
+        self._trouble = ""
+
+    @property
+    def program(self) -> str:
+        """Which one it is, once it runs."""
+        return self._started.program
+
+    @property
+    def resolver(self) -> str:
+        return self._started.resolver
+
+    async def start(self) -> None:
+        if self._reading:
+            return
+        fds = [open_namespace(f"/proc/thread-self/ns/{name}") for name in ("user", "net")]
+        try:
+            self._started = await asyncio.to_thread(self._ask, Start(self._program), fds, _START_S)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        faults.point("network.uplink.started")
+        asyncio.get_running_loop().add_reader(self._connection.fileno(), self._read)
+        self._reading = True
+        _log.info("the uplink is %s", self.program)
+
+    async def stop(self, *, remove: bool) -> None:
+        if self._reading:
+            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            self._reading = False
+        try:
+            if remove:
+                await asyncio.to_thread(self._ask, Stop())
+        except Unavailable as error:
+            _log.warning("%s", error)
+        finally:
+            self._connection.close()
+
+    def inside(self, host_ip: str) -> str:
+        if host_ip in ("0.0.0.0", "::"):
+            return ""
+        return "::" if ":" in host_ip else self._started.address
+
+    def forward(self, protocol: str, host_ip: str, port: int) -> None:
+        self._ask(Forward(protocol, host_ip, port))
+
+    def unforward(self, protocol: str, host_ip: str, port: int) -> None:
+        try:
+            self._ask(Unforward(protocol, host_ip, port))
+        except TareError as error:
+            _log.warning("%s port %s:%d may stay open: %s", protocol, host_ip, port, error)
+
+    def warnings(self) -> list[str]:
+        return [self._trouble] if self._trouble else []
+
+    def _ask(self, request: Message, fds: Sequence[int] = (), timeout_s: float = _FORWARD_S) -> Done:
+        """Sends a request and waits for its answer; what is told meanwhile is heard."""
+        try:
+            send(self._connection, request, fds)
+            while True:
+                if not select.select([self._connection], [], [], timeout_s)[0]:
+                    raise Unavailable(f"the uplink's keeper doesn't answer within {timeout_s:.0f} s")
+                answer = self._receive()
+                if isinstance(answer, Refused):
+                    raise _ERRORS.get(answer.kind, Unavailable)(answer.text)
+                if isinstance(answer, Done):
+                    return answer
+                self._hear(answer)
+        except OSError as error:
+            raise self._gone() from error
+
+    def _receive(self) -> Message:
+        received = receive(self._connection)
+        if received is None:
+            raise self._gone()
+        return received[0]
+
+    def _gone(self) -> Unavailable:
+        self._trouble = "the uplink's keeper is gone: containers reach nothing outside, and published ports are closed"
+        return Unavailable(self._trouble)
+
+    def _read(self) -> None:
+        try:
+            self._hear(self._receive())
+        except (OSError, Unavailable):
+            self._gone()
+            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            _log.error("%s", self._trouble)
+
+    def _hear(self, news: Message) -> None:
+        if isinstance(news, Ended):
+            self._trouble = f"{self.program} ended, containers reach nothing outside: {news.text}"
+            _log.error("%s", self._trouble)
+        elif isinstance(news, Back):
+            self._trouble = f"{self.program} runs again, but without {news.lost}" if news.lost else ""
+            _log.warning("%s runs again%s", self.program, f", without {news.lost}" if news.lost else "")
