@@ -282,7 +282,6 @@ def destroy(engine: Engine, name: str, users: Iterable[str], *, keep: bool = Fal
             raise
         put_away = functools.partial(_put_away, engine, name)
         unfinished.finish_later(engine, f"volume {name}", f"put away the files of volume {name}", put_away, error)
-    engine.drop_lock(f"volume {name}")
     engine.events.publish("volume", "destroy", name, {"driver": volume.driver})
     return volume
 

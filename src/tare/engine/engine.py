@@ -18,6 +18,7 @@ import msgspec
 
 from tare.engine.containers import Containers
 from tare.engine.events import Events
+from tare.engine.locks import Locks
 from tare.engine.records import ExecRecord, IdRange, WaitResult
 from tare.engine.trash_store import TrashStore
 from tare.images.images import Images
@@ -132,7 +133,7 @@ class Engine:
         """What failed and is tried again (unfinished.py), by the names of its locks."""
         self.trash = TrashStore(database)
         self.trash_timer: asyncio.TimerHandle | None = None
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = Locks()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.shutting_down = False
         self.trash_is_full = False
@@ -145,12 +146,8 @@ class Engine:
         """What is run beside each running container until it ends (`exits.watch`; named here it would be a circle)."""
 
     def lock(self, container_id: str) -> asyncio.Lock:
-        """The lock that a verb holds while it takes a container from one state to the next."""
-        return self._locks.setdefault(container_id, asyncio.Lock())
-
-    def drop_lock(self, container_id: str) -> None:
-        """Forgets a removed container's lock."""
-        self._locks.pop(container_id, None)
+        """The lock that a verb holds while it takes a container (or what else has a name) from one state to the next."""
+        return self._locks[container_id]
 
     @contextlib.contextmanager
     def made(self, container_id: str) -> Iterator[None]:

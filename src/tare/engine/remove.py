@@ -84,7 +84,6 @@ async def _remove_stopped(engine: Engine, container_id: str, volumes: bool, keep
         if container.state.status != "removing":
             await unfinished.finish_now(engine, container_id)  # its end
         await discard(engine, container, volumes=volumes, keep=keep)
-    engine.drop_lock(container_id)
 
 
 async def discard(engine: Engine, container: Container, *, volumes: bool = False, keep: bool = False) -> None:

@@ -93,7 +93,6 @@ async def _settle_stopped(engine: Engine, container: Container) -> None:
             if engine.containers.get(container.id) is not None:
                 with contextlib.suppress(Exception):  # it is told in the log, and tried again
                     await remove.discard(engine, container, keep=True)
-        engine.drop_lock(container.id)
         return
     policy = container.host.restart_policy.name if container.host.restart_policy else ""
     wants = policy == "always" or (policy == "unless-stopped" and not container.state.stopped_by_user)

@@ -43,8 +43,6 @@ async def _try_until_done(engine: Engine, key: str, what: str, work: Work) -> No
                 log.warning("%s failed again: %s; tried again in %.1f s", what, error, pause_s)
                 continue
             engine.unfinished.pop(key, None)
-        if engine.containers.get(key) is None:
-            engine.drop_lock(key)
         log.warning("%s: done after all", what)
         return
 
