@@ -146,7 +146,7 @@ class Engine:
         """What is run beside each running container until it ends (`exits.watch`; named here it would be a circle)."""
 
     def lock(self, container_id: str) -> asyncio.Lock:
-        """The lock that a verb holds while it takes a container (or what else has a name) from one state to the next."""
+        """The lock that a verb holds while it takes a container, or what else is named, from one state to the next."""
         return self._locks[container_id]
 
     @contextlib.contextmanager
