@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from support.engine import Engine
 from support.tared import Tared
+from tare.kernel import netlink_traffic
+from tare.kernel.netlink_route import RouteSocket
+
+
+def has_netem() -> bool:
+    with RouteSocket() as sock:
+        return netlink_traffic.has_netem(sock)
 
 
 def option(engine: Engine, box: str) -> object:
@@ -44,8 +51,17 @@ def test_rate_of_a_container(daemon: Tared) -> None:
         assert all("rate 5Mbit" in line for line in buckets(engine, box))
         engine.tare_cli("update", "--network-set", "one", box)
         assert not option(engine, box)
-        delayed = engine.tare_cli("create", "--network", "name=one,delay=10ms", engine.image, "true", check=False)
-        assert "doesn't delay packets" in delayed.err
+        network = "name=one,delay=10ms,jitter=2ms,loss=1%"
+        delayed = engine.tare_cli("create", "--network", network, engine.image, "true", check=False)
+        set_late = engine.tare_cli("update", "--network-set", "one,delay=10ms", box, check=False)
+        if has_netem():
+            expected = {"tare.network.delay": "10ms", "tare.network.jitter": "2ms", "tare.network.loss": "1%"}
+            assert option(engine, delayed.out.strip()) == expected
+            assert all("delay 10ms" in line for line in buckets(engine, box))
+            return
+        for refused in (delayed, set_late):
+            assert "sch_netem" in refused.err
+        assert not option(engine, box) and engine.docker("ps", "-aq", "--no-trunc").out.split() == [box]
     finally:
         engine.clean()
         engine.docker("network", "rm", "one", check=False)

@@ -8,7 +8,7 @@ import socket
 import pytest
 from network_world import Engine, client_socket, delete_link, inside, listen, talk
 
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.kernel.netlink_route import RouteSocket, set_identity
 from tare.kernel.netlink_stacked import new_plain
 from tare.kernel.netlink_traffic import Queue, root_queue, unlimit_rate
@@ -169,10 +169,9 @@ def test_rates_are_written_as_for_tc(text: str, rate: int) -> None:
         ({"tare.network.rate": "1mbit", "tare.network.burst": "10"}, InvalidArgument),
         ({"tare.network.burst": "64k"}, InvalidArgument),
         ({"tare.network.speed": "1mbit"}, InvalidArgument),
-        ({"tare.network.delay": "10ms"}, Unsupported),
     ],
 )
 def test_what_can_not_be_is_refused(options: dict[str, str], error: type[Exception]) -> None:
-    """A wrong rate, a burst below a packet, an unknown option; a delay by name, as there is none."""
-    with pytest.raises(error, match=r"rate|burst|option|delay"):
+    """A wrong rate, a burst below a packet, an unknown option."""
+    with pytest.raises(error, match=r"rate|burst|option"):
         parse_rate(options)

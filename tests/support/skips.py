@@ -7,6 +7,8 @@ ALLOWED = (
     "this machine's cgroups are version 1",
     "this machine's cgroups are version 2",
     "the kernel has no AppArmor",
+    "the kernel has no sch_netem",
+    "the kernel has sch_netem",
     "the kernel has no time namespaces",
     "this machine is no x86-64",
     "Docker differs here:",

@@ -110,7 +110,7 @@ def check_arrival(engine: Engine, moved: Portable) -> None:
     check.check_host(moved.host)
     check_egress(moved.host)
     for network in moved.networks:
-        wanted_endpoint(network.name, network.wish)
+        wanted_endpoint(engine, network.name, network.wish)
     known = {record.name for record in engine.network.networks()}
     for name in user_networks(moved):
         if name not in known:
@@ -261,7 +261,7 @@ def _record(engine: Engine, moved: Portable) -> Container:
     )
     states = []
     for network in moved.networks:
-        state = wanted_endpoint(canonical(engine, network.name), network.wish)
+        state = wanted_endpoint(engine, canonical(engine, network.name), network.wish)
         states.append(msgspec.structs.replace(state, aliases=network.aliases))
     return with_states(container, states)
 

@@ -36,13 +36,14 @@ def wanted_endpoints(engine: Engine, host: HostOptions, networking: NetworkingOp
         raise InvalidArgument(_HOST)
     if len(names) > 1 and NONE in names:
         raise InvalidArgument(_PRIVATE)
-    return tuple(wanted_endpoint(name, given.get(name)) for name in names)
+    return tuple(wanted_endpoint(engine, name, given.get(name)) for name in names)
 
 
-def wanted_endpoint(name: str, wish: EndpointOptions | None) -> EndpointState:
+def wanted_endpoint(engine: Engine, name: str, wish: EndpointOptions | None) -> EndpointState:
     """One endpoint. Raises InvalidArgument, Unsupported with Docker's texts."""
     wish = wish or EndpointOptions()
     _check(name, wish)
+    engine.network.check_rate(parse_rate(wish.driver_opts or {}))
     return EndpointState(network=name, aliases=tuple(wish.aliases or ()), wish=wish)
 
 
@@ -84,7 +85,6 @@ def _check(name: str, wish: EndpointOptions) -> None:
                 raise InvalidArgument(f"invalid IPv6 address: {wanted.ipv6_address}") from error
     if (wish.aliases or wish.links) and not own:
         raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
-    parse_rate(wish.driver_opts or {})
     for option in wish.driver_opts or {}:
         if not option.startswith("com.docker.network."):
             continue  # nobody's driver knows it: kept and shown, as Docker does

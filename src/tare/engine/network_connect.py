@@ -37,7 +37,7 @@ async def connect_locked(engine: Engine, network_ref: str, container_id: str, wi
     if any(state.network == network.name for state in container.endpoints):
         raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
     check_multiple(container.endpoints, network.name)
-    state = wanted_endpoint(network.name, wish)
+    state = wanted_endpoint(engine, network.name, wish)
     if container_id not in engine.live:
         engine.containers.save(network_link.with_states(container, (*container.endpoints, state)), durable=True)
         return

@@ -1,6 +1,6 @@
-"""Traffic control through rtnetlink: a token bucket at a link's way out, and packets turned into another link.
+"""Traffic control through rtnetlink: a token bucket or a delay at a link's way out, packets turned into another link.
 
-man 8 tc-tbf, tc-mirred, tc-u32. It must never decide rates.
+man 8 tc-tbf, tc-netem, tc-mirred, tc-u32. It must never decide rates.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from tare.errors import KernelError
 from tare.kernel.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -39,6 +40,12 @@ _LINKLAYER_ETHERNET = 1
 _QUEUED_S = 0.05  # how long what waits may wait before more is dropped
 _TCMSG = struct.Struct("=BxxxiIII")
 _RATESPEC = struct.Struct("=BBHhHI")
+_NETEM = struct.Struct("=IIIIII")  # struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter
+_TICK_NS = 64  # the kernel's PSCHED_SHIFT, which /proc/net/psched tells as well
+_LOOPBACK = 1  # its number in every network namespace
+# Own handles for each kind of queue: one of the same kind is changed in place, with what waits in it; another is put
+# in its place whole. (Without a handle the kernel would choose one, and its child could not be named.)
+_BUCKET, _DELAY, _BUCKET_OF_DELAYED, _DELAYED = 0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000
 
 
 class Queue(NamedTuple):
@@ -50,8 +57,11 @@ class Queue(NamedTuple):
     overlimits: int
 
 
-def limit_rate(index: int, rate: int, burst: int) -> Request:
-    """Lets a link send `rate` bytes a second on average, and `burst` bytes (at least an MTU) at once."""
+def limit_rate(index: int, rate: int, burst: int, *, delays: bool = False) -> Request:
+    """Lets a link send `rate` bytes a second on average, and `burst` bytes (at least an MTU) at once.
+
+    delays: a `delay` of what waits for tokens is to follow.
+    """
     spec = _RATESPEC.pack(0, _LINKLAYER_ETHERNET, 0, 0, 0, min(rate, 0xFFFFFFFF))
     queued = min(int(rate * _QUEUED_S) + burst, 0xFFFFFFFF)
     options = nested(
@@ -60,8 +70,41 @@ def limit_rate(index: int, rate: int, burst: int) -> Request:
         *((attribute(_TBF_RATE64, struct.pack("=Q", rate)),) if rate > 0xFFFFFFFF else ()),
         u32(_TBF_BURST, burst),
     )
-    body = _head(index) + text(_TCA_KIND, "tbf") + options
+    body = _head(index, _BUCKET_OF_DELAYED if delays else _BUCKET) + text(_TCA_KIND, "tbf") + options
     return Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body, "RTM_NEWQDISC", f"#{index}")
+
+
+def delay(index: int, delay_ns: int, jitter_ns: int, loss: float, packets: int, *, in_bucket: bool = False) -> Request:
+    """Lets what a link sends wait so long first, give or take the jitter, and loses a share of it (0 to 1).
+
+    At most `packets` wait at once. in_bucket: before they wait for the tokens of `limit_rate(…, delays=True)`.
+    The bucket is the parent: what its own limit was is netem's then (man 8 tc-tbf), and a bucket that splits a large
+    frame for its tokens has no netem above it whose count of packets it would change.
+    """
+    ticks, jitter = delay_ns // _TICK_NS, jitter_ns // _TICK_NS
+    options = attribute(_TCA_OPTIONS, _NETEM.pack(ticks, packets, round(loss * 0xFFFFFFFF), 0, 0, jitter))
+    head = _head(index, _DELAY)
+    if in_bucket:
+        head = _TCMSG.pack(socket.AF_UNSPEC, index, _DELAYED, _BUCKET_OF_DELAYED + 1, 0)
+    body = head + text(_TCA_KIND, "netem") + options
+    return Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body, "RTM_NEWQDISC", f"#{index} netem")
+
+
+def has_netem(sock: RouteSocket) -> bool:
+    """Whether this kernel can delay packets; a module for it is loaded if there is one.
+
+    Nothing changes: netem without options is an error, but another one than netem that isn't there.
+    """
+    body = _head(_LOOPBACK) + text(_TCA_KIND, "netem")
+    request = Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body, "RTM_NEWQDISC", "netem")
+    try:
+        sock.execute((request,))
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
+            return False
+        if error.errno != errno.EINVAL:
+            raise
+    return True
 
 
 def unlimit_rate(index: int) -> Request:
@@ -114,5 +157,5 @@ def _parse(reply: Reply) -> Queue:
     return Queue(parse_text(parts.get(_TCA_KIND, b"")), sent, drops, overlimits)
 
 
-def _head(index: int) -> bytes:
-    return _TCMSG.pack(socket.AF_UNSPEC, index, 0, _TC_H_ROOT, 0)
+def _head(index: int, handle: int = 0) -> bytes:
+    return _TCMSG.pack(socket.AF_UNSPEC, index, handle, _TC_H_ROOT, 0)

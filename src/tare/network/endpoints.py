@@ -21,7 +21,7 @@ from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.kernel.namespaces import open_namespace
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netns import Netns
-from tare.network import bridge, endpoint_links, outgoing, stacked_networks
+from tare.network import bridge, endpoint_links, outgoing, rates, stacked_networks
 from tare.network.bridges import Bridges
 from tare.network.doors import OpenInside
 from tare.network.endpoint_leases import asked_addresses, record_endpoint
@@ -99,6 +99,8 @@ class Endpoints:
     ) -> Endpoint:
         """Gives the container its place in its networks; on failure nothing of it is left."""
         self._check_detached(container_id)
+        for request in requests:
+            rates.check_kernel(self._route, request.rate)
         networks = [self._joinable(request.mode) for request in requests]
         if networks[0].name == HOST:
             return Endpoint(record=self._record_only(container_id, networks[0], requests[0]), namespace_fd=None)
@@ -188,6 +190,7 @@ class Endpoints:
     async def connect(self, container_id: str, request: EndpointRequest) -> EndpointRecord:
         """Puts a live container into one more network. Raises Conflict if it isn't live."""
         network = self._joinable(request.mode)
+        rates.check_kernel(self._route, request.rate)
         await self._wait_addresses([network], [request])
         sandbox, namespace = await self._enter(container_id, ipv6=bool(network.subnet6))
         try:
@@ -251,6 +254,7 @@ class Endpoints:
 
     async def set_rate(self, container_id: str, network_id: str, rate: Rate | None) -> None:
         """Makes a live container's endpoint so fast from now on (None: as fast as it can)."""
+        rates.check_kernel(self._route, rate)
         _, namespace = await self._enter(container_id)
         try:
             for record in self._store.endpoints_of(container_id):

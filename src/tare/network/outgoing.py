@@ -1,9 +1,9 @@
-"""How fast what leaves a container may be, held back on the host: nothing in the container can take it away.
+"""How fast and how late what leaves a container may be, held back on the host: nothing in it can take that away.
 
 It must never be in the way of who has no rate. The packets that come out of a container's link are turned into a link
-of the kernel's kind ifb, named for the endpoint, whose token bucket lets them go on where they were (man 8 tc-mirred):
+of the kernel's kind ifb, named for the endpoint, whose queue lets them go on where they were (man 8 tc-mirred):
 
-    container ─ ve… ─ ingress: all to vr… ─ token bucket ─ back to ve… ─ guard, bridge
+    container ─ ve… ─ ingress: all to vr… ─ token bucket, delay ─ back to ve… ─ guard, bridge
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tare.kernel import netlink_route as route
 from tare.kernel import netlink_traffic as traffic
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.netlink_stacked import new_plain
+from tare.network import rates
 from tare.network.records import EndpointRecord
 from tare.values.ids import is_id
 
@@ -51,7 +52,7 @@ def limit(sock: RouteSocket, record: EndpointRecord, port: int) -> bool:
                 raise KernelError(errno.ENODEV, "RTM_GETLINK", name)
         sock.execute(
             (
-                traffic.limit_rate(link.ifindex, record.rate.rate, record.rate.burst),
+                *rates.requests(link.ifindex, record.rate, had=False),
                 route.set_up(name),
                 traffic.delete_ingress(port),
                 traffic.new_ingress(port),

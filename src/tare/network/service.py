@@ -32,7 +32,7 @@ from tare.network.leaving import Leaving
 from tare.network.names import Names
 from tare.network.namespace_pool import NamespacePool
 from tare.network.publishing import Publishing
-from tare.network.rates import Rate
+from tare.network.rates import Rate, check_kernel
 from tare.network.records import (
     BRIDGE,
     Endpoint,
@@ -347,6 +347,10 @@ class Network:
     async def set_rate(self, container_id: str, network_id: str, rate: Rate | None) -> None:
         """Makes a live container so fast on a network from now on (None: as fast as it can)."""
         await self._endpoints.set_rate(container_id, network_id, rate)
+
+    def check_rate(self, rate: Rate | None) -> None:
+        """Raises Unsupported for a speed or a delay that this kernel can't give."""
+        check_kernel(self._route, rate)
 
     def check_egress(self, network: str, egress: str) -> None:
         """Raises InvalidArgument, Unsupported for a policy that a container can't be held to on a network (name, id).

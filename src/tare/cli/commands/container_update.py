@@ -122,7 +122,7 @@ COMMAND = Command(
         Flag("mount-rm", "", "list", "Take away what is mounted at a place inside (Tare only)"),
         Flag("network-add", "", "list", "Connect to a network, NAME[,alias=...,ip=...] as with --network (Tare only)"),
         Flag("network-rm", "", "list", "Disconnect from a network (Tare only)"),
-        Flag("network-set", "", "list", "Change the speed on a network, NAME,rate=10mbit[,burst=64k] (Tare only)"),
+        Flag("network-set", "", "list", "Change the speed on a network, NAME,rate=10mbit,delay=50ms (Tare only)"),
         Flag("pids-limit", "", "int64", "How many processes it can have (-1: any number)"),
         Flag("publish-add", "", "list", "Publish a port as with -p, of a running container, too (Tare only)"),
         Flag("publish-rm", "", "list", "Take a published port back, [ADDRESS:][HOST:]CONTAINER (Tare only)"),

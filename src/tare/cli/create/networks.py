@@ -75,7 +75,7 @@ def _set_field(found: Attachment, key: str, value: str) -> None:
         if not separator or not name:
             raise ValueError("invalid key value pair format in driver options")
         found["driver"][name.strip().lower()] = option.strip()
-    elif key in ("rate", "burst", "delay"):
+    elif key in ("rate", "burst", "delay", "jitter", "loss"):
         found["driver"][f"tare.network.{key}"] = value
     elif key == "gw-priority":
         try:
