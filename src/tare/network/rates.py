@@ -37,7 +37,7 @@ _WAITS_S = 0.05  # for tokens, as netlink_traffic.py has it
 
 
 class Delay(msgspec.Struct, frozen=True):
-    """Nanoseconds that a packet waits in each direction, how many more or less, and the share of packets that is lost."""
+    """Nanoseconds that a packet waits in each direction, how many more or less, and the share that is lost (0 to 1)."""
 
     delay_ns: int = 0
     jitter_ns: int = 0
