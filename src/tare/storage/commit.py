@@ -19,9 +19,9 @@ from tare.storage.limits import DEFAULT_LIMITS
 from tare.storage.merged import Found, Stack, is_whiteout
 from tare.storage.recipe import RecipeWriter
 from tare.storage.tar_format import Entry
-from tare.storage.tar_stream import content, is_zeros, open_regular
+from tare.storage.tar_stream import content, is_zeros, opened_regular
 from tare.storage.tar_writer import END, entry_of, format_entry, padding
-from tare.storage.tree_reader import open_directory, read_xattrs
+from tare.storage.tree_reader import open_directory, read_xattrs, xattrs_of
 from tare.storage.tree_writer import OPAQUE_XATTR, Metadata, TreeWriter, without_engine_xattrs
 
 _REDIRECTS = (b"trusted.overlay.redirect", b"trusted.overlay.metacopy")
@@ -65,6 +65,7 @@ class _Committing:
         self._digest = ThreadedDigest()
         self._recipe = RecipeWriter(recipe_fd)
         self._links: dict[int, bytes] = {}
+        self._clones: bool | None = None  # whether the file system shares content; None: nothing was tried
         self._size_bytes = 0
         self._entries = 0
 
@@ -102,12 +103,6 @@ class _Committing:
         if is_whiteout(status):
             self._whiteout(found)
             return
-        xattrs = read_xattrs(found.directory_fd, found.name)
-        if any(name in xattrs for name in _REDIRECTS):
-            # Its content is elsewhere in the layers; the engine mounts with both features off.
-            raise errors.Unsupported(f"commit of a snapshot mounted with redirect_dir or metacopy: {found.path!r}")
-        opaque = stat.S_ISDIR(status.st_mode) and self._is_opaque(found, xattrs)
-        xattrs = without_engine_xattrs(xattrs)
         if found.name.startswith(WHITEOUT):
             raise errors.InvalidArgument(f"{found.path!r}: names that begin with .wh. can't be kept in a layer")
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
@@ -117,8 +112,12 @@ class _Committing:
                 return
             self._links[status.st_ino] = found.path
         if stat.S_ISREG(status.st_mode):
-            self._file(found, xattrs)
+            self._file(found)
             return
+        xattrs = read_xattrs(found.directory_fd, found.name)
+        _check_whole(found, xattrs)
+        opaque = stat.S_ISDIR(status.st_mode) and self._is_opaque(found, xattrs)
+        xattrs = without_engine_xattrs(xattrs)
         target = os.readlink(found.name, dir_fd=found.directory_fd) if stat.S_ISLNK(status.st_mode) else b""
         self._header(found.path, status, xattrs, target)
         if opaque:
@@ -155,14 +154,16 @@ class _Committing:
         self._raw(format_entry(_mark(head + slash + WHITEOUT + name)))
         self._tree.whiteout(found.path)
 
-    def _file(self, found: Found, xattrs: dict[bytes, bytes]) -> None:
-        source = open_regular(found.directory_fd, found.name)
+    def _file(self, found: Found) -> None:
+        source, status = opened_regular(found.directory_fd, found.name)
         try:
-            status = os.fstat(source)
+            xattrs = xattrs_of(source)
+            _check_whole(found, xattrs)
+            xattrs = without_engine_xattrs(xattrs)
             self._raw(format_entry(entry_of(found.path, status, xattrs=xattrs)))
             target = self._tree.create_file(found.path)
             try:
-                self._copy(source, target, status.st_size)
+                self._copy(source, target, status)
                 self._tree.set_file(target, _metadata(status, xattrs))
             finally:
                 os.close(target)
@@ -174,21 +175,30 @@ class _Committing:
         self._size_bytes += status.st_size
         self._entries += 1
 
-    def _copy(self, source: int, target: int, size: int) -> None:
+    def _copy(self, source: int, target: int, status: os.stat_result) -> None:
         """The content into tree and digest. Once shared, the copy is what is read: it can't change any more."""
-        if size and mark.packed_as(source) is None and clone_file(source, target):
+        size = status.st_size
+        if size and self._clone(source, target, size):
             os.ftruncate(target, size)
             for _, chunk in content(target, size):
                 self._digest.update(chunk)
             return
         end = 0
-        for offset, chunk in content(source, size):
+        for offset, chunk in content(source, size, blocks=status.st_blocks):
             self._digest.update(chunk)
             if not is_zeros(chunk):
                 _write_at(target, chunk, offset)
                 end = offset + len(chunk)
         if end < size:
             os.ftruncate(target, size)
+
+    def _clone(self, source: int, target: int, size: int) -> bool:
+        """Shares the content where that is possible; a file system on which the first isn't is not asked again."""
+        if self._clones is False or (size > mark.MIN_BYTES and mark.packed_as(source) is not None):
+            return False
+        done = clone_file(source, target)
+        self._clones = done if self._clones is None else True
+        return done
 
     def _raw(self, data: bytes) -> None:
         self._digest.update(data)
@@ -203,6 +213,12 @@ class _Squashing(_Committing):
 
     def _is_opaque(self, found: Found, xattrs: dict[bytes, bytes]) -> bool:
         return self._stack.is_cut_off(found.path, self._stack.everything[found.layer :])
+
+
+def _check_whole(found: Found, xattrs: dict[bytes, bytes]) -> None:
+    """Refuses what has its content elsewhere in the layers; the engine mounts with both features off."""
+    if xattrs and any(name in xattrs for name in _REDIRECTS):
+        raise errors.Unsupported(f"commit of a snapshot mounted with redirect_dir or metacopy: {found.path!r}")
 
 
 def _metadata(status: os.stat_result, xattrs: dict[bytes, bytes]) -> Metadata:

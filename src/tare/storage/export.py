@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from tare.storage import tar_format as fmt
 from tare.storage.merged import Found, Stack
-from tare.storage.tar_stream import content, open_regular
+from tare.storage.tar_stream import content, opened_regular
 from tare.storage.tar_writer import END, entry_of, format_entry, padding
-from tare.storage.tree_reader import read_xattrs
+from tare.storage.tree_reader import read_xattrs, xattrs_of
 from tare.storage.tree_writer import without_engine_xattrs
 
 Write = Callable[[bytes], object]
@@ -49,19 +49,19 @@ def export_entry(
             entry.kind, entry.size = fmt.HARD_LINK, 0
             write(format_entry(entry))
             return
-    xattrs = without_engine_xattrs(read_xattrs(found.directory_fd, found.name))
     if stat.S_ISREG(status.st_mode):
-        descriptor = open_regular(found.directory_fd, found.name)
+        descriptor, now = opened_regular(found.directory_fd, found.name)
         try:
-            entry = entry_of(name, os.fstat(descriptor), xattrs=xattrs)
+            entry = entry_of(name, now, xattrs=without_engine_xattrs(xattrs_of(descriptor)))
             write(format_entry(entry))
-            for _, chunk in content(descriptor, entry.size):
+            for _, chunk in content(descriptor, entry.size, blocks=now.st_blocks):
                 write(chunk)
             if entry.size % fmt.BLOCK:
                 write(padding(entry.size))
         finally:
             os.close(descriptor)
     else:
+        xattrs = without_engine_xattrs(read_xattrs(found.directory_fd, found.name))
         target = os.readlink(found.name, dir_fd=found.directory_fd) if stat.S_ISLNK(status.st_mode) else b""
         write(format_entry(entry_of(name, status, target, xattrs)))
     if status.st_nlink > 1:

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 
 _QUEUE_CHUNKS = 32
+# Each chunk handed over wakes the other thread, which costs more than its digest if it is a header of 512 bytes.
+_GATHERED_BYTES = 64 << 10
 
 
 class ThreadedDigest:
@@ -19,6 +21,8 @@ class ThreadedDigest:
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
         self._queue: queue.Queue[bytes] = queue.Queue(_QUEUE_CHUNKS)
+        self._small: list[bytes] = []
+        self._small_bytes = 0
         self._thread = threading.Thread(target=self._work, name="tare-digest", daemon=True)
         self._running = True
         self._thread.start()
@@ -29,9 +33,20 @@ class ThreadedDigest:
             self._sha256.update(chunk)  # releases the interpreter's lock
 
     def update(self, chunk: bytes) -> None:
-        if chunk:
-            self.total += len(chunk)
+        size = len(chunk)
+        self.total += size
+        if size >= _GATHERED_BYTES and not self._small:
             self._queue.put(chunk)
+        elif size:
+            self._small.append(chunk)
+            self._small_bytes += size
+            if self._small_bytes >= _GATHERED_BYTES:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._queue.put(b"".join(self._small))
+        self._small.clear()
+        self._small_bytes = 0
 
     def passing(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """`chunks`, digested on their way."""
@@ -40,6 +55,8 @@ class ThreadedDigest:
             yield chunk
 
     def finish(self) -> str:
+        if self._small:
+            self._hand_over()
         self.close()
         return "sha256:" + self._sha256.hexdigest()
 

@@ -18,17 +18,24 @@ _ZEROS = bytes(_CHUNK_BYTES)
 
 def open_regular(directory_fd: int, name: bytes) -> int:
     """Opens a regular file for reading; raises FileNotFoundError if something else is there now."""
+    return opened_regular(directory_fd, name)[0]
+
+
+def opened_regular(directory_fd: int, name: bytes) -> tuple[int, os.stat_result]:
+    """The same with what fstat(2) says of it."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise FileNotFoundError(name)
-    return descriptor
+    return descriptor, status
 
 
-def content(descriptor: int, size: int) -> Iterator[tuple[int, bytes]]:
+def content(descriptor: int, size: int, *, blocks: int = 0) -> Iterator[tuple[int, bytes]]:
     """(offset, chunk) up to `size` bytes; holes come as zeros without being read, a file cut short is padded.
 
-    Of a packed file too. Raises Internal where that is damaged.
+    Of a packed file too. Raises Internal where that is damaged. blocks: st_blocks; a file with as many as it needs is
+    not searched for holes.
     """
     pieces = mark.pieces(descriptor, 0, size) if size > mark.MIN_BYTES else None
     offset = 0
@@ -39,6 +46,10 @@ def content(descriptor: int, size: int) -> Iterator[tuple[int, bytes]]:
                 offset += len(piece)
         except mark.NoLongerPacked:
             pass
+    elif blocks * 512 >= size:
+        while offset < size and (chunk := os.pread(descriptor, min(_CHUNK_BYTES, size - offset), offset)):
+            yield offset, chunk
+            offset += len(chunk)
     while offset < size:
         data, end = _next_data(descriptor, offset, size)
         while offset < data:

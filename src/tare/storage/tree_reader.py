@@ -43,11 +43,22 @@ def open_directory(path: os.PathLike[str] | str) -> int:
 
 def read_xattrs(directory_fd: int, name: bytes) -> dict[bytes, bytes]:
     """Extended attributes of `name` itself (links aren't followed), sorted."""
-    target = b"/proc/self/fd/%d/%s" % (directory_fd, name)
+    return _xattrs(b"/proc/self/fd/%d/%s" % (directory_fd, name))
+
+
+def xattrs_of(descriptor: int) -> dict[bytes, bytes]:
+    """The same of an open file."""
+    return _xattrs(descriptor)
+
+
+def _xattrs(target: int | bytes) -> dict[bytes, bytes]:
+    follow = isinstance(target, int)  # a descriptor leads to the file itself
     try:
-        names = os.listxattr(target, follow_symlinks=False)
+        names = os.listxattr(target, follow_symlinks=follow)
+        if not names:
+            return {}
         return {
-            encoded: os.getxattr(target, encoded, follow_symlinks=False)
+            encoded: os.getxattr(target, encoded, follow_symlinks=follow)
             for encoded in sorted(os.fsencode(found) for found in names)
         }
     except OSError as error:

@@ -66,6 +66,8 @@ _clean_head = lru_cache(64)(_cleaned)  # a directory's entries come one after th
 
 def without_engine_xattrs(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The attributes that are the user's."""
+    if not xattrs:
+        return xattrs
     return {name: value for name, value in xattrs.items() if not name.startswith(ENGINE_XATTRS)}
 
 
