@@ -293,6 +293,21 @@ def test_created_container_has_its_mounts(engine: Engine, tmp_path: Path) -> Non
     engine.docker("volume", "rm", volume)
 
 
+@pytest.mark.parametrize("flags", [(), ("--read-only",)])
+def test_created_container_is_read_before_its_start(engine: Engine, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Also where nothing has made what its volumes and binds are mounted on: `cp`'s way to a volume's files."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("x\n")
+    binds = ("-v", f"{tmp_path}/data:/not/there", "-v", f"{tmp_path}/data/file:/nor/this", "-v", "/volume")
+    created = engine.docker("create", *flags, *binds, engine.image, "true").out.strip()
+    assert facts_of(engine, created, "/")["name"] == "/"
+    assert read_back(engine, created, "/not/there/file") == b"x\n"
+    assert read_back(engine, created, "/nor/this") == b"x\n"
+    assert names_in(engine, created, "/volume") == ["volume"]
+    engine.docker("start", created)
+    assert engine.exit_code(created) == 0
+
+
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -23,7 +23,7 @@ from tare.engine.records import Container
 from tare.engine.running_root import running_root
 from tare.engine.thread_stream import BodyReader, Write, written_in_thread
 from tare.engine.user_namespaces import IDS
-from tare.errors import Forbidden, InvalidArgument, NotFound
+from tare.errors import Forbidden, Internal, InvalidArgument, NotFound
 from tare.kernel.namespaces import acting_as
 from tare.oci.runtime_spec import Mount
 from tare.runtime.users import resolve_user
@@ -167,10 +167,28 @@ async def _root(engine: Engine, container: Container, held: contextlib.AsyncExit
         if found is None:  # it has just ended
             await live.handled.wait()
     if live is None or found is None:
-        found = await _stopped_root(engine, container, writable)
+        found = await (_stopped_root(engine, container, True) if writable else _root_to_read(engine, container))
     for descriptor in found:
         held.callback(os.close, descriptor)
     return found[0]
+
+
+async def _root_to_read(engine: Engine, container: Container) -> tuple[int, int]:
+    """As `_stopped_root`, with nothing to be written, also before the first start has made what mounts stand on."""
+    try:
+        return await _stopped_root(engine, container, writable=False)
+    except Internal:
+        pass  # a worker can't make directories in what is only to be read; what else is wrong shows again below
+    async with engine.lock(container.id):  # no start meanwhile, which would mount the same upper directory
+        live = engine.live.get(container.id)
+        found = running_root(live) if live is not None else None
+        if found is not None:
+            return found
+        container = engine.containers.find(container.id)
+        for descriptor in await _stopped_root(engine, container, writable=True):
+            os.close(descriptor)
+        faults.point("engine.archive.mount_points")
+        return await _stopped_root(engine, container, writable=False)
 
 
 async def _stopped_root(engine: Engine, container: Container, writable: bool) -> tuple[int, int]:
