@@ -1,7 +1,8 @@
 """Named fault points: places where a test makes this process fail or die, as a crash would.
 
-`TARE_FAULT=name` raises at that point, `TARE_FAULT=name:kill` sends SIGKILL to the process there, and
-`TARE_FAULT=name@3` does so at the third passage. Without these variables a point costs two comparisons.
+`TARE_FAULT=name` raises at that point, `TARE_FAULT=name:kill` sends SIGKILL to the process there,
+`TARE_FAULT=name:full` raises what a system call does on a full disk, and `TARE_FAULT=name@3` does so at the third
+passage. Without these variables a point costs two comparisons.
 
 `TARE_FAULT_FILE=path` takes the same from a file that may change while the process runs (what stands behind a # makes
 it new), and writes the points that are passed to `path.passed`: a sweep knows what there is to try, and needs no new
@@ -10,8 +11,10 @@ process for each.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from typing import NoReturn
 
 _armed = os.environ.get("TARE_FAULT", "")
 _file = os.environ.get("TARE_FAULT_FILE", "")
@@ -39,9 +42,16 @@ def point(name: str) -> None:
         return
     _left -= 1
     if _left == 0:
-        if _action == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise InjectedFault(name)
+        strike(_action, name)
+
+
+def strike(action: str, name: str) -> NoReturn:
+    """What happens at an armed point: "kill", "full" (OSError with ENOSPC), else InjectedFault."""
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    raise InjectedFault(name)
 
 
 def _read_file(name: str) -> None:

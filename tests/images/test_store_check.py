@@ -32,8 +32,12 @@ def check(rooms: Rooms, *, repair: bool = False, contents: bool = True) -> list[
     check_database(run, rooms.db)
     check_layers(run, rooms.layers)
     check_images(run, rooms.images)
-    check_roots(run, rooms.layers, lambda holder: rooms.images.find(holder.removeprefix("image:")) is not None)
+    check_roots(run, rooms.layers, lambda holder: is_known(rooms, holder))
     return run.findings
+
+
+def is_known(rooms: Rooms, holder: str) -> bool:
+    return holder.startswith("received:") or rooms.images.find(holder.removeprefix("image:")) is not None
 
 
 def load_one(rooms: Rooms, layer: bytes) -> Image:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,7 +99,20 @@ CASES = [(deed, point, "kill") for deed, points in DEEDS.items() for point in po
     (unpack, "storage.unpack.write", "raise"),
     (unpack, "storage.unpack.cleared", "raise"),
     (unpack, "storage.unpack.written", "raise"),
+    (pack, "storage.pack.append", "full"),
+    (pack, "storage.database.commit", "full"),
+    (unpack, "storage.snapshot.row", "full"),
+    (unpack, "storage.unpack.write", "full"),
+    (unpack, "storage.pack.marked", "full"),
+    (come_back, "storage.unpack.write", "full"),
 ]
+if os.environ.get("TARE_SWEEP") == "all":
+    CASES += [
+        (deed, point, "full")
+        for deed, points in DEEDS.items()
+        for point in points
+        if deed is not come_back or ".unpack." in point  # what wasn't packed can't come back
+    ]
 
 
 def in_child(
@@ -111,11 +125,12 @@ def in_child(
         faults._name, faults._left, faults._action = fault
         try:
             deed(store, layers)
-        except faults.InjectedFault:
+        except (faults.InjectedFault, errors.ResourceExhausted):
             os._exit(3)
         except BaseException:
+            traceback.print_exc()
             os._exit(4)
-        os._exit(0)
+        os._exit(0 if faults._left > 0 else 3)  # packing that has no room is put off, and fails nothing
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL

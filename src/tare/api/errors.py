@@ -8,6 +8,7 @@ import msgspec
 
 from tare import errors
 from tare.api.messages import Response
+from tare.storage.full_disk import full_disk_error
 
 log = logging.getLogger("tare.api")
 
@@ -47,6 +48,7 @@ def _printable(message: str) -> str:
 
 def response_of(error: BaseException, doing: str) -> Response:
     """The answer to a request that failed with error. doing: the operation, for the log."""
+    error = full_disk_error(error) or error
     status = status_of(error)
     if isinstance(error, errors.TareError):
         if status == 500:

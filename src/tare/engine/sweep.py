@@ -80,4 +80,5 @@ async def _empty_trash(engine: Engine) -> None:
 def _empty(engine: Engine) -> None:
     engine.snapshots.empty_trash()
     engine.layers.empty_trash()
+    engine.images.delete_leftovers()
     engine.volumes.empty_trash()

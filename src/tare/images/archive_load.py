@@ -5,14 +5,13 @@ Must never record an image before all of the archive has been read and checked, 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 
 from tare import faults
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, ResourceExhausted
 from tare.images.archive_docker import MANIFEST, docker_images
 from tare.images.archive_image import ArchivedImage, format_platform, suits
 from tare.images.archive_oci import INDEX, LAYOUT, holds_indexes, oci_images
@@ -53,7 +52,7 @@ def load(
             faults.point("images.load.checked")
             return _record_all(images, parents_first(found), loaded)
     except BaseException:
-        with suppress(sqlite3.OperationalError):  # a full disk: the next collection takes what this one would
+        with suppress(ResourceExhausted):  # a full disk: the next collection takes what this one would
             images.layers.collect()
         raise
 

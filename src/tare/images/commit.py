@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
 
+from tare.errors import ResourceExhausted
 from tare.images.images import Images
 from tare.images.import_image import host_platform
 from tare.images.instruction import apply_changes
@@ -54,7 +54,7 @@ def commit_snapshot(
         layer = snapshots.commit(snapshot_id, lease=lease)
         image = commit(images, layer, snapshots.diff_ids(snapshot_id), parent, options)
     previous = images.find(options.previous_id) if options.previous_id else None
-    with suppress(sqlite3.OperationalError):  # a full disk: the image is there, only packing doesn't hear of it
+    with suppress(ResourceExhausted):  # a full disk: the image is there, only packing doesn't hear of it
         note_layer(images.layers.packing, layer.diff_id, [*_nearest(previous), *_nearest(parent)])
     return image
 

@@ -47,6 +47,7 @@ class Images:
         db.migrate("images", schema.STEPS)
         # Held while documents and rows change together: a removal may not take a document that a commit just found.
         self.lock = threading.RLock()
+        self._undeleted: set[str] = set()  # documents whose deletion failed: it is tried again with the next one
         self._spec = lru_cache(512)(self._read_spec)
         self.repair()
 
@@ -204,7 +205,7 @@ class Images:
         """Stores a document; if it is new, `undo` takes it back."""
         digest = digest_bytes(document)
         if not self.content.exists(digest):
-            undo.callback(self.content.delete, digest)
+            undo.callback(self._delete_document, digest)
         return self.content.put(document)
 
     def repair(self) -> list[str]:
@@ -216,10 +217,24 @@ class Images:
     def drop_documents(self, digests: Iterable[str]) -> list[str]:
         """Deletes those of the documents that no image has; returns their digests."""
         known = self.held_documents()
-        gone = [digest for digest in dict.fromkeys(digests) if digest not in known]
+        gone = [digest for digest in dict.fromkeys([*digests, *self._undeleted]) if digest not in known]
         for digest in gone:
-            self.content.delete(digest)
+            self._delete_document(digest)
         return gone
+
+    def _delete_document(self, digest: str) -> None:
+        """A disk that is too full even for that is no reason to fail."""
+        try:
+            self.content.delete(digest)
+            self._undeleted.discard(digest)
+        except OSError:
+            self._undeleted.add(digest)
+
+    def delete_leftovers(self) -> None:
+        """Tries again to delete what could not be deleted."""
+        if self._undeleted:
+            with self.lock:
+                self.drop_documents(())
 
     def held_documents(self) -> set[str]:
         """The digests of all documents that images have."""

@@ -17,6 +17,7 @@ from tare.images.history_notes import NOTES, NotedVersion, Notes, parse_notes, w
 from tare.images.images import Images
 from tare.storage.database import Transaction
 from tare.storage.decompress import Readable
+from tare.storage.full_disk import naming_the_disk
 from tare.storage.layers import Layers, Lease
 from tare.storage.limits import DEFAULT_LIMITS, Limits
 from tare.values.digest import parse_digest
@@ -52,7 +53,7 @@ def receive(
     Raises InvalidArgument, Conflict (a layer that was left out isn't here).
     """
     kept: set[str] = set()
-    with images.layers.lease() as lease:
+    with naming_the_disk(images.layers.root), images.layers.lease() as lease:
 
         def keep(name: str, done: int, size: int) -> None:
             if len(lease.diff_ids) + len(lease.originals) > len(kept):

@@ -7,6 +7,7 @@ from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.images import documents
 from tare.images.images import Images, drop_reference, name_of, set_reference, suffix_of
 from tare.images.moves import Move, move_of
+from tare.storage.full_disk import naming_the_disk
 from tare.values.ids import short_id
 from tare.values.reference import Reference
 
@@ -31,7 +32,7 @@ def undo(images: Images, reference: Reference) -> Move:
     if reference.digest is not None:
         raise InvalidArgument("refusing to move a digest reference")
     reference = reference.with_default_tag()
-    with images.lock:
+    with images.lock, naming_the_disk(images.layers.root):
         moves = reflog(images, reference)
         if not moves:
             raise NotFound(f"{reference.familiar} has not moved: nothing to undo")

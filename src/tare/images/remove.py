@@ -154,8 +154,10 @@ def _forget(images: Images, image: Image, names: tuple[str, ...], how: Removal) 
         images.layers.drop_root(tx, f"image:{image.id}")
         if how.keep is not None and (taken := _what_it_takes(images, image, names)) is not None:
             how.keep(tx, taken)
-    faults.point("images.remove.row")
-    images.drop_documents(held)
+    try:
+        faults.point("images.remove.row")
+    finally:
+        images.drop_documents(held)
     _forget_members(images, how)
     gone = {layer.diff_id for layer in images.layers.collect()} | _waiting(images, image, how)
     removed = [Removed(kind="deleted", value=image.id, image_id=image.id)]

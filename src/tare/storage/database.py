@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tare import errors, faults
-from tare.storage.full_disk import Reserve
+from tare.storage.full_disk import Reserve, full_disk_error
 
 Value = str | int | float | bytes | None
 
@@ -58,13 +58,14 @@ class Database:
         self._read_lock = threading.Lock()
         self._writing_thread: int | None = None
         self._synchronous = ""
+        self._reserve = Reserve(self.path.parent)
+        self._reserve.release()  # SQLite makes files as it begins; an engine on a full disk must start, to free some
         self._writer = self._connect()
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._set_synchronous("FULL")
         with self.transaction() as tx:
             tx.run("CREATE TABLE IF NOT EXISTS schema_steps (room TEXT PRIMARY KEY, version INTEGER NOT NULL)")
         self._reader = self._connect()
-        self._reserve = Reserve(self.path.parent)
         self._reserve.refill()
 
     def _connect(self) -> sqlite3.Connection:
@@ -100,6 +101,7 @@ class Database:
         """BEGIN IMMEDIATE … COMMIT; rolled back if the block raises. Not nestable.
 
         frees: what follows gives space back; on a full disk it may use what is kept in reserve.
+        Raises ResourceExhausted, with the disk's name, for whatever fails in it for want of space.
         """
         with self._write_lock:
             if self._writing_thread is not None:
@@ -107,15 +109,17 @@ class Database:
             if frees:
                 self._reserve.release()
             self._set_synchronous("FULL" if durable else "NORMAL")
-            self._writer.execute("BEGIN IMMEDIATE")
             self._writing_thread = threading.get_ident()
             try:
+                self._writer.execute("BEGIN IMMEDIATE")
                 yield Transaction(self._writer)
                 faults.point("storage.database.commit")
                 self._writer.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
+                if (told := full_disk_error(error, self.path.parent)) is not None:
+                    raise told from error
                 raise
             finally:
                 self._writing_thread = None

@@ -11,9 +11,11 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from tare import errors
 
@@ -24,6 +26,8 @@ _PLENTY_BYTES = 128 << 20
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # proc_pid_mountinfo(5): space, tab, newline, backslash
 _TEXT = "no space left on device"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Reserve:
@@ -70,15 +74,57 @@ def naming_the_disk(directory: Path) -> Iterator[None]:
     """Raises ResourceExhausted with the disk's name for whatever fails in the block because the disk is full."""
     try:
         yield
-    except errors.ResourceExhausted as error:
-        disk = disk_of(directory)
-        if _TEXT not in str(error) or disk in str(error):
+    except (OSError, sqlite3.OperationalError, errors.ResourceExhausted) as error:
+        told = full_disk_error(error, directory)
+        if told is None:
             raise
-        raise errors.ResourceExhausted(f"{error} ({disk})") from error
-    except (OSError, sqlite3.OperationalError) as error:
-        if not is_full(error):
-            raise
-        raise errors.ResourceExhausted(f"{directory}: {_TEXT} ({disk_of(directory)})") from error
+        raise told from error
+
+
+def full_disk_error(error: BaseException, directory: Path | None = None) -> errors.ResourceExhausted | None:
+    """What to say of an error that a full disk caused, None of any other (and of one that says it already).
+
+    directory: where it was written; without one the error's own path counts, if it has one.
+    """
+    if isinstance(error, errors.ResourceExhausted):
+        disk = disk_of(directory) if directory is not None else ""
+        if not disk or _TEXT not in str(error) or disk in str(error):
+            return None
+        return errors.ResourceExhausted(f"{error} ({disk})")
+    if not is_full(error):
+        return None
+    path = _path_of(error) if directory is None else directory
+    return errors.ResourceExhausted(f"{path}: {_TEXT} ({disk_of(path)})" if path is not None else _TEXT)
+
+
+def _path_of(error: BaseException) -> Path | None:
+    name = getattr(error, "filename", None)
+    path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
+    return path if path is not None and path.is_absolute() else None
+
+
+class _Rooted(Protocol):
+    @property
+    def root(self) -> Path: ...
+
+
+S = TypeVar("S", bound=_Rooted)
+
+
+def names_its_disk(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """A method of what lives below `root`: a full disk is told with its name."""
+
+    @wraps(method)
+    def told(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except (OSError, sqlite3.OperationalError, errors.ResourceExhausted) as error:
+            better = full_disk_error(error, self.root)
+            if better is None:
+                raise
+            raise better from error
+
+    return told
 
 
 def disk_of(directory: Path) -> str:

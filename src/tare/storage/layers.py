@@ -24,6 +24,7 @@ from tare.storage.database import Database, Transaction
 from tare.storage.decompress import Readable, compression_of
 from tare.storage.digests import checked_hex
 from tare.storage.extract import Extracted, extract
+from tare.storage.full_disk import names_its_disk
 from tare.storage.hashing import ThreadedDigest
 from tare.storage.leases import Lease as Lease
 from tare.storage.leases import Leases
@@ -84,10 +85,12 @@ class Layers:
         self.packing = Packing(self.root / "packs", self, db)
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
+        self._untidy = False  # something could not be thrown away: `empty_trash` tries again
         self.repair()
 
     # -- making -------------------------------------------------------------------------------------------------
 
+    @names_its_disk
     def add(self, stream: Readable, limits: Limits = DEFAULT_LIMITS, *, lease: Lease | None = None) -> Layer:
         """Stores an archive (plain, gzip, bzip2, xz or zstd) as a layer. On disk and recorded when it returns.
 
@@ -97,6 +100,7 @@ class Layers:
             extracted = self._extract(stream, staging, limits)
             return self.publish(staging, extracted, lease=lease)
 
+    @names_its_disk
     def add_blob(self, stream: Readable, limits: Limits = DEFAULT_LIMITS, *, lease: Lease) -> Blob:
         """The same of an archive that may be compressed: it can then be given out again as it came (`originals`).
 
@@ -122,8 +126,8 @@ class Layers:
             if compression == "none":
                 return blob
             with self.db.transaction(durable=False) as tx:
-                lease.originals.add(digest)
                 self.leases.hold(tx, lease, digest)
+            lease.originals.add(digest)
             original = Original(
                 digest=digest, diff_id=layer.diff_id, size_bytes=blob.size_bytes, compression=compression
             )
@@ -168,10 +172,11 @@ class Layers:
             paths += [path for path in self._staging.iterdir() if path.name not in self._under_way]
         return [(f"{path.parent.name}/{path.name}", partial(self._throw_leftover, path)) for path in sorted(paths)]
 
-    def _throw_leftover(self, path: Path) -> None:
+    def _throw_leftover(self, path: Path) -> bool:
         with self._lock:
-            if path.parent != self._layers or self._row(f"sha256:{path.name}") is None:
-                self.trash.throw(path)
+            if path.parent == self._layers and self._row(f"sha256:{path.name}") is not None:
+                return True  # it has come again meanwhile
+            return self._throw(path)
 
     @contextmanager
     def staged(self) -> Iterator[Path]:
@@ -187,10 +192,25 @@ class Layers:
             faults.point("storage.layer.stage")
             yield staging
         finally:
-            if self.trash.throw(staging):
-                self.trash.empty()
             with self._lock:
+                thrown = self._throw(staging)
                 self._under_way.discard(staging.name)
+            if thrown:
+                self._delete_thrown()
+
+    def _throw(self, path: Path) -> bool:
+        """Throws away what is no layer any more. A disk that is too full even for that is no reason to fail."""
+        try:
+            return self.trash.throw(path)
+        except OSError:
+            self._untidy = True
+            return False
+
+    def _delete_thrown(self) -> None:
+        try:
+            self.trash.empty()
+        except OSError:
+            self._untidy = True
 
     @staticmethod
     def new_recipe(staging: Path) -> int:
@@ -258,7 +278,8 @@ class Layers:
             clear(tx, layer.diff_id)
             if lease is not None:
                 self.leases.hold(tx, lease, layer.diff_id)
-                lease.diff_ids.add(layer.diff_id)
+        if lease is not None:  # not before: what isn't recorded must not count as held
+            lease.diff_ids.add(layer.diff_id)
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -363,6 +384,7 @@ class Layers:
         )
         return [(row["holder"], frozenset(row["diff_ids"].split())) for row in rows]
 
+    @names_its_disk
     def collect(self) -> list[Layer]:
         """Removes every layer that nothing refers to; returns them. The space comes back with `empty_trash`."""
         with self._lock:
@@ -385,16 +407,27 @@ class Layers:
                 originals = self.originals.collect(tx, kept, kept_originals)
                 faults.point("storage.layer.collect")
             for layer in garbage:
-                self.trash.throw(self._directory(layer.diff_id))
-            self.originals.discard(originals)
+                self._throw(self._directory(layer.diff_id))
+            try:
+                self.originals.discard(originals)
+            except OSError:
+                self._untidy = True
         return garbage
 
+    @names_its_disk
     def empty_trash(self) -> int:
         """Deletes what has been thrown away; slow, for a background thread."""
+        if self._untidy:
+            self._untidy = False
+            for _, throw in self.leftovers():
+                throw()
+            for name in self.originals.strangers():
+                self.originals.remove_stranger(name)
         removed = self.trash.empty()
         self.db.refill_reserve()
         return removed
 
+    @names_its_disk
     def tidy(self) -> Tidied:
         """Packs older versions of files, gives back what packs no longer need; slow, for a background thread."""
         bases = list(self.packing.only_bases)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tare import errors
 from tare.storage.database import Database, Transaction
 
 
@@ -65,7 +66,7 @@ class Leases:
         try:
             with self._db.transaction(durable=False, frees=True) as tx:
                 _forget(tx, [lease.lease_id])
-        except sqlite3.Error:
+        except (sqlite3.Error, errors.ResourceExhausted):
             return
         self._ended.discard(lease.lease_id)
 

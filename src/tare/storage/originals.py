@@ -26,7 +26,7 @@ from tare import errors, faults
 from tare.storage import durable
 from tare.storage.database import Database, Transaction
 from tare.storage.digests import checked_hex
-from tare.storage.full_disk import is_full
+from tare.storage.full_disk import is_full, names_its_disk
 from tare.storage.hashing import ThreadedDigest
 from tare.storage.remake import Way, find_way, remake
 from tare.storage.trash import Trash
@@ -218,6 +218,7 @@ class Originals:
 
     # -- making room --------------------------------------------------------------------------------------------------
 
+    @names_its_disk
     def slim(self, stopped: Callable[[], bool] = lambda: False) -> int:
         """Looks for ways to make what is kept; returns how many bytes that freed. Slow, for a background thread."""
         freed = 0
@@ -256,15 +257,18 @@ class Originals:
             path.unlink(missing_ok=True)
         return original.size_bytes
 
+    @names_its_disk
     def drop_kept(self) -> int:
         """Forgets every original that is kept as it came; returns the bytes. Manifests over them can't be given out."""
         with self._lock:
             kept = [original for original in self.all() if original.way is None]
             with self._db.transaction() as tx:
                 tx.run_many("DELETE FROM originals WHERE digest = ?", [(original.digest,) for original in kept])
-            faults.point("storage.original.drop")
-            for original in kept:
-                self.path(original.digest).unlink(missing_ok=True)
+            try:
+                faults.point("storage.original.drop")
+            finally:
+                for original in kept:
+                    self.path(original.digest).unlink(missing_ok=True)
         return sum(original.size_bytes for original in kept)
 
     def collect(self, tx: Transaction, layers: Iterable[str], held: set[str]) -> list[str]:

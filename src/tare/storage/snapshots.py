@@ -26,6 +26,7 @@ from tare.storage.damage import check_undamaged
 from tare.storage.database import Database, Transaction
 from tare.storage.durable import make_private_directory, sync_directory
 from tare.storage.export import Write, export_stack
+from tare.storage.full_disk import names_its_disk
 from tare.storage.layers import Layer, Layers, Lease
 from tare.storage.merged import Stack
 from tare.storage.spares import Spares, make_directories
@@ -62,12 +63,14 @@ class Snapshots:
         self._make_skeleton()
         self._stacked = lru_cache(256)(self._stack)
         self._unfinished: set[str] = set()
+        self._unremoved: set[str] = set()  # failed to be made, and on a full disk to be removed again
         self._spares = Spares(self.root / ".spare", self.trash)
         self.repair()
         self._spares.refill()
 
     # -- making and removing ---------------------------------------------------------------------------------------
 
+    @names_its_disk
     def prepare(
         self, snapshot_id: str, diff_ids: Sequence[str], *, volatile: bool = False, durable: bool = False
     ) -> OverlayRoot:
@@ -91,13 +94,14 @@ class Snapshots:
             self._make_plain(diff_ids)
             self._make(directory, stacked)
         except BaseException:
-            self.remove(snapshot_id)
+            self._undo(snapshot_id)
             raise
         if durable:
             sync_directory(directory)
             sync_directory(self.root)
         return self._overlay(directory, stacked, volatile)
 
+    @names_its_disk
     def adopt(self, snapshot_id: str, diff_ids: Sequence[str], upper: Path) -> None:
         """The same with an upper directory that is there, whole and on the disk; it is renamed into its place."""
         self.prepare(snapshot_id, diff_ids, durable=True)
@@ -112,6 +116,12 @@ class Snapshots:
         if not upper.exists() and self.exists(snapshot_id):
             self.upper(snapshot_id).rename(upper)
         self.remove(snapshot_id)
+
+    def _undo(self, snapshot_id: str) -> None:
+        try:
+            self.remove(snapshot_id)
+        except (errors.ResourceExhausted, OSError):
+            self._unremoved.add(snapshot_id)
 
     def _make(self, directory: Path, stacked: _Stacked) -> None:
         path = str(directory)
@@ -147,6 +157,7 @@ class Snapshots:
         _check_present(tx, diff_ids)
         tx.run("UPDATE snapshots SET diff_ids = ?, fresh = 1 WHERE snapshot_id = ?", (" ".join(diff_ids), snapshot_id))
 
+    @names_its_disk
     def finish_reset(self, snapshot_id: str) -> None:
         """Replaces the directories of a snapshot that isn't mounted by empty ones. Safe to repeat."""
         diff_ids, _ = self._row(snapshot_id)
@@ -186,10 +197,12 @@ class Snapshots:
         """Within a transaction: it will be mounted again. `unpack` comes next."""
         self.layers.packing.unpark(tx, snapshot_id)
 
+    @names_its_disk
     def unpack(self, snapshot_id: str) -> None:
         """Makes plain what was packed while it was parked; slow. Raises ResourceExhausted, Internal (damaged)."""
         self.layers.packing.unpack_snapshot(snapshot_id, self.diff_ids(snapshot_id))
 
+    @names_its_disk
     def remove(self, snapshot_id: str) -> None:
         """Forgets a snapshot and renames it away, if it is there. `empty_trash` gives the space back."""
         directory = self._directory(snapshot_id)
@@ -199,8 +212,12 @@ class Snapshots:
         faults.point("storage.snapshot.remove")
         self.trash.throw(directory)
 
+    @names_its_disk
     def empty_trash(self) -> int:
         """Deletes what was removed and makes directories for snapshots to come; slow, for a background thread."""
+        for snapshot_id in list(self._unremoved):
+            self.remove(snapshot_id)
+            self._unremoved.discard(snapshot_id)
         removed = self.trash.empty()
         self._spares.refill()
         return removed
