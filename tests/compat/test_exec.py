@@ -61,6 +61,18 @@ def test_environment_user_and_directory(engine: Engine, running: str) -> None:
     assert engine.docker("exec", "-u", "ghost", running, "id", check=False).code != 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [(["-w", "no/path"], "Cwd must be an absolute path"), (["-u", "ghost"], "unable to find user ghost")],
+)
+def test_what_can_not_be_started_has_a_code(engine: Engine, running: str, flags: list[str], text: str) -> None:
+    """An exec that the engine refuses at its start has ended with 126, and does not seem to run for ever."""
+    result = engine.docker("exec", *flags, running, "true", check=False)
+    assert result.code == 126
+    assert text in result.out + result.err
+    assert not engine.inspect(running)["ExecIDs"]
+
+
 def test_same_namespaces(engine: Engine, running: str) -> None:
     """The exec'd program is in every namespace of the container, and not pid 1."""
     script = "for n in mnt net uts ipc pid; do a=$(readlink /proc/1/ns/$n); b=$(readlink /proc/self/ns/$n); "

@@ -32,6 +32,8 @@ from tare.values.ids import new_id
 
 RESIZE_PATIENCE_S = 10.0
 RECORD_NAME = "exec.json"
+EXIT_CANNOT_RUN = 126
+FAILED = "OCI runtime exec failed: exec failed"
 KEPT_S = 300.0
 """How long the exit code of a process can be asked for once it has ended."""
 
@@ -115,7 +117,10 @@ async def start_exec(
     try:
         launching = _launch(engine, container, live, options, streams)
         await engine.uninterrupted(launching, f"exec {exec_id[:12]}")
-    except BaseException:
+    except BaseException as error:
+        # A caller that is cancelled leaves the launch to go on.
+        if isinstance(error, Exception) and live.link is None and live.record.exit_code is None:
+            _note_failure(engine, live, EXIT_CANNOT_RUN)
         if session is not None:
             await session.close()
         raise
@@ -140,15 +145,18 @@ async def _launch(
         security = msgspec.structs.replace(security, seccomp=None)
     cgroup = engine.cgroup_path(container.id, container.host.cgroup_parent)
     spec = Spec(oci_version=OCI_VERSION, linux=Linux(cgroups_path=cgroup, seccomp=security.seccomp))
-    plan = build_exec_plan(
-        exec_process(engine.settings, links.with_environment(engine, container), options, security),
-        container_pid=container.state.pid,
-        start_ticks=engine.live[container.id].link.started.result().start_ticks,
-        spec=spec,
-        hierarchies=known_hierarchies(),
-        user=options.user or container.config.user,
-        group_add=container.host.group_add or (),
-    )
+    try:
+        plan = build_exec_plan(
+            exec_process(engine.settings, links.with_environment(engine, container), options, security),
+            container_pid=container.state.pid,
+            start_ticks=engine.live[container.id].link.started.result().start_ticks,
+            spec=spec,
+            hierarchies=known_hierarchies(),
+            user=options.user or container.config.user,
+            group_add=container.host.group_add or (),
+        )
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{FAILED}: {error}: unknown") from error
     request = messages.StartRequest(
         name=f"exec {live.record.id[:12]} in {container.name}",
         directory=str(directory),
@@ -165,17 +173,24 @@ async def _launch(
         started = await link.wait_started()
     except StartFailed as error:
         link.close()
-        shutil.rmtree(directory, ignore_errors=True)
-        live.record = msgspec.structs.replace(live.record, running=False, exit_code=error.exit_code)
-        live.launched.set()
-        live.ended.set()
-        forget_later(engine, live)
-        raise InvalidArgument(failure_text(error, "OCI runtime exec failed: exec failed")) from error
+        # What the engine itself exits with is for containers alone, as in Docker.
+        _note_failure(engine, live, max(error.exit_code, EXIT_CANNOT_RUN))
+        raise InvalidArgument(failure_text(error, FAILED)) from error
     live.record = msgspec.structs.replace(live.record, pid=started.pid)
     _remember(str(directory), live.record)
     live.link = link
     live.launched.set()
     engine.spawn(_watch(engine, live, link, str(directory)), f"exec {live.record.id[:12]}")
+
+
+def _note_failure(engine: Engine, live: LiveExec, exit_code: int) -> None:
+    """The process never ran: nothing of it stays but the code that its client exits with."""
+    record = live.record
+    shutil.rmtree(engine.run_dir(record.container_id) / "execs" / record.id, ignore_errors=True)
+    live.record = msgspec.structs.replace(record, running=False, exit_code=exit_code)
+    live.launched.set()
+    live.ended.set()
+    forget_later(engine, live)
 
 
 async def _watch(engine: Engine, live: LiveExec, link: MonitorLink, directory: str) -> None:
