@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,9 @@ from tare.values.filters import Filters, check_filters, match_labels
 from tare.values.timestamps import now_ns
 
 REMEMBERED = 1024
+MAX_UNREAD = 8192
+log = logging.getLogger("tare.engine")
+
 ACCEPTED_FILTERS = frozenset(
     "config container daemon event image label network node plugin scope secret service type volume".split()
 )
@@ -32,8 +36,12 @@ class Events:
         """Records an event and hands it to all who follow."""
         event = Event(type=type_, action=action, actor_id=actor_id, attributes=dict(attributes or {}), time_ns=now_ns())
         self._past.append(event)
-        for queue in self._followers:
-            queue.put_nowait(event)
+        for queue in tuple(self._followers):
+            if queue.qsize() >= MAX_UNREAD:
+                self._followers.discard(queue)
+                log.warning("a client that follows events has %d unread ones: its stream ends there", MAX_UNREAD)
+            else:
+                queue.put_nowait(event)
 
     def container(self, container: Container, action: str, **extra: str) -> None:
         """Publishes an event of a container, with its image, name and labels as attributes."""
@@ -42,7 +50,10 @@ class Events:
         self.publish("container", action, container.id, attributes)
 
     async def follow(self, *, since_ns: int | None, until_ns: int | None, filters: Filters) -> AsyncIterator[Event]:
-        """Past events from since_ns on (none if None), then new ones until until_ns (for ever if None)."""
+        """Past events from since_ns on (none if None), then new ones until until_ns (for ever if None).
+
+        It ends early, rather than with a gap, for who leaves MAX_UNREAD unread.
+        """
         queue: asyncio.Queue[Event] = asyncio.Queue()
         if since_ns is not None or (until_ns is not None and until_ns <= now_ns()):
             for event in self._past:
@@ -54,6 +65,8 @@ class Events:
                 try:
                     event = queue.get_nowait()
                 except asyncio.QueueEmpty:
+                    if queue not in self._followers:
+                        return
                     left = None if until_ns is None else (until_ns - now_ns()) / 1e9
                     if left is not None and left <= 0:
                         return

@@ -5,7 +5,6 @@ Must never remove anything unless told to repair, and then nothing that a contai
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
@@ -14,6 +13,7 @@ import msgspec
 
 from tare.engine.engine import Engine, in_thread
 from tare.engine.sweep import empty_trash_soon
+from tare.engine.telling import Telling
 from tare.engine.trash_store import LAYER_ROOT
 from tare.errors import Conflict
 from tare.images.fsck import check_images
@@ -44,46 +44,41 @@ async def fsck(engine: Engine, *, repair: bool = False, contents: bool = True) -
     if engine.checking:
         raise Conflict("a check is running already")
     engine.checking = True
-    loop = asyncio.get_running_loop()
-    told: asyncio.Queue[Told | Exception] = asyncio.Queue()
+    told: Telling[Told] = Telling(lambda item: True if isinstance(item, str) else None)
     stopped = False
 
     def tell(item: Told) -> None:
         if stopped or engine.shutting_down:
             raise Stopped
-        loop.call_soon_threadsafe(told.put_nowait, item)
+        told.tell(item)  # findings wait for nobody: locks may be held, and the check keeps them all in any case
 
     engine.spawn(_run(engine, repair, contents, tell, told), "check")
     try:
-        while True:
-            item = await told.get()
-            if isinstance(item, Exception):
-                raise item
+        async for item in told.items():
             yield item
-            if isinstance(item, Checked):
-                return
     finally:
         stopped = True
+        told.leave()
 
 
 class Stopped(Exception):
     """Nobody listens any more."""
 
 
-async def _run(
-    engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], None], told: asyncio.Queue[Told | Exception]
-) -> None:
-    end: Told | Exception | None = None
+async def _run(engine: Engine, repair: bool, contents: bool, tell: Callable[[Told], None], told: Telling[Told]) -> None:
+    failure: Exception | None = None
+    end: Checked | None = None
     try:
         end = await in_thread(_check, engine, repair, contents, tell)
     except Stopped:
         pass
     except Exception as error:
-        end = error
+        failure = error
     finally:
         engine.checking = False
     if end is not None:
-        told.put_nowait(end)  # only now: who hears it may begin another check
+        told.tell(end)  # only now: who hears it may begin another check
+    told.end(failure)
     if repair:
         empty_trash_soon(engine)
 

@@ -12,6 +12,7 @@ import msgspec
 from tare.engine.engine import Engine, in_thread
 from tare.engine.slim import slim_soon
 from tare.engine.sweep import empty_trash_soon
+from tare.engine.telling import Telling
 from tare.engine.thread_stream import BodyReader, written_in_thread
 from tare.images import archive_load, archive_save
 from tare.images.archive_load import Loaded
@@ -29,7 +30,7 @@ class LayerProgress(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-Told = asyncio.Queue[LayerProgress | Loaded | Exception | None]
+Told = Telling[LayerProgress | Loaded]
 Work = Callable[[BodyReader, Progress, Callable[[Loaded], None]], object]
 
 
@@ -63,12 +64,11 @@ async def taken_in(
     engine: Engine, body: AsyncIterator[bytes], work: Work
 ) -> AsyncGenerator[LayerProgress | Loaded, None]:
     """What a thread that reads images from a request's body tells. It goes on though nobody listens any more."""
-    told: Told = asyncio.Queue()
+    told: Told = Telling(lambda item: item.member if isinstance(item, LayerProgress) else None)
     engine.spawn(_take_in(engine, body, work, told), "load images")
-    while (item := await told.get()) is not None:
-        if isinstance(item, Exception):
-            raise item
-        yield item
+    async with contextlib.aclosing(told.items()) as items:
+        async for item in items:
+            yield item
 
 
 async def _take_in(engine: Engine, body: AsyncIterator[bytes], work: Work, told: Told) -> None:
@@ -79,22 +79,18 @@ async def _take_in(engine: Engine, body: AsyncIterator[bytes], work: Work, told:
         now = time.monotonic()
         if done_bytes == size_bytes or now - last[0] >= PROGRESS_INTERVAL_S:
             last[0] = now
-            item = LayerProgress(member=member, done_bytes=done_bytes, size_bytes=size_bytes)
-            loop.call_soon_threadsafe(told.put_nowait, item)
+            told.tell(LayerProgress(member=member, done_bytes=done_bytes, size_bytes=size_bytes))
 
     def loaded(one: Loaded) -> None:
-        loop.call_soon_threadsafe(publish, one)
-
-    def publish(one: Loaded) -> None:
-        engine.events.publish("image", "load", one.image.id, {"name": one.image.id})
-        told.put_nowait(one)
+        loop.call_soon_threadsafe(engine.events.publish, "image", "load", one.image.id, {"name": one.image.id})
+        told.tell(one)
 
     try:
         await in_thread(work, BodyReader(body, loop), progress, loaded)
     except Exception as error:
-        told.put_nowait(error)
+        told.end(error)
     else:
-        told.put_nowait(None)
+        told.end()
     finally:
         empty_trash_soon(engine)
         slim_soon(engine)

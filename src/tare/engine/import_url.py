@@ -5,8 +5,6 @@ Must never send anything of its own along (no credentials, no cookies), nor open
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import IO, TYPE_CHECKING
@@ -16,6 +14,7 @@ import msgspec
 
 from tare import faults
 from tare.engine.engine import Engine, in_thread
+from tare.engine.telling import Telling
 from tare.errors import InvalidArgument, TooLarge, Unavailable
 
 if TYPE_CHECKING:
@@ -134,41 +133,36 @@ async def import_from_url(engine: Engine, url: str, options: ImportOptions) -> A
     from tare.engine.image_verbs import import_stream
 
     download = await in_thread(Download, url)
-    told: asyncio.Queue[Downloaded | str | Exception] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
+    told: Telling[Downloaded | str] = Telling(lambda item: True if isinstance(item, Downloaded) else None)
     faults.point("engine.import.fetched")
 
     async def work() -> None:
-        stream, message = _Telling(download, loop, told.put_nowait), f"Imported from {download.url}"
+        stream, message = _Reporting(download, told.tell), f"Imported from {download.url}"
         try:
-            told.put_nowait((await import_stream(engine, stream, options, message)).id)
+            told.tell((await import_stream(engine, stream, options, message)).id)
+            told.end()
         except Exception as error:
-            told.put_nowait(error)
+            told.end(error)
         finally:
             download.close()
 
     async def items() -> AsyncGenerator[Downloaded | str, None]:
         try:
-            while True:
-                item = await told.get()
-                if isinstance(item, Exception):
-                    raise item
+            async for item in told.items():
                 yield item
-                if isinstance(item, str):
-                    return
         finally:
+            told.leave()
             download.given_up = True
 
     engine.spawn(work(), "import from a URL")
     return items()
 
 
-class _Telling:
+class _Reporting:
     """A download that tells how far it is."""
 
-    def __init__(self, download: Download, loop: asyncio.AbstractEventLoop, tell: Callable[[Downloaded], None]) -> None:
+    def __init__(self, download: Download, tell: Callable[[Downloaded], None]) -> None:
         self._download = download
-        self._loop = loop
         self._tell = tell
         self._last_s = 0.0
 
@@ -177,7 +171,5 @@ class _Telling:
         now = time.monotonic()
         if not data or now - self._last_s > PROGRESS_INTERVAL_S:
             self._last_s = now
-            item = Downloaded(done_bytes=self._download.done_bytes, size_bytes=self._download.size_bytes)
-            with contextlib.suppress(RuntimeError):  # the engine stops
-                self._loop.call_soon_threadsafe(self._tell, item)
+            self._tell(Downloaded(done_bytes=self._download.done_bytes, size_bytes=self._download.size_bytes))
         return data

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tare.engine.engine import Engine
+from tare.engine.telling import Telling
 from tare.registry.records import Cancelled
 from tare.registry.transport import Transport
 
@@ -42,6 +43,11 @@ Told = Step | Sent
 Say = Callable[[Told], None]
 
 
+def _thing(told: Told) -> str | None:
+    """The layer that is told of, if it is one."""
+    return told.id if isinstance(told, Step) and told.layer else None
+
+
 class Job(Generic[T]):
     """One verb's thread. `run` gets the job; what it says and returns comes out of `steps`, or of `result`."""
 
@@ -52,7 +58,7 @@ class Job(Generic[T]):
         """Done when nobody wants the job any more."""
         self._run = run
         self._loop = asyncio.get_running_loop()
-        self._told: asyncio.Queue[Told | Exception | None] = asyncio.Queue()
+        self._told: Telling[Told] = Telling(_thing)
         self._result: T
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
@@ -63,7 +69,11 @@ class Job(Generic[T]):
         return self.transport.cancelled
 
     def say(self, told: Told) -> None:
-        self._tell(told)
+        """What is told of layers waits for nobody, since their threads may work for others, too; the rest does."""
+        if _thing(told) is None:
+            self._told.tell_waiting(told)
+        else:
+            self._told.tell(told)
 
     def publish(self, action: str, name: str, short_name: str) -> None:
         """An event of an image, as Docker has them of pulls and pushes: by name."""
@@ -87,18 +97,12 @@ class Job(Generic[T]):
     def _work(self) -> None:
         try:
             self._result = self._run(self)
-            self._tell(None)
+            self._told.end()
         except Exception as error:
-            self._tell(error)
+            self._told.end(error)
         finally:
             self.transport.close()
             self.engine.registries.ended(self)
-
-    def _tell(self, item: Told | Exception | None) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._told.put_nowait, item)
-        except RuntimeError:
-            pass  # the loop has ended, and everybody with it
 
     # -- on the loop --------------------------------------------------------------------------------------------------
 
@@ -109,6 +113,7 @@ class Job(Generic[T]):
     def cancel(self) -> None:
         """Calls the job off; returns at once."""
         self.transport.cancel()
+        self._told.leave()
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -119,9 +124,7 @@ class Job(Generic[T]):
         """What the job says, until it ends or fails. Left early, it is called off."""
         self.start()
         try:
-            while (item := await self._told.get()) is not None:
-                if isinstance(item, Exception):
-                    raise item
+            async for item in self._told.items():
                 yield item
         finally:
             self.cancel()
