@@ -15,7 +15,15 @@ from neighbour_host import dial, tell
 from network_topology import CLIENT, CLIENT6, NEIGHBOUR, Topology
 from network_world import DEADLINE_S, HOST_WAN, HOST_WAN6, Engine, client_socket, inside, is_reachable, listen, talk
 
-from tare.network.records import AddressOptions, Endpoint, EndpointRequest, NetworkRequest, PortRequest
+from tare.errors import InvalidArgument
+from tare.network.records import (
+    AddressOptions,
+    Endpoint,
+    EndpointRequest,
+    NetworkRequest,
+    NetworkSettings,
+    PortRequest,
+)
 from tare.values.ids import new_id
 
 ROUTED = {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}
@@ -98,6 +106,79 @@ def test_routed_networks_are_part_of_the_routers_world(engine: Engine, world: To
                 assert await reach(neighbour.dial, box.ip, 80) == NEIGHBOUR
                 assert await reach(neighbour.dial, box.ip, 81) == "TimeoutError"
                 assert await reach(dial, box.namespace_fd, NEIGHBOUR, 8080) == box.ip
+
+    asyncio.run(scenario())
+
+
+TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
+
+
+def test_containers_own_addresses_are_reached_from_trusted_links_only(engine: Engine, world: Topology) -> None:
+    """Although the router sends packets for both networks to the host: the published ports of the one that trusts the
+    link they come from, by true addresses, and nothing else of it; nothing at all of the other one, published or not.
+    Of two host ports that lead to the same one may go, and with the last one the way is shut."""
+
+    async def scenario() -> None:
+        async with engine:
+            boxes = []
+            for number, trusts in ((7, "lan9:wan0"), (8, "lan9:wan1")):
+                v4, v6 = f"10.{number}.0.0/24", f"fd00:{number}::/64"
+                world.router("route", "add", v4, "via", HOST_WAN)
+                world.router("route", "add", v6, "via", HOST_WAN6)
+                addresses = (AddressOptions(subnet=v4), AddressOptions(subnet=v6))
+                request = NetworkRequest(name=f"n{number}", addresses=addresses, ipv6=True, options={TRUSTED: trusts})
+                await engine.network.create(request)
+                ports = tuple(PortRequest(80, host_ip="127.0.0.1", host_port=8000 + 10 * number + n) for n in (0, 1))
+                ports += (PortRequest(80, host_ip="::1", host_port=8000 + 10 * number),)
+                wish = EndpointRequest(mode=f"n{number}", container_name="box", ports=ports)
+                boxes.append(await engine.network.attach(new_id(), wish))
+            open_box, shut_box = boxes
+            with telling(open_box), telling(open_box, 81), telling(shut_box):
+                assert dial(world.client_fd, open_box.ip, 80) == CLIENT
+                assert dial(open_box.namespace_fd, open_box.gateway, 80) == "ConnectionRefusedError"
+                assert not is_reachable(world.client_fd, open_box.ip, 81)
+                assert not is_reachable(world.client_fd, shut_box.ip, 80)
+                assert not is_reachable(world.client_fd, shut_box.record.ip6, 80)
+                await engine.network.restore({box.record.container_id for box in boxes})
+                assert dial(world.client_fd, open_box.ip, 80) == CLIENT
+                container_id = open_box.record.container_id
+                engine.network.unpublish(container_id, lambda port: port.host_port == 8071)
+                assert dial(world.client_fd, open_box.ip, 80) == CLIENT
+                engine.network.unpublish(container_id, lambda port: port.host_ip == "127.0.0.1")
+                assert not is_reachable(world.client_fd, open_box.ip, 80)
+            with listen(open_box.namespace_fd, 80, address="::") as server:
+                assert talk(world.client_fd, open_box.record.ip6, 80, server) == CLIENT6
+
+    asyncio.run(scenario())
+
+
+def test_trusted_links_obey_publish_allow(host: None, world: Topology, tmp_path: Path) -> None:
+    """Who may not reach published ports at all doesn't by a trusted link, either."""
+    world.router("route", "add", "10.7.0.0/24", "via", HOST_WAN)
+
+    async def scenario(allow: str, reached: bool) -> None:
+        settings = NetworkSettings(bridge_name="tn0", table="tn", subnet="172.30.0.0/24", publish_allow=(allow,))
+        path = tmp_path / str(reached)
+        path.mkdir()
+        async with Engine(path, settings) as engine:
+            addresses = (AddressOptions(subnet="10.7.0.0/24"),)
+            await engine.network.create(NetworkRequest(name="own", addresses=addresses, options={TRUSTED: "wan0"}))
+            wish = EndpointRequest(mode="own", container_name="box", ports=(PortRequest(80, host_port=8080),))
+            box = await engine.network.attach(new_id(), wish)
+            with listen(box.namespace_fd, 80):
+                assert is_reachable(world.client_fd, box.ip, 80) == reached
+
+    asyncio.run(scenario("198.51.100.0/24", False))
+    asyncio.run(scenario("203.0.113.0/24", True))
+
+
+def test_a_trusted_link_has_a_name(engine: Engine) -> None:
+    """What no link can be called is refused."""
+
+    async def scenario() -> None:
+        async with engine:
+            with pytest.raises(InvalidArgument, match="invalid interface name: 'a/b'"):
+                await engine.network.create(NetworkRequest(name="own", options={TRUSTED: "eth0:a/b"}))
 
     asyncio.run(scenario())
 

@@ -206,7 +206,8 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     asked: how its user wanted its addresses (None: a default network, or nothing was said). ip_range: the part of the
     subnet that containers' addresses come from. guard: containers can't use others' MACs and addresses.
     egress: what its containers may send to (egress.py). parent, mode, flag: macvlan's and ipvlan's.
-    gateway_modes: of IPv4 and of IPv6. inhibits_ipv4: the bridge itself gets no IPv4 address.
+    gateway_modes: of IPv4 and of IPv6. inhibits_ipv4: the bridge itself gets no IPv4 address. trusted_links: links of
+    the host from which published ports are reached at the containers' own addresses, too.
     unsettled: being made or removed; after a crash it is taken away.
     """
 
@@ -243,6 +244,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     flag: str = ""
     gateway_modes: tuple[str, str] = (NAT, NAT)
     inhibits_ipv4: bool = False
+    trusted_links: tuple[str, ...] = ()
     config_only: bool = False
     config_from: str = ""
     ipv4: bool = True

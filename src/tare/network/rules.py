@@ -36,6 +36,7 @@ _OWN_GATEWAYS = "own_gateways"
 PUBLISH_ALLOW = "publish_allow"
 ROUTED_PORTS = "routed_ports"
 _ROUTED, _OPEN = "routed", "unprotected"  # bridges by their gateway mode
+_TRUSTED = "trusted"
 
 _ECHO, _ECHO6 = bytes((8,)), bytes((128,))  # RFC 792, RFC 4443
 _RTN_LOCAL = (2).to_bytes(4, sys.byteorder)
@@ -67,6 +68,7 @@ SETS = (
     nft.Set(_BRIDGES, _LINK),
     nft.Set(_MAY_TALK, _LINK_PAIR),
     nft.Set(_INTERNAL, _LINK),
+    nft.Set(_TRUSTED, _LINK_PAIR),
     *(item for family in FAMILIES for item in _sets_of(family)),
     *egress_rules.SETS,
 )
@@ -80,7 +82,10 @@ _CHAINS = (_RAW, _DNAT, _DNAT_HOST, _FORWARD, _SNAT)
 
 
 class BridgeRules(msgspec.Struct, frozen=True):
-    """What the rules need to know of one bridge network. interfaces: the bridge's addresses with their subnets."""
+    """What the rules need to know of one bridge network. interfaces: the bridge's addresses with their subnets.
+
+    trusted: links from which published ports are reached at the containers' own addresses, too.
+    """
 
     bridge_name: str
     interfaces: tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]
@@ -88,6 +93,7 @@ class BridgeRules(msgspec.Struct, frozen=True):
     ip_masq: bool = True
     internal: bool = False
     modes: tuple[str, str] = (NAT, NAT)
+    trusted: tuple[str, ...] = ()
 
     def mode(self, version: int) -> str:
         """The gateway mode of an address family."""
@@ -143,6 +149,10 @@ def build_table(
     )
     transaction.add_elements(
         _INTERNAL, [nft.Element(nft.link_name(item.bridge_name)) for item in bridges if item.internal]
+    )
+    pairs = [(link, item.bridge_name) for item in bridges for link in item.trusted]
+    transaction.add_elements(
+        _TRUSTED, [nft.Element(nft.link_name(link) + nft.link_name(bridge)) for link, bridge in pairs]
     )
     for family in FAMILIES:
         gateways = [
@@ -345,7 +355,10 @@ def _forward_rules(allows: bool) -> list[nft.Rule]:
 
 
 def _direct_rules(family: Family, allows: bool) -> list[nft.Rule]:
-    """Who is reached at its own address: published ports and pings of routed networks, all of unprotected ones."""
+    """Who is reached at its own address: published ports and pings of routed networks, all of unprotected ones.
+
+    From trusted links also the published ports of the others (com.docker.network.bridge.trusted_host_interfaces).
+    """
     to = nft.load_meta(nft.META_OIFNAME)
     routed = (to, nft.in_set(_ROUTED + family.suffix), *family.matches)
     source = (family.load(family.source), nft.in_set(PUBLISH_ALLOW + family.suffix)) if allows else ()
@@ -358,8 +371,14 @@ def _direct_rules(family: Family, allows: bool) -> list[nft.Rule]:
     echo, protocol = (_ECHO, 1) if family is IPV4 else (_ECHO6, 58)
     ping = (nft.load_meta(nft.META_L4PROTO), nft.equal(bytes((protocol,))), nft.load_transport_header(0, 1))
     foreign = (nft.load_meta(nft.META_IIFNAME), nft.not_in_set(_BRIDGES))
+    trusted = (nft.load_meta(nft.META_IIFNAME, 1), nft.load_meta(nft.META_OIFNAME, 2), nft.in_set(_TRUSTED))
     name = f"IPv{family.version}"
     return [
+        nft.Rule(
+            _FORWARD.name,
+            (*trusted, *family.matches, *source, *port, nft.accept()),
+            f"trusted links: published ports, {name}",
+        ),
         nft.Rule(_FORWARD.name, (*routed, *source, *port, nft.accept()), f"routed networks: published ports, {name}"),
         nft.Rule(
             _FORWARD.name, (*routed, *source, *ping, nft.equal(echo), nft.accept()), f"routed networks: ping, {name}"

@@ -6,6 +6,8 @@ import ipaddress
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
+
 from tare import faults
 from tare.errors import KernelError
 from tare.kernel.netlink import is_missing
@@ -96,7 +98,7 @@ class Table:
     def publish(self, record: EndpointRecord) -> None:
         """Opens the endpoint's ports; it must be recorded already."""
         try:
-            self._socket.commit(rules.publish(self.name, published(record)))
+            self._socket.commit(rules.publish(self.name, self._published(record)))
         except KernelError as error:
             if not is_missing(error):
                 raise
@@ -110,6 +112,24 @@ class Table:
             if not is_missing(error):
                 raise
             self.rebuild(without=record.endpoint_id if is_recorded else "")
+            return
+        if self._trusts(record):  # of two host ports that lead to the same, the other one may still be open
+            self.rebuild(without=record.endpoint_id if is_recorded else "")
+
+    def _trusts(self, record: EndpointRecord) -> bool:
+        network = self._store.network_by_id(record.network_id)
+        return network is not None and bool(network.trusted_links)
+
+    def _published(self, record: EndpointRecord) -> list[rules.PublishedPort]:
+        """An endpoint's ports as the rules want them; from a trusted link they are reached at its own address, too."""
+        found = list(published(record))
+        if self._trusts(record):
+            found += [
+                msgspec.structs.replace(port, host_ip=port.container_ip, host_port=0)
+                for port in found
+                if port.host_port
+            ]
+        return list(dict.fromkeys(found))
 
     def rebuild(self, without: str = "", forget: Collection[str] = ()) -> None:
         """The whole table in one transaction: no packet meets half of it.
@@ -119,7 +139,7 @@ class Table:
         self._learned.clear()
         bridges = self._bridges()
         records = [record for record in self._store.endpoints() if record.endpoint_id != without]
-        ports = [port for record in records for port in published(record)]
+        ports = [port for record in records for port in self._published(record)]
         egress = self._egress(records, forget)
         self._socket.commit(rules.build_table(self.name, bridges, ports, self._allow, egress))
         faults.point("network.table.built")
@@ -178,6 +198,7 @@ def _bridge_rules(record: NetworkRecord) -> rules.BridgeRules:
         record.ip_masq,
         record.internal,
         record.gateway_modes,
+        record.trusted_links,
     )
 
 

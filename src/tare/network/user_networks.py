@@ -13,7 +13,7 @@ import msgspec
 
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unavailable, Unsupported
 from tare.network import config_networks, ipam, stacked_networks
-from tare.network.bridge import check_name
+from tare.network.bridge import check_link_name, check_name
 from tare.network.egress import parse_policy
 from tare.network.ip_families import Ip, Subnet
 from tare.network.records import (
@@ -165,6 +165,8 @@ def _with_options(record: NetworkRecord) -> NetworkRecord:
             changes["default_bind_address"] = _host_address(name, value)
         elif name == _BRIDGE_OPTION + "inhibit_ipv4":
             changes["inhibits_ipv4"] = _truth(name, value)
+        elif name == _BRIDGE_OPTION + "trusted_host_interfaces":
+            changes["trusted_links"] = _link_names(value)
         elif name in _GATEWAY_MODES:
             _check_gateway_mode(name, value, record)
         elif name.startswith("com.docker.network."):
@@ -178,6 +180,14 @@ def _check_gateway_mode(name: str, value: str, record: NetworkRecord) -> None:
         raise InvalidArgument(f"unknown gateway mode {value}: {name} is one of {', '.join(GATEWAY_MODES)}")
     if value == ISOLATED and not record.internal:
         raise InvalidArgument(f"gateway mode 'isolated' can only be used for an internal network ({name})")
+
+
+def _link_names(value: str) -> tuple[str, ...]:
+    """Names of the host's links; they may come later."""
+    names = tuple(dict.fromkeys(name for name in value.split(":") if name))
+    for name in names:
+        check_link_name(name)
+    return names
 
 
 def _number(name: str, value: str) -> int:
