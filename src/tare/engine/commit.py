@@ -42,6 +42,8 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
     image = await engine.uninterrupted(committing, f"commit {container.id[:12]}")
     empty_trash_soon(engine)  # packs what this version has newer
     name = reference.with_default_tag().familiar if reference else ""
+    if name:
+        engine.events.publish("image", "tag", image.id, {**image.config.labels, "name": name})
     engine.events.container(container, "commit", comment=options.comment, imageID=image.id, imageRef=name)
     return image.id
 

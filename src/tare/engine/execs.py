@@ -114,6 +114,7 @@ async def start_exec(
         session, theirs = await open_session(tty=options.tty, detach_keys=options.detach_keys)
         streams.append((StreamWish(options.attach_stdin, options.attach_stdout, options.attach_stderr), theirs))
     live.record = msgspec.structs.replace(record, running=True)
+    engine.events.container(container, f"exec_start: {' '.join(options.cmd or ())}", execID=exec_id)
     try:
         launching = _launch(engine, container, live, options, streams)
         await engine.uninterrupted(launching, f"exec {exec_id[:12]}")
@@ -127,7 +128,6 @@ async def start_exec(
     finally:
         for _, stream in streams:
             stream.close()
-    engine.events.container(container, f"exec_start: {' '.join(options.cmd or ())}", execID=exec_id)
     return session
 
 

@@ -78,6 +78,8 @@ async def import_stream(engine: Engine, stream: Readable, options: ImportOptions
         created_ns=options.created_ns,
     )
     name = reference.familiar if reference else image.id
+    if reference is not None:
+        engine.events.publish("image", "tag", image.id, {**image.config.labels, "name": name})
     engine.events.publish("image", "import", image.id, {"name": name})
     return image
 
@@ -127,7 +129,7 @@ async def tag_image(engine: Engine, ref: str, repository: str, tag: str) -> None
         raise InvalidArgument("refusing to create a tag with a digest reference")
     reference = reference.with_default_tag()
     await in_thread(image_tag.tag, engine.images, image, reference)
-    engine.events.publish("image", "tag", image.id, {"name": reference.familiar, **image.config.labels})
+    engine.events.publish("image", "tag", image.id, {**image.config.labels, "name": reference.familiar})
 
 
 def _uses(engine: Engine) -> Iterable[Use]:

@@ -30,18 +30,18 @@ async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
         engine.containers.save_state(container.id, stopped_by_user=True)
     engine.containers.save_state(container.id, ended_by=f"kill sent it {signal_name(number)}")
     deliver(engine, container, live, number)
-    engine.events.container(container, "kill", signal=str(number))
     if number == signals.SIGKILL:
         await live.handled.wait()
 
 
 def deliver(engine: Engine, container: Container, live: Live, number: int) -> None:
-    """Sends a signal; a paused container is thawed if it is meant to end, since it couldn't otherwise."""
+    """Sends a signal, and tells of it; a paused container that is meant to end is thawed, as it couldn't otherwise."""
     try:
         if not live.link.send_signal(number):
             return
     except OSError as error:
         raise Internal(f"cannot kill container {container.id}: {error.strerror}") from error
+    engine.events.container(container, "kill", signal=str(number))
     current = engine.containers.get(container.id)
     if current is not None and current.state.paused and number in (signals.SIGKILL, container.stop_signal):
         try:

@@ -26,6 +26,7 @@ async def _restart(engine: Engine, container_id: str, signal: str | None, timeou
             raise Conflict(f"container {container.id} is marked for removal and cannot be restarted")
         if container.state.running:
             await stop.stop_now(engine, container, signal=signal, timeout_s=timeout_s)
+            engine.events.container(engine.containers.get(container.id) or container, "stop")
         await unfinished.finish_now(engine, container.id)  # its end
         restart_policy.cancel(engine, container.id)
         container = await launch.launch(engine, engine.containers.find(container.id))

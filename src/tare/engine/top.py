@@ -55,6 +55,7 @@ async def container_top(engine: Engine, ref: str, ps_args: str) -> ProcessTable:
     except (OSError, KernelError) as error:
         raise Conflict(f"container {container.id} is not running") from error
     processes = [process for pid in sorted(pids) if (process := read_process(pid)) is not None]
+    engine.events.container(container, "top")
     return ProcessTable(
         titles=tuple(title for title, _ in columns),
         processes=tuple(tuple(show(process) for _, show in columns) for process in processes),
