@@ -84,29 +84,51 @@ def test_a_missing_root_is_told(machine: Machine) -> None:
         machine.run(spec, rootfs=DirectoryRoot(str(machine.rootfs / "missing")))
 
 
-@pytest.mark.parametrize("missing", ["fsopen", "lowerdir+"])
-def test_an_older_kernel_mounts_the_overlay_the_way_it_can(
-    machine: Machine, tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without `lowerdir+` by one list, without the mount-descriptor calls by mount(2)."""
-    new, set_option = mounts.FilesystemContext.__init__, mounts.FilesystemContext.set
+class Older(mounts.FilesystemContext):
+    """A context of overlay as older kernels have it: none at all (Linux 5.1), or one without parameters of its own,
+    which takes whatever it is told and refuses it at the end (6.4), or with them, but without `lowerdir+` (6.7)."""
 
-    def refuse(self: mounts.FilesystemContext, type: str) -> None:
-        if type == "overlay" and missing == "fsopen":
+    kernel = ""
+
+    def __init__(self, type: str) -> None:
+        if type == "overlay" and self.kernel == "5.1":
             raise KernelError(errno.ENOSYS, "fsopen", type)
-        new(self, type)
+        super().__init__(type)
 
-    def set(self: mounts.FilesystemContext, key: str, value: str) -> None:
-        if key == missing:
+    def set(self, key: str, value: str) -> None:
+        if self.type != "overlay" or (self.kernel == "6.7" and key != "lowerdir+"):
+            super().set(key, value)
+        elif self.kernel == "6.7":
             raise KernelError(errno.EINVAL, "fsconfig", key)
-        set_option(self, key, value)
 
-    monkeypatch.setattr(mounts.FilesystemContext, "__init__", refuse)
-    monkeypatch.setattr(mounts.FilesystemContext, "set", set)
-    layer = make(tmp_path / "a:b,c" / "layer", "a")
-    spec = msgspec.structs.replace(machine.shell("cat /a; touch /x"), root=None)
-    assert machine.run(spec, rootfs=overlay(machine, tmp_path / "a:b,c", layer)) == (0, "layer")
+    def mount(self, attributes: int = 0) -> int:
+        if self.type == "overlay":
+            raise KernelError(errno.EINVAL, "fsconfig", self.type)
+        return super().mount(attributes)
+
+
+@pytest.mark.parametrize("kernel", ["5.1", "6.4", "6.7"])
+@pytest.mark.parametrize("layers", [1, 110])
+def test_an_older_kernel_mounts_the_overlay_by_the_old_call(
+    machine: Machine, tmp_path: Path, kernel: str, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many layers there are, and whatever their names hold: mount(2) takes no more than a page of options."""
+    monkeypatch.setattr(Older, "kernel", kernel)
+    monkeypatch.setattr(mounts, "FilesystemContext", Older)
+    names = [f"layer{number}" for number in range(layers)]
+    made = [make(tmp_path / "a:b,c" / "directories-with-long-names" / name, "a", name) for name in names]
+    spec = msgspec.structs.replace(machine.shell(f"cat /a /{names[-1]}; touch /x"), root=None)
+    assert machine.run(spec, rootfs=overlay(machine, tmp_path / "a:b,c", *made)) == (0, names[0] + names[-1])
     assert (tmp_path / "a:b,c/upper/x").exists()
+
+
+def test_an_overlay_of_long_paths_is_mounted(machine: Machine, tmp_path: Path) -> None:
+    """fsconfig(2) takes strings of up to 255 bytes only."""
+    deep = tmp_path.joinpath(*(["d" * 50] * 6))
+    layer = make(deep / "layer", "a")
+    spec = msgspec.structs.replace(machine.shell("cat /a; touch /x"), root=None)
+    assert machine.run(spec, rootfs=overlay(machine, deep, layer)) == (0, "layer")
+    assert (deep / "upper/x").exists()
 
 
 def test_a_root_can_be_moved_instead_of_pivoted_to(machine: Machine) -> None:

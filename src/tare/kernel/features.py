@@ -17,7 +17,7 @@ import msgspec
 from tare.errors import KernelError, Unsupported
 from tare.kernel import capabilities
 from tare.kernel.libc import syscall
-from tare.kernel.mounts import FilesystemContext
+from tare.kernel.mounts import FilesystemContext, has_overlay_parameters
 from tare.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute, nested, text
 
 # What each call answers, when it exists, to arguments that make no sense.
@@ -87,7 +87,6 @@ def probe(data_root: str = "/") -> Features:
     calls = frozenset(call for call in _NONSENSE if _answers(call))
     namespaces = frozenset(_list("/proc/self/ns"))
     filesystem, options = _filesystem_of(data_root)
-    lowerdir_plus, volatile = _overlay_options()
     release = os.uname().release
     version = _version(release)
     return Features(
@@ -103,8 +102,8 @@ def probe(data_root: str = "/") -> Features:
         user_namespaces="user" in namespaces and _user_namespaces(held),
         calls=calls,
         overlay=_has_filesystem("overlay"),
-        overlay_lowerdir_plus=lowerdir_plus,
-        overlay_volatile=volatile,
+        overlay_lowerdir_plus=has_overlay_parameters(),
+        overlay_volatile=_overlay_volatile(version),
         idmapped_mounts="mount_setattr" in calls and version >= (5, 19),
         seccomp=_seccomp(),
         security_modules=modules,
@@ -193,25 +192,21 @@ def _has_filesystem(name: str) -> bool:
         return any(line.split()[-1:] == [name] for line in _read("/proc/filesystems").splitlines())
 
 
-def _overlay_options() -> tuple[bool, bool]:
-    """Whether overlay takes lower layers one by one (Linux 6.8) and `volatile` (5.10): set, and never mounted."""
-    found = []
-    for key, value in (("lowerdir+", "/"), ("volatile", None)):
-        try:
-            context = FilesystemContext("overlay")
-        except (KernelError, Unsupported):
-            return False, False
-        try:
-            if value is None:
-                context.set_flag(key)
-            else:
-                context.set(key, value)
-            found.append(True)
-        except KernelError:
-            found.append(False)
-        finally:
-            context.close()
-    return found[0], found[1]
+def _overlay_volatile(version: tuple[int, int]) -> bool:
+    """Whether overlay has `volatile` (Linux 5.10): set, and never mounted. Before Linux 6.5 any option could be set."""
+    if version < (6, 5):
+        return version >= (5, 10)
+    try:
+        context = FilesystemContext("overlay")
+    except (KernelError, Unsupported):
+        return False
+    try:
+        context.set_flag("volatile")
+        return True
+    except KernelError:
+        return False
+    finally:
+        context.close()
 
 
 def _seccomp() -> bool:

@@ -185,6 +185,27 @@ def mount_detached(type: str, source: str = "", options: tuple[str, ...] = (), a
         context.close()
 
 
+def has_overlay_parameters() -> bool:
+    """Whether overlay takes its lower layers one by one (Linux 6.8); a context of it is opened, and nothing mounted.
+
+    Before Linux 6.5 overlayfs had no parameters of its own: any name was taken, and refused only at the mount.
+    """
+    found = []
+    for key in ("no-such-parameter", "lowerdir+"):
+        try:
+            context = FilesystemContext("overlay")
+        except (KernelError, Unsupported):
+            return False
+        try:
+            context.set(key, "/")
+            found.append(True)
+        except KernelError:
+            found.append(False)
+        finally:
+            context.close()
+    return found == [False, True]
+
+
 def is_missing_call(error: KernelError) -> bool:
     """Whether a call failed because the kernel (or a seccomp filter around us) doesn't have it."""
     return error.errno in (errno.ENOSYS, errno.EPERM)

@@ -23,6 +23,9 @@ _PROPAGATION = {
     "unbindable": mounts.MS_UNBINDABLE,
 }
 
+_LONGEST_VALUE = 256
+"""Bytes from which on fsconfig(2) takes no string."""
+
 
 class CloneSource(msgspec.Struct, frozen=True, tag_field="step", tag="clone"):
     """Copies the mounts at a host path, detached.
@@ -81,8 +84,7 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
         try:
             init.trees[self.slot] = self._mount_new()
         except KernelError as error:
-            # Before Linux 5.2, or in a sandbox that hides the calls.
-            if error.call != "fsopen" or error.errno not in (errno.ENOSYS, errno.EPERM):
+            if not self._is_for_mount2(error):
                 raise
             # Not on "/": a path that begins there doesn't see what is mounted on it.
             place = self.mount_point if self.mount_point != "/" else self.lower[0]
@@ -90,6 +92,15 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
             init.root_fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             if file_system_type(init.root_fd) != OVERLAYFS_SUPER_MAGIC:
                 raise KernelError(errno.ENODEV, "mount", place, "not an overlay") from error
+
+    def _is_for_mount2(self, error: KernelError) -> bool:
+        """Whether the old call may succeed: a kernel (or a sandbox that hides calls) without what the new one needs."""
+        if error.call == "fsopen":
+            return error.errno in (errno.ENOSYS, errno.EPERM)  # before Linux 5.2
+        if error.call != "fsconfig" or error.errno != errno.EINVAL:
+            return False
+        longest = max(len(os.fsencode(path)) for path in (*self.lower, self.upper, self.work))
+        return longest >= _LONGEST_VALUE or not mounts.has_overlay_parameters()
 
     def _options(self) -> list[tuple[str, str]]:
         """What both ways set. Off: features that make an upper directory unreadable as a plain diff."""
@@ -102,13 +113,8 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
         context = mounts.FilesystemContext("overlay")
         try:
             context.set("source", "overlay")
-            try:
-                for path in self.lower:
-                    context.set("lowerdir+", path)
-            except KernelError as error:
-                if error.errno != errno.EINVAL:  # EINVAL: `lowerdir+` came with Linux 6.5
-                    raise
-                context.set("lowerdir", ":".join(escape_layer(path) for path in self.lower))
+            for path in self.lower:
+                context.set("lowerdir+", path)
             for key, value in self._options():
                 context.set(key, value.replace("\\", "\\\\"))  # overlayfs undoes escapes here, but not in lowerdir+
             if self.volatile:
@@ -155,16 +161,24 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
                 os.close(fd)
 
     def _mount_classic(self, place: str) -> None:
-        layers = ":".join(escape_layer(path) for path in self.lower)
-        options = [f"lowerdir={layers}"]
+        """By mount(2), which copies a page of options: where layers' paths are longer, descriptors stand for them."""
+        opened: list[int] = []
+        try:
+            data = self._classic_options([escape_layer(path) for path in self.lower])
+            if len(os.fsencode(data)) >= os.sysconf("SC_PAGE_SIZE"):
+                opened += [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in self.lower]
+                data = self._classic_options([f"/proc/self/fd/{fd}" for fd in opened])
+            if len(os.fsencode(data)) >= os.sysconf("SC_PAGE_SIZE"):
+                raise KernelError(errno.E2BIG, "mount", place, "too many layers for this kernel's mount call")
+            mounts.mount("overlay", place, "overlay", 0, data)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _classic_options(self, layers: list[str]) -> str:
+        options = [f"lowerdir={':'.join(layers)}"]
         options += [f"{key}={escape_comma(value)}" for key, value in self._options()]
-        if self.volatile:
-            options.append("volatile")
-        data = ",".join(options)
-        if len(data) >= os.sysconf("SC_PAGE_SIZE"):
-            # mount(2) copies one page of options: longer lists would be cut without a word.
-            raise KernelError(errno.E2BIG, "mount", place, "too many layers for this kernel's mount call")
-        mounts.mount("overlay", place, "overlay", 0, data)
+        return ",".join([*options, "volatile"] if self.volatile else options)
 
 
 def escape_comma(path: str) -> str:
