@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import select
 from pathlib import Path
 
@@ -226,6 +227,28 @@ def test_the_reaper_forwards_signals(machine: Machine) -> None:
     os.kill(created.pid, 15)
     assert machine.end(created) == 143
     os.close(read_fd)
+
+
+def test_the_reaper_forwards_real_time_signals_and_bears_being_stopped(machine: Machine) -> None:
+    """Also 34, which musl keeps to itself; a call that a stop ended (man 7 signal) is made again."""
+    numbers = (34, 35, 64, 10)
+    script = (
+        "".join(f"trap 'echo {number}' {number};" for number in numbers) + "echo up; while :; do read -r -t 9; done"
+    )
+    read_fd, write_fd = os.pipe()
+    null_fd, held_fd = os.pipe()
+    created = machine.start(machine.shell(script), stdio=(null_fd, write_fd, write_fd), init=True)
+    os.close(write_fd)
+    assert os.read(read_fd, 10) == b"up\n"
+    os.kill(created.pid, signal.SIGSTOP)
+    os.kill(created.pid, signal.SIGCONT)
+    for number in numbers:
+        os.kill(created.pid, number)
+        assert os.read(read_fd, 10) == b"%d\n" % number
+    os.kill(created.pid, 15)
+    assert machine.end(created) == 143
+    for fd in (read_fd, null_fd, held_fd):
+        os.close(fd)
 
 
 def test_hooks_run_in_order_with_the_state_and_a_fixed_environment(machine: Machine) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+import sys
+from collections.abc import Iterable
 
 from tare.errors import KernelError
 from tare.kernel.libc import address_of, overwrite_memory, syscall
@@ -22,6 +25,7 @@ _SECCOMP_MODE_FILTER = 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _IOPRIO_WHO_PROCESS = 1
 _SIGACTION_BYTES, _SIGSET_BYTES = 32, 8  # the kernel's own struct sigaction, all zero: SIG_DFL
+_SIG_BLOCK = 0
 
 
 def _prctl(option: int, value: int) -> int:
@@ -140,6 +144,26 @@ def set_command_line(area: tuple[int, int], text: str) -> None:
 def default_signal(number: int) -> None:
     """Gives a signal its default action again, behind the interpreter's back: `signal.signal` touches much memory."""
     syscall("rt_sigaction", number, bytes(_SIGACTION_BYTES), None, _SIGSET_BYTES)
+
+
+def block_signals(numbers: Iterable[int]) -> bytes:
+    """Blocks these signals; returns their set, for `wait_signal`. Also those that the C library keeps from us.
+
+    musl keeps 34 to itself, which is the first real-time signal to everybody else, and has none of its calls take it.
+    """
+    signals = sum(1 << (number - 1) for number in numbers).to_bytes(_SIGSET_BYTES, sys.byteorder)
+    syscall("rt_sigprocmask", _SIG_BLOCK, signals, None, _SIGSET_BYTES)
+    return signals
+
+
+def wait_signal(signals: bytes) -> int:
+    """The number of the next signal of a set that is blocked."""
+    while True:
+        try:
+            return syscall("rt_sigtimedwait", signals, None, None, _SIGSET_BYTES)
+        except KernelError as error:
+            if error.errno != errno.EINTR:  # being stopped and continued ends the call (man 7 signal)
+                raise
 
 
 def write_own(file: str, text: str) -> None:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 
 from tare.kernel.fds import close_from
-from tare.kernel.process import set_dumpable, set_title
+from tare.kernel.process import block_signals, set_dumpable, set_title, wait_signal
 
 # Not forwarded: what the kernel sends us for our own doing, and what can't be caught.
 _OWN = frozenset(
@@ -20,6 +20,8 @@ _OWN = frozenset(
         *(signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGTTIN, signal.SIGTTOU),
     )
 )
+# All but the two that each C library takes for its threads: a program's setuid(2) is no affair of its neighbours'.
+_FORWARDED = frozenset((*range(1, 32), *range(34, 65))) - _OWN
 
 
 def run_under_reaper(title: str, area: tuple[int, int], has_terminal: bool, execute: Callable[[], None]) -> None:
@@ -27,8 +29,7 @@ def run_under_reaper(title: str, area: tuple[int, int], has_terminal: bool, exec
     # Our memory holds what the launcher knew, and /proc/1 is in sight of the container (proc(5), /proc/PID/mem).
     set_dumpable(False)
     set_title(area, title)
-    watched: set[signal.Signals | int] = {*(signal.valid_signals() - _OWN), signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    watched = block_signals({*_FORWARDED, signal.SIGCHLD})
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -44,9 +45,9 @@ def run_under_reaper(title: str, area: tuple[int, int], has_terminal: bool, exec
     os._exit(_wait_end(child, watched))
 
 
-def _wait_end(child: int, watched: set[signal.Signals | int]) -> int:
+def _wait_end(child: int, watched: bytes) -> int:
     while True:
-        received = signal.sigwaitinfo(watched).si_signo
+        received = wait_signal(watched)
         if received != signal.SIGCHLD:
             try:
                 os.kill(child, received)

@@ -30,7 +30,7 @@ from tare.runtime.steps.init import Init
 from tare.runtime.users import ResolvedUser, find_home, resolve_user
 
 # The classic ones; nobody ignores real-time signals. Plain numbers: an enumeration costs ten times as much here.
-_LIBC_SIGNALS = (32, 33)
+_LIBC_SIGNALS = (32, 33, 34)  # the last is musl's alone
 _CATCHABLE = tuple(number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP))
 
 
@@ -235,7 +235,7 @@ def _reset_signals() -> None:
     for number in _CATCHABLE:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    # The C library keeps two signals to itself, and its posix_spawn leaves them ignored in what it starts: make, say.
+    # The C library keeps some signals to itself, and its posix_spawn leaves them ignored in what it starts: make, say.
     for number in _LIBC_SIGNALS:
         process.default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
