@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import tarfile
 import time
 
@@ -81,6 +82,24 @@ def test_ps_filters_by_identity(engine: Engine, zoo: dict[str, str]) -> None:
     assert ids(engine, zoo, "-a", "--filter", f"ancestor={engine.image}") == {"created", "running", "exited", "paused"}
     assert ids(engine, zoo, "-a", "--filter", f"before={zoo['exited']}") == {"created", "running"}
     assert ids(engine, zoo, "-a", "--filter", f"since={zoo['exited']}") == {"paused"}
+
+
+def test_ps_filters_by_network_and_ports(engine: Engine) -> None:
+    """publish is the host's port, expose the container's, or a range; a network may be told by the start of its id."""
+    with socket.socket() as one:
+        one.bind(("", 0))
+        port = one.getsockname()[1]
+    made = engine.start("-p", f"{port}:4567", "-p", "4568/udp", "--expose", "4569", "--label", f"zoo={port}")
+    given = engine.docker("port", made, "4568/udp").out.splitlines()[0].rpartition(":")[2]
+    network = engine.inspect(made)["NetworkSettings"]["Networks"]["bridge"]["NetworkID"]
+    found = [f"publish={port}", f"publish={port}/tcp", f"publish={port - 1}-{port + 1}", f"publish={given}/udp"]
+    found += ["expose=4567", "expose=4568/udp", "expose=4569", "expose=4568-4570", f"network={network[:12]}"]
+    missed = ["publish=4567", f"publish={port}/udp", "publish=4569", "expose=4568", f"expose={port}", "network=bri"]
+    for text in (*found, *missed):
+        shown = engine.docker("ps", "-q", "--no-trunc", "--filter", f"label=zoo={port}", "--filter", text).out.split()
+        assert shown == ([made] if text in found else []), text
+    for text in ("publish=x", "expose=5-3", "health=fine"):
+        assert engine.docker("ps", "--filter", text, check=False).code == 1, text
 
 
 def test_ps_columns(engine: Engine, zoo: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ ACCEPTED_FILTERS = frozenset(
     "ancestor before exited expose health id is-task isolation label name network publish since status volume".split()
 )
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+HEALTHS = ("none", "starting", "healthy", "unhealthy")
 
 
 async def list_containers(
@@ -37,6 +38,9 @@ async def list_containers(
     for status in filters.get("status", ()):
         if status not in STATUSES:
             raise InvalidArgument(f"invalid filter 'status={status}'")
+    for health in filters.get("health", ()):
+        if health not in HEALTHS:
+            raise InvalidArgument(f"unrecognized filter value for health: {health}")
     everything = all or bool(limit) or any(name in filters for name in ("status", "exited", "before", "since"))
     chooser = _Chooser(engine, filters)
     found = []
@@ -77,7 +81,9 @@ class _Chooser:
         self._since = self._instant(engine, "since")
         self._exited = self._codes()
         self._ancestors = self._images(engine)
-        self._ports = {name: {parse_port(port) for port in filters.get(name, ())} for name in ("publish", "expose")}
+        self._public, self._exposed = (
+            [_port_range(text) for text in filters.get(name, ())] for name in ("publish", "expose")
+        )
         self._by_name = matcher(filters.get("name", ()))
         flag(filters, "is-task", False)
 
@@ -123,7 +129,7 @@ class _Chooser:
 
     def _in_network(self, container: Container) -> bool:
         return any(
-            wanted in (endpoint.network, endpoint.network_id)
+            wanted == endpoint.network or (wanted and endpoint.network_id.startswith(wanted))
             for endpoint in container.endpoints
             for wanted in self._filters["network"]
         )
@@ -133,11 +139,29 @@ class _Chooser:
         return any(mount.destination in wanted or (mount.name or mount.source) in wanted for mount in container.mounts)
 
     def _has_port(self, container: Container) -> bool:
-        published = {parse_port(port) for port in container.host.port_bindings or {}}
-        exposed = published | {parse_port(port) for port in container.config.exposed_ports or {}}
-        return (not self._ports["publish"] or bool(self._ports["publish"] & published)) and (
-            not self._ports["expose"] or bool(self._ports["expose"] & exposed)
-        )
+        if self._public:
+            ports = [port for endpoint in container.endpoints for port in endpoint.ports if container.state.running]
+            if not _any_within(self._public, [(port.host_port, port.protocol) for port in ports]):
+                return False
+        if self._exposed:
+            names = (*(container.host.port_bindings or {}), *(container.config.exposed_ports or {}))
+            return _any_within(self._exposed, [parse_port(name) for name in names])
+        return True
+
+
+def _port_range(text: str) -> tuple[int, int, str]:
+    """(first, last, protocol) of what the filters of ports take: `80`, `80/udp`, `80-90/tcp`."""
+    ports, _, protocol = text.partition("/")
+    first, _, last = ports.partition("-")
+    low, protocol = parse_port(f"{first}/{protocol}")
+    high, _ = parse_port(last or first)
+    if high < low:
+        raise InvalidArgument(f"invalid port specification: {text!r}")
+    return low, high, protocol
+
+
+def _any_within(ranges: list[tuple[int, int, str]], ports: list[tuple[int, str]]) -> bool:
+    return any(low <= port <= high and protocol == of for low, high, of in ranges for port, protocol in ports)
 
 
 def _health(container: Container) -> str:
