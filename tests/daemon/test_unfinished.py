@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import tarfile
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -110,6 +113,44 @@ def test_conclusions_of_an_end_that_failed(shared: Tared, engine: Engine, point:
             assert engine.inspect(container)["RestartCount"] == 1
 
 
+@pytest.mark.parametrize("point", END)
+def test_an_end_that_failed_is_told_once(shared: Tared, engine: Engine, point: str) -> None:
+    container = engine.start()
+    told, since = len(shared.log.read_text()), time.time()
+    shared.arm(point)
+    os.kill(engine.inspect(container)["State"]["Pid"], signal.SIGKILL)
+    wait_until(lambda: "done after all" in shared.log.read_text()[told:], "its end is dealt with")
+    actions = [event["Action"] for event in events_since(engine, since)]
+    assert actions == ["disconnect", "die"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--restart", "always")], ids=["ended", "restarted"])
+def test_an_unmount_that_failed_is_no_second_end(shared: Tared, engine: Engine, flags: tuple[str, ...]) -> None:
+    """It is done in the background: the container ends once, with an event of each kind; its restart doesn't wait."""
+    engine.api.request("POST", "/volumes/create", {"Name": "memory", "DriverOpts": OPTIONS})
+    container = engine.start("-v", "memory:/m", *flags)
+    pid = engine.inspect(container)["State"]["Pid"]
+    told, since = len(shared.log.read_text()), time.time()
+    shared.arm("volumes.shared.unmounted")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "done after all" in shared.log.read_text()[told:], "it was unmounted after all")
+    shared.arm("")
+    if flags:
+        wait_until(lambda: engine.inspect(container)["State"]["Pid"] not in (0, pid), "it runs again")
+        assert engine.docker("exec", container, "grep", "-c", " /m ", "/proc/mounts").out == "1\n"
+    actions = [event["Action"] for event in events_since(engine, since)]
+    once = ("die", "disconnect", "unmount")
+    assert [actions.count(action) for action in once] == [1, 1, 1], actions
+    agree(shared, agreement.everything)
+    engine.docker("rm", "-f", container)
+    engine.docker("volume", "rm", "memory")
+
+
+def events_since(engine: Engine, since: float) -> list[dict[str, Any]]:
+    query = {"since": f"{since:.9f}", "until": f"{time.time():.9f}"}
+    return [json.loads(line) for line in engine.api.request("GET", "/events", query=query).body.splitlines()]
+
+
 @pytest.mark.parametrize("point", ["volumes.remove.row", "storage.trash.throw"])
 def test_a_volume_whose_files_could_not_be_thrown_away(shared: Tared, engine: Engine, point: str) -> None:
     """They go in the background; the name is free."""
@@ -118,6 +159,77 @@ def test_a_volume_whose_files_could_not_be_thrown_away(shared: Tared, engine: En
     assert status(engine, "DELETE", "/volumes/some") in (204, 500)
     assert status(engine, "DELETE", "/volumes/some") in (204, 404)
     agree(shared, agreement.everything)
+
+
+@pytest.fixture(scope="module")
+def keeping_daemon() -> Iterator[Tared]:
+    """One with a trash, whose fault points can be armed."""
+    daemon = Tared()
+    daemon.make_armable()
+    try:
+        daemon.start()
+        daemon.engine.prepare()
+        yield daemon
+    finally:
+        daemon.stop()
+        daemon.scrub()
+
+
+@pytest.fixture
+def keeping(keeping_daemon: Tared) -> Iterator[Tared]:
+    """That one; afterwards no volume is there, and nothing waits."""
+    keeping_daemon.arm("")
+    yield keeping_daemon
+    keeping_daemon.arm("")
+    keeping_daemon.engine.clean()
+    keeping_daemon.engine.api.request("POST", "/volumes/prune", query={"filters": '{"all":["1"]}', "trash": "0"})
+    keeping_daemon.engine.api.request("DELETE", "/tare/trash")
+    agree(keeping_daemon, agreement.nothing)
+
+
+KEPT = ["volumes.remove.row", "volumes.remove.directory", "engine.trash.volume"]
+
+
+@pytest.mark.parametrize("then", ["wait", "restore", "create"])
+@pytest.mark.parametrize("point", KEPT)
+def test_a_volume_that_could_not_be_put_into_the_trash(keeping: Tared, point: str, then: str) -> None:
+    """Its files come there in the background, and its size is known; who restores it or takes its name earlier loses
+    nothing."""
+    engine = keeping.engine
+    engine.run("-v", "data:/v", "@", "sh", "-c", "echo kept > /v/file")
+    told = len(keeping.log.read_text())
+    keeping.arm(point)
+    assert status(engine, "DELETE", "/volumes/data") == 204
+    if then == "create":
+        assert engine.run("-v", "data:/v", "@", "ls", "/v").out == ""
+        engine.docker("volume", "rm", "data")
+    if then == "wait":
+        wait_until(lambda: "done after all" in keeping.log.read_text()[told:], "the log says that it was done")
+        entry = wait_until(
+            lambda: [one for one in engine.api.request("GET", "/tare/trash").json if one["Size"]], "its size is known"
+        )
+        assert (entry[0]["Name"], entry[0]["Size"]) == ("data", 5)
+    first = engine.api.request("GET", "/tare/trash").json[0]["Id"]
+    assert status(engine, "POST", f"/tare/trash/{first}/restore") == 200
+    assert engine.run("-v", "data:/v", "@", "cat", "/v/file").out == "kept\n"
+    wait_until(lambda: "done after all" in keeping.log.read_text()[told:], "the log says that it was done")
+    assert engine.run("-v", "data:/v", "@", "cat", "/v/file").out == "kept\n"
+
+
+@pytest.mark.parametrize("point", ["engine.remove.forgotten", *KEPT])
+def test_volumes_of_a_container_that_could_not_be_put_into_the_trash(keeping: Tared, point: str) -> None:
+    """rm -v: they come there in the background, and back with the container."""
+    engine = keeping.engine
+    container = engine.create({"Cmd": ["cat", "/v/file"], "Volumes": {"/v": {}}}).json["Id"]
+    engine.docker("cp", "-", f"{container}:/v", input=small_tar(file="kept"))
+    told = len(keeping.log.read_text())
+    keeping.arm(point)
+    assert status(engine, "DELETE", f"/containers/{container}", v=1) == 204
+    wait_until(lambda: "done after all" in keeping.log.read_text()[told:], "the log says that it was done")
+    kinds = [entry["Kind"] for entry in engine.api.request("GET", "/tare/trash").json]
+    assert sorted(kinds) == ["container", "volume"]
+    assert status(engine, "POST", f"/tare/trash/{container}/restore") == 200
+    assert engine.docker("start", "-a", container).out == "kept"
 
 
 @pytest.mark.parametrize("point", ["images.remove.row", "storage.content.delete", "storage.layer.collect"])

@@ -187,9 +187,20 @@ def publish_mounted(engine: Engine, container: Container) -> None:
 
 
 def release(engine: Engine, container: Container) -> None:
-    """A container has ended, and its record says so: unmounts what only it had, and publishes the events."""
+    """A container has ended, and its record says so: unmounts what only it had, and publishes the events.
+
+    What fails of that is tried again beside: the end is none of its business.
+    """
     points = [point for point in container.mounts if point.type == "volume"]
-    _unmount_unused(engine, points)
+    try:
+        _unmount_unused(engine, points)
+    except Exception as error:
+
+        async def again() -> None:
+            _unmount_unused(engine, points)
+
+        what = f"unmount the volumes of {container.id[:12]}"
+        unfinished.finish_later(engine, f"mounts of {container.id}", what, again, error)
     for point in points:
         attributes = {"container": container.id, "driver": point.driver}
         engine.events.publish("volume", "unmount", point.name, attributes)
@@ -289,6 +300,7 @@ def destroy(engine: Engine, name: str, users: Iterable[str], *, keep: bool = Fal
 async def _put_away(engine: Engine, name: str) -> None:
     engine.volumes.finish_removal(name, engine.trash.volumes())
     empty_trash(engine)
+    await trash.settle_all(engine)
 
 
 def empty_trash(engine: Engine) -> None:

@@ -37,13 +37,22 @@ async def watch(engine: Engine, container_id: str, live: Live) -> None:
         live.handled.set()
 
 
+class _End:
+    """A process's end, while conclusions are drawn from it. told: its events have been published."""
+
+    def __init__(self, exited: Exited) -> None:
+        self.exited = exited
+        self.told = False
+
+
 async def handle_exit(engine: Engine, container_id: str, exited: Exited) -> None:
     """Stores a container's end and draws the conclusions; what fails is tried again beside until it succeeds."""
+    end = _End(exited)
     try:
-        await _handle_exit(engine, container_id, exited)
+        await _handle_exit(engine, container_id, end)
     except Exception as error:
         _record_end(engine, container_id, exited)
-        again = functools.partial(_handle_exit, engine, container_id, exited)
+        again = functools.partial(_handle_exit, engine, container_id, end)
         unfinished.finish_later(engine, container_id, f"end of {container_id[:12]}", again, error)
 
 
@@ -77,8 +86,9 @@ async def _wait_pidfd(pidfd: int) -> None:
         loop.remove_reader(pidfd)
 
 
-async def _handle_exit(engine: Engine, container_id: str, exited: Exited) -> None:
+async def _handle_exit(engine: Engine, container_id: str, end: _End) -> None:
     """Safe to repeat after a failure or a crash at any point."""
+    exited = end.exited
     container = engine.containers.get(container_id)
     if container is None:
         return
@@ -89,7 +99,7 @@ async def _handle_exit(engine: Engine, container_id: str, exited: Exited) -> Non
     engine.live.pop(container_id, None)
     end_execs(engine, container_id)
     again = not engine.shutting_down and restart_policy.wanted(container, exited)
-    network_link.publish(engine.events, container, "disconnect")
+    before = container
     container = engine.containers.save_state(
         container_id,
         base=network_link.disconnected(container),
@@ -100,11 +110,9 @@ async def _handle_exit(engine: Engine, container_id: str, exited: Exited) -> Non
         memory_peak_bytes=exited.memory_peak_bytes,
         finished_ns=exited.finished_ns,
     )
+    _tell(engine, before, container, end)
     faults.point("engine.exit.stored")
     discard_directory(engine, engine.run_dir(container_id))
-    if exited.oom_killed:
-        engine.events.container(container, "oom")
-    engine.events.container(container, "die", exitCode=str(exited.exit_code), execDuration=_duration(container))
     container_volumes.release(engine, container)
     result = WaitResult(exit_code=exited.exit_code)
     wait.wake(engine, container_id, ("next-exit", "not-running"), result)
@@ -113,6 +121,17 @@ async def _handle_exit(engine: Engine, container_id: str, exited: Exited) -> Non
         return
     if container.host.auto_remove:
         engine.spawn(_auto_remove(engine, container_id), f"remove {container_id[:12]}")
+
+
+def _tell(engine: Engine, before: Container, container: Container, end: _End) -> None:
+    if end.told:
+        return
+    end.told = True
+    network_link.publish(engine.events, before, "disconnect")
+    if end.exited.oom_killed:
+        engine.events.container(container, "oom")
+    duration = _duration(container)
+    engine.events.container(container, "die", exitCode=str(end.exited.exit_code), execDuration=duration)
 
 
 async def _auto_remove(engine: Engine, container_id: str) -> None:

@@ -61,6 +61,8 @@ class Volumes:
         rows = database.all("SELECT record FROM volumes ORDER BY rowid")
         self._by_name = {volume.name: volume for volume in (_decode(row["record"]) for row in rows)}
         self._held: Counter[str] = Counter()
+        self._owed: dict[str, str] = {}
+        """Names of removed volumes whose files are still where they were, with the ids under which they should wait."""
 
     def __iter__(self) -> Iterator[Volume]:
         return iter(list(self._by_name.values()))
@@ -118,6 +120,7 @@ class Volumes:
             labels=None if labels is None else dict(labels),
             mount=parse_local_options(name, options),
         )
+        self._put_owed_aside(name)
         with self._database.transaction(durable=durable) as tx:
             tx.run("INSERT INTO volumes (name, record, pending) VALUES (?, ?, ?)", (name, _encode(volume), pending))
         faults.point("volumes.create.row")
@@ -183,9 +186,11 @@ class Volumes:
             shared.unmount(self.mountpoint(name))
         faults.point("volumes.remove.begin")
         self._forget(name, along=along)
+        if aside:
+            self._owed[name] = aside
         faults.point("volumes.remove.row")
         if aside:
-            self._put_aside(name, aside)
+            self._put_owed_aside(name)
         else:
             self._trash.throw(self.directory(name))
         faults.point("volumes.remove.directory")
@@ -195,6 +200,7 @@ class Volumes:
         """Takes away what a removal left that failed when the volume was forgotten. waiting: see `repair`."""
         if name not in self._by_name:
             self._repair_aside(waiting)
+            self._owed.pop(name, None)
             self._trash.throw(self.directory(name))
 
     def _forget(self, name: str, *, durable: bool = True, along: Along | None = None) -> None:
@@ -207,6 +213,12 @@ class Volumes:
     def _put_aside(self, name: str, aside: str) -> None:
         with suppress(FileNotFoundError):
             self.directory(name).rename(self.aside(aside))
+
+    def _put_owed_aside(self, name: str) -> None:
+        """Where a removal failed before it came to it: nothing else may happen at that place earlier."""
+        if name in self._owed:
+            self._put_aside(name, self._owed[name])
+            del self._owed[name]
 
     def aside(self, entry_id: str) -> Path:
         """Where a removed volume's files wait. Raises InvalidArgument for what is no id."""
@@ -221,6 +233,8 @@ class Volumes:
         """
         if volume.name in self._by_name:
             raise Conflict(f"volume name {volume.name} is in use")
+        for name in [name for name, owed in self._owed.items() if owed == entry_id or name == volume.name]:
+            self._put_owed_aside(name)
         waiting, place = self.aside(entry_id), self.directory(volume.name)
         self._trash.throw(place)
         with suppress(FileNotFoundError):
