@@ -177,7 +177,7 @@ def _request(api: RawClient, path: str, body: bytes, headers: dict[str, str]) ->
         ("/containers/x/stop?t=1.5", 'strconv.Atoi: parsing "1.5": invalid syntax'),
         ("/containers/x/resize?h=a&w=1", 'strconv.Atoi: parsing "a": invalid syntax'),
         ("/containers/x/logs", "Bad parameters: you must choose at least one stream"),
-        ("/events?since=yesterday", "failed to parse value as time or duration: 'yesterday'"),
+        ("/events?since=yesterday", 'failed to parse value as time or duration: "yesterday"'),
         ("/containers/x/stats?stream=1&one-shot=1", "cannot have stream=true and one-shot=true"),
     ],
 )

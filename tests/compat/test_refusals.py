@@ -121,6 +121,17 @@ TABLE: dict[str, Case] = {
     "an unknown filter": filtered("/containers/json", '{"no":["x"]}', "^[Ii]nvalid filter '?no'?$"),
     "an unknown status": filtered("/containers/json", '{"status":["odd"]}', "odd"),
     "an unknown image filter": filtered("/images/json", '{"no":["x"]}', "^[Ii]nvalid filter '?no'?$"),
+    "a filter that is neither true nor false": filtered(
+        "/images/json", '{"dangling":["x"]}', r"^[Ii]nvalid filter 'dangling=\[x\]'$"
+    ),
+    "a time that is none": Case(
+        "POST",
+        "/images/prune?" + urlencode({"filters": '{"until":["x"]}'}),
+        400,
+        '^failed to parse value as time or duration: "x"$',
+    ),
+    "a security option without a value": host('^invalid --security-opt 1: "foo"$', SecurityOpt=["foo"]),
+    "an unknown security option": host('^invalid --security-opt 2: "foo=bar"$', SecurityOpt=["foo=bar"]),
     "an unknown condition": Case(
         "POST", "/containers/{running}/wait?condition=odd", 400, '^[Ii]nvalid condition: "odd"$', only_newer=True
     ),

@@ -111,7 +111,7 @@ def parse_security(host: HostOptions, *, no_new_privileges: bool = False) -> Sec
             if value != "disable":
                 raise Unsupported(f"security option {option!r}: SELinux labels are not supported by Tare yet")
         elif key != "writable-cgroups":
-            raise InvalidArgument(f"invalid --security-opt 1: {option!r}")
+            raise InvalidArgument(f'invalid --security-opt {2 if separator else 1}: "{option}"')
         else:
             raise Unsupported(f"security option {option!r} is not supported by Tare yet")
     return Security(
@@ -153,7 +153,7 @@ def _flag(option: str, value: str) -> bool:
         return True
     if value in ("false", "0"):
         return False
-    raise InvalidArgument(f"invalid --security-opt 2: {option!r}")
+    raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
 
 
 _resolved: dict[tuple[bytes | None, tuple[str, ...]], LinuxSeccomp | None] = {}

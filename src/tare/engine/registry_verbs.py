@@ -130,7 +130,7 @@ def _stars(text: str) -> int:
 def _flag(name: str, values: tuple[str, ...]) -> bool:
     text = values[0].lower()
     if text not in ("true", "false", "1", "0"):
-        raise InvalidArgument(f"invalid filter '{name}={list(values)}'")
+        raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
     return text in ("true", "1")
 
 

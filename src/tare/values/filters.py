@@ -26,7 +26,7 @@ def flag(filters: Filters, name: str, default: bool) -> bool:
         return True
     if values <= {"0", "false", "False", "FALSE", "f", "F"}:
         return False
-    raise InvalidArgument(f"invalid filter '{name}={sorted(values)}'")
+    raise InvalidArgument(f"invalid filter '{name}=[{' '.join(sorted(values))}]'")
 
 
 def match_labels(filters: Filters, labels: Mapping[str, str], name: str = "label") -> bool:

@@ -83,5 +83,5 @@ def parse_instant(text: str, *, relative_to_ns: int | None = None) -> int:
     try:
         ago = parse_duration(text)
     except InvalidArgument as error:
-        raise InvalidArgument(f"failed to parse value as time or duration: {text[:64]!r}") from error
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text[:64]}"') from error
     return (now_ns() if relative_to_ns is None else relative_to_ns) - ago
