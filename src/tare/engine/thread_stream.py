@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-QUEUED_CHUNKS = 16
-CHUNK_BYTES = 128 << 10
+QUEUED_CHUNKS = 8
+CHUNK_BYTES = 256 << 10
 
 Write = Callable[[bytes], object]
 
@@ -17,14 +19,20 @@ class _Abandoned(Exception):
 
 
 class _Pipe:
-    """What the thread writes, gathered into chunks. All but `write` belongs to the loop's thread."""
+    """What the thread writes, gathered into chunks. `write` and `flush` belong to the thread, all else to the loop.
+
+    The thread waits only where the reader is several chunks behind, not for each chunk to be taken.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED_CHUNKS)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self.gone = False
+        self._room = threading.Semaphore(QUEUED_CHUNKS)
+        self._chunks: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._ended = False
+        self._gone = False
 
     def write(self, data: bytes) -> None:
         self._pending.append(bytes(data))
@@ -33,16 +41,38 @@ class _Pipe:
             self.flush()
 
     def flush(self) -> None:
-        if self.gone:
-            raise _Abandoned
-        chunk = b"".join(self._pending)
+        chunk = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending, self._pending_bytes = [], 0
-        if chunk:
-            asyncio.run_coroutine_threadsafe(self._put(chunk), self._loop).result()
+        if chunk and not self._gone:
+            self._room.acquire()
+            if not self._gone:
+                self._loop.call_soon_threadsafe(self._arrive, chunk)
+        if self._gone:
+            raise _Abandoned
 
-    async def _put(self, chunk: bytes) -> None:
-        if not self.gone:
-            await self.queue.put(chunk)
+    def _arrive(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._news.set()
+
+    async def read(self) -> bytes:
+        """The next chunk; b"" once nothing more is written."""
+        while not self._chunks and not self._ended:
+            self._news.clear()
+            await self._news.wait()
+        if not self._chunks:
+            return b""
+        self._room.release()
+        return self._chunks.popleft()
+
+    def end(self) -> None:
+        self._ended = True
+        self._news.set()
+
+    def abandon(self) -> None:
+        """Nobody reads any more: the thread ends at its next write."""
+        self._gone = True
+        self._chunks.clear()
+        self._room.release()
 
 
 async def written_in_thread(work: Callable[[Write], None]) -> AsyncGenerator[bytes, None]:
@@ -62,18 +92,15 @@ async def written_in_thread(work: Callable[[Write], None]) -> AsyncGenerator[byt
         except _Abandoned:
             pass
         finally:
-            if not pipe.gone:
-                await pipe.queue.put(None)
+            pipe.end()
 
     task = asyncio.create_task(supervise())
     try:
-        while (chunk := await pipe.queue.get()) is not None:
+        while chunk := await pipe.read():
             yield chunk
         await task
     finally:
-        pipe.gone = True
-        while not pipe.queue.empty():
-            pipe.queue.get_nowait()
+        pipe.abandon()
         await asyncio.wait([task])
 
 
@@ -84,6 +111,7 @@ class BodyReader(io.RawIOBase):
         self._body = aiter(body)
         self._loop = loop
         self._rest = b""
+        self._at = 0
         self._ended = False
 
     def readable(self) -> bool:
@@ -91,11 +119,11 @@ class BodyReader(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """At least one byte, at most size; b"" at the end."""
-        while not self._rest and not self._ended:
+        while self._at == len(self._rest) and not self._ended:
+            self._at = 0
             self._rest = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-        if size < 0:
-            size = len(self._rest)
-        data, self._rest = self._rest[:size], self._rest[size:]
+        data = self._rest[self._at : self._at + size if size >= 0 else None]
+        self._at += len(data)
         return data
 
     async def _next(self) -> bytes:

@@ -14,6 +14,7 @@ import msgspec
 
 from tare import faults
 from tare.errors import InvalidArgument, TooLarge
+from tare.images.archive_layers import Arriving
 from tare.oci.image_spec import MAX_DOCUMENT_BYTES
 from tare.storage import tar_format as fmt
 from tare.storage.decompress import CHUNK_BYTES, Readable, compression_of, plain_chunks
@@ -105,13 +106,20 @@ def read_archive(
 ) -> Contents:
     """Reads a whole archive, plain or compressed. Its layers are on disk and held by the lease when it returns."""
     reading = _Reading(TarReader(plain_chunks(stream, limits), limits), layers, lease, progress, limits)
-    reading.run()
+    try:
+        reading.run()
+    except BaseException as error:
+        earlier = reading.arriving.abandon()
+        if earlier is None or earlier is error:
+            raise
+        raise earlier from error
     return reading.contents
 
 
 class _Reading:
     def __init__(self, reader: TarReader, layers: Layers, lease: Lease, progress: Progress, limits: Limits) -> None:
         self.contents = Contents()
+        self.arriving = Arriving()
         self._reader = reader
         self._layers = layers
         self._lease = lease
@@ -133,6 +141,7 @@ class _Reading:
                 raise TooLarge(f"invalid archive: it has more than {MAX_MEMBERS} members")
             self._member(name, entry)
         self._reader.finish()
+        self.arriving.settle()
 
     def _member(self, name: str, entry: Entry) -> None:
         if entry.kind == fmt.SYMLINK:
@@ -153,8 +162,7 @@ class _Reading:
         head = payload.peek(BLOCK)
         if _is_layer(head):
             payload.progress = lambda done: self._progress(name, done, size)
-            self.contents.layers[name] = self._layer(name, size, payload, head)
-            faults.point("images.archive.layer")
+            self._layer(name, size, payload, head)
             return
         if size > MAX_DOCUMENT_BYTES:
             self.contents.too_large.add(name)  # only an error if something refers to it
@@ -170,7 +178,7 @@ class _Reading:
             raise InvalidArgument(f'invalid archive: "{_cut(name)}" is not the name of a blob')
         self.contents.documents[name] = data
 
-    def _layer(self, name: str, size: int, payload: _Payload, head: bytes) -> StoredLayer:
+    def _layer(self, name: str, size: int, payload: _Payload, head: bytes) -> None:
         """Stores a layer, or only checks it where the store has it already."""
         blob = _BLOB.match(name)
         if _ANY_BLOB.match(name) and not blob:
@@ -181,11 +189,20 @@ class _Reading:
         if present:
             digest = payload.digest()
             _check(name, named, digest)
-            return StoredLayer(digest=digest, size=size, diff_id=present)
-        stored = self._store(name, payload)
-        if named:
-            _check(name, named, stored.digest)
-        return StoredLayer(digest=stored.digest, size=size, diff_id=stored.layer.diff_id, kept=stored.original)
+            self._have(name, StoredLayer(digest=digest, size=size, diff_id=present))
+            return
+
+        def stored(blob: Blob) -> None:
+            if named:
+                _check(name, named, blob.digest)
+            layer = StoredLayer(digest=blob.digest, size=size, diff_id=blob.layer.diff_id, kept=blob.original)
+            self._have(name, layer)
+
+        self.arriving.take(payload.read, lambda stream: self._store(name, stream), stored)
+
+    def _have(self, name: str, layer: StoredLayer) -> None:
+        self.contents.layers[name] = layer
+        faults.point("images.archive.layer")
 
     def _present(self, digest: str, packed: bool) -> str:
         """The diff ID of a layer that is here under this digest, held from now on; "" if it isn't."""
@@ -194,9 +211,9 @@ class _Reading:
             return original.diff_id if original else ""
         return digest if digest and self._layers.hold(digest, self._lease) else ""
 
-    def _store(self, name: str, payload: _Payload) -> Blob:
+    def _store(self, name: str, stream: Readable) -> Blob:
         try:
-            return self._layers.add_blob(payload, self._limits, lease=self._lease)
+            return self._layers.add_blob(stream, self._limits, lease=self._lease)
         except InvalidArgument as error:
             kind = TooLarge if isinstance(error, TooLarge) else InvalidArgument
             raise kind(f'layer "{_cut(name)}": {error}') from error

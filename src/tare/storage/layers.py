@@ -21,15 +21,14 @@ from tare.storage.chunks.packing import Packing
 from tare.storage.chunks.tidy import Tidied, tidy
 from tare.storage.damage import Damage, clear
 from tare.storage.database import Database, Transaction
-from tare.storage.decompress import Readable, compression_of
+from tare.storage.decompress import Readable
 from tare.storage.digests import checked_hex
 from tare.storage.extract import Extracted, extract
 from tare.storage.full_disk import names_its_disk
-from tare.storage.hashing import ThreadedDigest
 from tare.storage.leases import Lease as Lease
 from tare.storage.leases import Leases
 from tare.storage.limits import DEFAULT_LIMITS, Limits
-from tare.storage.originals import Original, Originals, Spool
+from tare.storage.originals import Original, Originals, Spooling
 from tare.storage.recipe import TreeFiles, reassemble
 from tare.storage.trash import Trash
 from tare.storage.tree_reader import open_directory
@@ -37,7 +36,6 @@ from tare.storage.tree_reader import open_directory
 RECIPE = "recipe.zst"
 TREE = "tree"
 SHADOW = "shadow"
-_HEAD_BYTES = 10
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,19 +105,19 @@ class Layers:
         The stream is read to its end.
         """
         with self.originals.spooling() as spool:
-            source = _Spooling(stream, spool)
+            source = Spooling(stream, spool)
             try:
                 layer = self.add(source, limits, lease=lease)
                 while source.read(1 << 18):
                     pass
-                digest = source.digest.finish()
+                compression = source.compression
+                digest = layer.diff_id if compression == "none" else source.digest.finish()
             finally:
                 source.digest.close()
-            compression = source.compression
             blob = Blob(
                 layer=layer,
                 digest=digest,
-                size_bytes=source.digest.total,
+                size_bytes=source.total,
                 compression=compression,
                 original=compression == "none",
             )
@@ -464,32 +462,6 @@ class Layers:
                 self.leases.held(tx)  # forgets those of the dead
             changed += self.originals.repair()
         return changed + self.packing.repair()
-
-
-class _Spooling:
-    """A stream on its way into a layer: digested, and written aside if it is compressed."""
-
-    def __init__(self, stream: Readable, spool: Spool) -> None:
-        self._stream = stream
-        self._spool = spool
-        self._head: bytes | None = b""
-        self.digest = ThreadedDigest()
-        self.compression = "none"
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self.digest.update(data)
-        if self._head is not None:
-            self._head += data
-            if len(self._head) < _HEAD_BYTES and data:
-                return data
-            self.compression = compression_of(self._head)
-            if self.compression != "none":
-                self._spool.write(self._head)
-            self._head = None
-        elif self.compression != "none":
-            self._spool.write(data)
-        return data
 
 
 def _layer(row: object) -> Layer:

@@ -25,6 +25,7 @@ import msgspec
 from tare import errors, faults
 from tare.storage import durable
 from tare.storage.database import Database, Transaction
+from tare.storage.decompress import Readable, compression_of
 from tare.storage.digests import checked_hex
 from tare.storage.full_disk import is_full, names_its_disk
 from tare.storage.hashing import ThreadedDigest
@@ -33,6 +34,7 @@ from tare.storage.trash import Trash
 
 _READ_BYTES = 256 << 10
 _HEAD_BYTES = 256 << 10
+_MAGIC_BYTES = 10
 _SHARE_OF_DISK = 0.1
 
 
@@ -71,6 +73,40 @@ class Spool:
         except OSError:
             self.full = True
             os.ftruncate(self.descriptor, 0)
+
+
+class Spooling:
+    """A stream on its way into a layer: digested and written aside if it is compressed.
+
+    A plain one's digest is the layer's own.
+    """
+
+    def __init__(self, stream: Readable, spool: Spool) -> None:
+        self._stream = stream
+        self._spool = spool
+        self._head: bytes | None = b""
+        self.digest = ThreadedDigest()
+        self.total = 0
+        self.compression = "none"
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self.total += len(data)
+        if self._head is not None:
+            self._head += data
+            if len(self._head) < _MAGIC_BYTES and data:
+                return data
+            self.compression = compression_of(self._head)
+            self._aside(self._head)
+            self._head = None
+        else:
+            self._aside(data)
+        return data
+
+    def _aside(self, data: bytes) -> None:
+        if self.compression != "none":
+            self.digest.update(data)
+            self._spool.write(data)
 
 
 class Originals:
