@@ -46,6 +46,25 @@ def test_macvlan_and_rates_outlive_the_daemon(daemon: Tared) -> None:
     engine.docker("network", "rm", "mac")
 
 
+def test_ports_that_nothing_leads_to_are_no_news(daemon: Tared) -> None:
+    """-p in networks that lead to no port of the host publishes nothing, as with Docker; no restart warns of it."""
+    engine = daemon.start().engine
+    engine.prepare()
+    engine.docker("network", "create", "-d", "macvlan", "--subnet", "10.239.4.0/24", "mac")
+    engine.docker("network", "create", "--internal", "inside")
+    boxes = [engine.start("--network", network, "-p", "80") for network in ("mac", "inside", "bridge")]
+    published = [engine.inspect(box)["NetworkSettings"]["Ports"]["80/tcp"] for box in boxes]
+    assert [bool(ports) for ports in published] == [False, False, True]
+    daemon.kill9(launcher=True)
+    daemon.start()
+    assert [engine.inspect(box)["NetworkSettings"]["Ports"]["80/tcp"] for box in boxes] == published
+    assert "WARNING" not in daemon.log.read_text()
+    refused = engine.tare_cli("update", "--publish-add", "81:81", boxes[0], check=False)
+    assert refused.code == 1 and "no network that leads to the host's ports" in refused.err
+    engine.clean()
+    engine.docker("network", "rm", "mac", "inside")
+
+
 def test_the_host_is_found_over_ipv6_on_the_default_network(daemon: Tared) -> None:
     """tared --ipv6: host.docker.internal has the bridge's IPv6 address, too."""
     daemon.args = ["--ipv6", "--fixed-cidr-v6", "fd00:239::/64"]

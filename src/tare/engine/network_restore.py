@@ -8,13 +8,14 @@ ports                                           as the record asks for (an updat
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from tare.engine import etc_files, network_link, publish
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine, Live
 from tare.engine.network_link import DEFAULT_NETWORKS
-from tare.errors import TareError
+from tare.errors import Conflict, InvalidArgument, TareError
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ async def take_up(engine: Engine, container_id: str, live: Live) -> None:
                 if state.ip_address and state.ip_address in gone:
                     etc_files.leave(container, state)
             container = engine.containers.save(changed)
-        publish.settle(engine, container)
+        with contextlib.suppress(
+            Conflict, InvalidArgument
+        ):  # no network of its leads to ports: nor did it at its start
+            publish.settle(engine, container)
     except (OSError, TareError) as error:  # it ends just now, or a port is taken
         _log.warning("container %s: its network is not quite as it should be: %s", container_id[:12], error)
