@@ -7,7 +7,7 @@ CLIENTS := python node ruby prometheus compose
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test compat lint format bench lock manpages clean
+.PHONY: help setup setup-dev demo test vm compat lint format bench lock manpages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ demo: setup ## a guided tour: from a directory to an image to a container, and o
 test: setup-dev lint ## linters and the whole test suite, as in CI (ARGS="-k name" to choose)
 	-@scripts/clients $(CLIENTS)
 	@$(PYTHON) -m pytest $(ARGS)
+
+vm: ## tests on Debian's kernel in a virtual machine, with what yours may lack (ARGS="tests/network"); see scripts/vm
+	@scripts/vm $(ARGS)
 
 compat: setup-dev ## real clients, docker-py's own tests, 20,000 made-up requests; writes docs/compatibility.md
 	@scripts/clients
