@@ -19,6 +19,7 @@ from tare.errors import TareError
 from tare.kernel import namespaces
 from tare.oci.runtime_spec import OCI_VERSION, Mount, Root, Spec
 from tare.runtime import messages
+from tare.runtime.failure import sentence
 from tare.runtime.plan import Step
 from tare.runtime.plan_mounts import MountPlan
 from tare.runtime.steps import roots
@@ -60,6 +61,6 @@ def run_worker(request: messages.ViewRequest, report: socket.socket) -> None:
         namespace_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     except (TareError, OSError) as error:
         what = f"{step.describe()}: " if step is not None else ""
-        messages.send(report, messages.ViewReply(f"{what}{error}"))
+        messages.send(report, messages.ViewReply(f"{what}{sentence(error)}"))
         return
     messages.send(report, messages.ViewReply(), (init.root_fd, namespace_fd))

@@ -108,6 +108,8 @@ class Database:
                 raise errors.Internal("a database transaction can't be opened inside another")
             if frees:
                 self._reserve.release()
+            elif self._reserve.is_missing:
+                self._reserve.refill()
             self._set_synchronous("FULL" if durable else "NORMAL")
             self._writing_thread = threading.get_ident()
             try:

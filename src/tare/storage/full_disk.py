@@ -2,7 +2,8 @@
 
 Must never let a failure for want of space look like another, nor use up the reserve for anything but removals.
 
-    <database's directory>/.reserve       4 MiB of blocks; gone while a removal on a full disk needs them
+    <database's directory>/.reserve       some blocks; gone while a removal (or a start) on a full disk needs them
+    <database's directory>/.reserve.<n>   an inode each, likewise
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from tare import errors
 
 RESERVE = ".reserve"
 RESERVE_BYTES = 4 << 20
+RESERVE_INODES = 8
 _SCARCE_BYTES = 1 << 20
-_PLENTY_BYTES = 128 << 20
+_SCARCE_INODES = 32
+_PLENTY = 32  # times what is taken must be free; a small disk's reserve is smaller
+_LEAST_BYTES = 512 << 10
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # proc_pid_mountinfo(5): space, tab, newline, backslash
 _TEXT = "no space left on device"
@@ -31,29 +35,51 @@ R = TypeVar("R")
 
 
 class Reserve:
-    """Blocks kept back on the disk of the database."""
+    """Blocks and inodes kept back on the disk of the database."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / RESERVE
+        self._inodes = [directory / f"{RESERVE}.{number}" for number in range(RESERVE_INODES)]
+        self.is_missing = True
+        """It was given back, or there has been no room for it."""
 
     def release(self) -> None:
-        """Before a removal: gives the blocks back if there is hardly anything left."""
-        if free_bytes(self._directory) < _SCARCE_BYTES:
+        """Before a removal: gives back what there is hardly anything left of."""
+        status = os.statvfs(self._directory)
+        if status.f_bfree * status.f_frsize < _SCARCE_BYTES:
+            self.is_missing = True
             self._path.unlink(missing_ok=True)
+        if status.f_files > 0 and status.f_ffree < _SCARCE_INODES:
+            self.is_missing = True
+            for path in self._inodes:
+                path.unlink(missing_ok=True)
 
     def refill(self) -> None:
-        """Takes the blocks where there are plenty. Never fails."""
+        """Takes it where there is plenty. Never fails."""
         try:
-            if free_bytes(self._directory) < _PLENTY_BYTES or self._path.exists():
-                return
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
-            finally:
-                os.close(descriptor)
+            status = os.statvfs(self._directory)
+            size = min(RESERVE_BYTES, status.f_bfree * status.f_frsize // _PLENTY)
+            if size >= _LEAST_BYTES and not self._path.exists():
+                _make(self._path, size)
+            if status.f_ffree >= RESERVE_INODES * _PLENTY and not self._inodes[-1].exists():
+                for path in self._inodes:
+                    path.touch(mode=0o600)
+            without_inodes = status.f_files > 0 and not self._inodes[-1].exists()
+            self.is_missing = without_inodes or not self._path.exists()
         except OSError:
             pass  # a file system that can't, or somebody was faster
+
+
+def _make(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        path.unlink()  # half of it is none
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def free_bytes(directory: Path) -> int:
@@ -64,7 +90,7 @@ def free_bytes(directory: Path) -> int:
 
 def is_full(error: BaseException) -> bool:
     """Whether that is a failure for want of space, or of inodes or quota."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | errors.KernelError):
         return error.errno in _NUMBERS
     return isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error)
 
@@ -98,7 +124,7 @@ def full_disk_error(error: BaseException, directory: Path | None = None) -> erro
 
 
 def _path_of(error: BaseException) -> Path | None:
-    name = getattr(error, "filename", None)
+    name = getattr(error, "path" if isinstance(error, errors.KernelError) else "filename", None)
     path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
     return path if path is not None and path.is_absolute() else None
 

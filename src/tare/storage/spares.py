@@ -10,10 +10,12 @@ one. After thousands of deletions a mkdir can take a millisecond; a rename stays
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
 from pathlib import Path
 
 from tare.storage.durable import make_spread_directory
+from tare.storage.full_disk import is_full
 from tare.storage.trash import Trash
 
 _KEPT = 16
@@ -45,7 +47,14 @@ class Spares:
         return True
 
     def refill(self) -> None:
+        """As many as the disk has room for."""
         while len(self._ready) < _KEPT:
             path = f"{self._root}/{os.urandom(16).hex()}"
-            make_directories(path)
+            try:
+                make_directories(path)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                shutil.rmtree(path, ignore_errors=True)
+                return
             self._ready.append(path)

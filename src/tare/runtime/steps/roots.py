@@ -79,10 +79,10 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
 
     def apply(self, init: Init) -> None:
         if self.owner is not None:
-            init.trees[self.slot] = self._mount_mapped(init.user_fd, self.owner)
+            init.trees[self.slot] = self._writable(self._mount_mapped(init.user_fd, self.owner))
             return
         try:
-            init.trees[self.slot] = self._mount_new()
+            init.trees[self.slot] = self._writable(self._mount_new())
         except KernelError as error:
             if not self._is_for_mount2(error):
                 raise
@@ -92,6 +92,21 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
             init.root_fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             if file_system_type(init.root_fd) != OVERLAYFS_SUPER_MAGIC:
                 raise KernelError(errno.ENODEV, "mount", place, "not an overlay") from error
+
+    def _writable(self, tree_fd: int) -> int:
+        """Where overlayfs can't make its work directory, as on a full disk, it warns, and nothing can be written."""
+        if not self.upper or not os.fstatvfs(tree_fd).f_flag & os.ST_RDONLY:
+            return tree_fd
+        os.close(tree_fd)
+        try:
+            os.rmdir(f"{self.work}/work")
+        except OSError:
+            pass  # it isn't there, as a rule
+        try:
+            os.mkdir(f"{self.work}/work", 0)  # what the kernel tried: now it says why not
+        except OSError as error:
+            raise KernelError(error.errno or 0, "mkdir", f"{self.work}/work") from error
+        raise KernelError(errno.EROFS, "mount", self.upper)
 
     def _is_for_mount2(self, error: KernelError) -> bool:
         """Whether the old call may succeed: a kernel (or a sandbox that hides calls) without what the new one needs."""
