@@ -15,6 +15,8 @@ from support import tared as own
 from support.deadline import wait_until
 from support.engine import Engine, Result
 from support.trees import found
+from tare.engine import user_namespaces
+from tare.engine.records import IdRange
 
 IDS = 65536
 PRIVATE = ("--userns", "private")
@@ -467,6 +469,23 @@ def test_a_remapped_engine(daemon: own.Tared, tmp_path: Path) -> None:
     assert refused.code == 125 and "privileged mode is incompatible with user namespaces" in refused.err
     data = json.loads(tare.docker("inspect", one).out)[0]
     assert data["HostConfig"]["UsernsMode"] == ""
+
+
+def test_two_remapped_engines_have_different_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`default` is a range that the engine's id chooses, the same at each start; lines of subuid(5) are heeded."""
+    lines: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(user_namespaces, "subordinate", lambda kind: lines)
+    engines = [f"{number:064x}" for number in range(20)]
+    found = [user_namespaces.remapped_range("default", engine) for engine in engines]
+    assert found == [user_namespaces.remapped_range("default", engine) for engine in engines]
+    firsts = {ids.uid for ids in found if ids is not None}
+    assert len(firsts) == 20
+    assert all(first % 65536 == 0 and 0x70000000 <= first < 0x7FFF0000 for first in firsts)
+    lines.append(("somebody", min(firsts), 65536))
+    other = user_namespaces.remapped_range("default", engines[[ids and ids.uid for ids in found].index(min(firsts))])
+    assert other is not None and other.uid not in (min(firsts), 0)
+    lines.append(("dockremap", 200000, 65536))
+    assert user_namespaces.remapped_range("default", engines[0]) == IdRange(uid=200000, gid=200000)
 
 
 def test_remap_to_a_user_without_ids_is_refused(daemon: own.Tared) -> None:

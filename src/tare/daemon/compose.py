@@ -106,16 +106,17 @@ def _engine_settings(settings: DaemonSettings) -> EngineSettings:
     data_root = Path(settings.data_root)
     log_options = split_pairs(settings.log_opts, "log option")
     check_log(LogOptions(type=settings.log_driver, config=log_options))
+    engine_id = _engine_id(data_root)
     return EngineSettings(
         data_root=data_root,
         exec_root=Path(settings.exec_root),
-        engine_id=_engine_id(data_root),
+        engine_id=engine_id,
         cgroup_parent=settings.cgroup_parent or _own_name(settings, "/tare", "/tare-"),
         labels=tuple(settings.labels),
         debug=settings.debug or settings.log_level == "debug",
         init_by_default=settings.init,
         no_new_privileges=settings.no_new_privileges,
-        userns_remap=remapped_range(settings.userns_remap),
+        userns_remap=remapped_range(settings.userns_remap, engine_id),
         default_shm_size_bytes=parse_bytes(settings.default_shm_size),
         default_ulimits=parse_ulimits(settings.default_ulimits),
         default_log_driver=settings.log_driver,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,8 +28,8 @@ FIRST, PAST = 0x10000000, 0x70000000
 SUBORDINATE = ("tare", "dockremap")
 """The users whose lines of /etc/subuid and /etc/subgid are for containers (subuid(5))."""
 
-DEFAULT_REMAP = FIRST - IDS
-"""Where a remapped engine's range begins if the machine's files don't say."""
+REMAP_PAST = 0x7FFF0000
+"""Up to where remapped engines have their ranges, from PAST on, if the machine's files don't say."""
 
 
 def is_private(host: HostOptions, remapped: IdRange | None) -> bool:
@@ -88,20 +89,27 @@ def _free_range(engine_id: str, taken: set[int]) -> IdRange:
     for user in SUBORDINATE:
         found = [*_lines("uid", user), *_lines("gid", user)]
         if len(found) == 2:
-            return _free_in(found[0], found[1], taken, user)
+            return _free_in(found[0], found[1], taken, user, engine_id)
+    return _free_between(FIRST, PAST, taken, engine_id)
+
+
+def _free_between(begin: int, end: int, taken: set[int], engine_id: str) -> IdRange:
     foreign = [(first, first + count) for kind in ("uid", "gid") for _, first, count in subordinate(kind)]
-    slots = (PAST - FIRST) // IDS
-    # Each engine begins elsewhere: two on one machine don't know of each other's containers.
-    begin = int.from_bytes(sha256(engine_id.encode()).digest()[:4], "big") % slots
-    for number in range(slots):
-        first = FIRST + (begin + number) % slots * IDS
+    for slot in _slots((end - begin) // IDS, engine_id):
+        first = begin + slot * IDS
         if first not in taken and not any(low < first + IDS and first < past for low, past in foreign):
             return IdRange(uid=first, gid=first)
     raise ResourceExhausted("all ranges of user ids are taken by other containers")
 
 
-def _free_in(uids: tuple[int, int], gids: tuple[int, int], taken: set[int], user: str) -> IdRange:
-    for number in range(min(uids[1], gids[1]) // IDS):
+def _slots(count: int, engine_id: str) -> Iterator[int]:
+    """All of them; each engine begins elsewhere, since two on one machine don't know of each other's containers."""
+    begin = int.from_bytes(sha256(engine_id.encode()).digest()[:4], "big")
+    return ((begin + number) % count for number in range(count))
+
+
+def _free_in(uids: tuple[int, int], gids: tuple[int, int], taken: set[int], user: str, engine_id: str) -> IdRange:
+    for number in _slots(min(uids[1], gids[1]) // IDS, engine_id):
         found = IdRange(uid=uids[0] + number * IDS, gid=gids[0] + number * IDS)
         if found.uid not in taken:
             return found
@@ -130,8 +138,11 @@ def subordinate(kind: str) -> list[tuple[str, int, int]]:
     return found
 
 
-def remapped_range(text: str) -> IdRange | None:
-    """What `--userns-remap` says: the ids of all containers. Raises InvalidArgument if such a user has none."""
+def remapped_range(text: str, engine_id: str) -> IdRange | None:
+    """What `--userns-remap` says: the ids of all containers. Raises InvalidArgument if such a user has none.
+
+    What the machine's files say is the administrator's word, also where it makes two engines share a range.
+    """
     if not text:
         return None
     if text == "default":
@@ -139,7 +150,7 @@ def remapped_range(text: str) -> IdRange | None:
             ranges = [*_lines("uid", user), *_lines("gid", user)]
             if len(ranges) == 2:
                 return IdRange(uid=ranges[0][0], gid=ranges[1][0])
-        return IdRange(uid=DEFAULT_REMAP, gid=DEFAULT_REMAP)
+        return _free_between(PAST, REMAP_PAST, set(), engine_id)
     user, _, group = text.partition(":")
     uids = [found for name in _user_names(user) for found in _lines("uid", name)]
     gids = [found for name in (_group_names(group) if group else _user_names(user)) for found in _lines("gid", name)]
