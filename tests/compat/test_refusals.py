@@ -16,6 +16,7 @@ NO = "no-such"
 NO_CONTAINER = f"[Nn]o such container: {NO}$"
 NO_IMAGE = f"[Nn]o such image: {NO}(:latest)?$"
 CREATE = "/containers/create"
+OTHERS_NETWORK = {"NetworkMode": "container:{running}"}
 BAD_NAME = r"Invalid container name \({}\), only \[a-zA-Z0-9\]\[a-zA-Z0-9_.-\] are allowed$"
 TAKEN = (
     r'^Conflict\. The container name "/{name}" is already in use by container "?[0-9a-f]{64}"?\. '
@@ -132,6 +133,38 @@ TABLE: dict[str, Case] = {
     ),
     "a security option without a value": host('^invalid --security-opt 1: "foo"$', SecurityOpt=["foo"]),
     "an unknown security option": host('^invalid --security-opt 2: "foo=bar"$', SecurityOpt=["foo=bar"]),
+    "a hostname in the host's UTS namespace": create(
+        "^conflicting options: hostname and the UTS mode$", Hostname="x", HostConfig={"UTSMode": "host"}
+    ),
+    "a hostname in another's network": create(
+        "^conflicting options: hostname and the network mode$", Hostname="x", HostConfig=OTHERS_NETWORK
+    ),
+    "ports in another's network": host(
+        "^conflicting options: port publishing and the container type network mode$",
+        PortBindings={"80/tcp": [{"HostPort": ""}]},
+        **OTHERS_NETWORK,
+    ),
+    "all ports in another's network": host(
+        "^conflicting options: port publishing and the container type", PublishAllPorts=True, **OTHERS_NETWORK
+    ),
+    "exposed ports in another's network": create(
+        "^conflicting options: port exposing and the container type network mode$",
+        ExposedPorts={"80/tcp": {}},
+        HostConfig=OTHERS_NETWORK,
+    ),
+    "name servers in another's network": host(
+        "^conflicting options: dns and the network mode$", Dns=["1.1.1.1"], **OTHERS_NETWORK
+    ),
+    "hosts in another's network": host(
+        "^conflicting options: custom host-to-IP mapping and the network mode$",
+        ExtraHosts=["a:1.1.1.1"],
+        **OTHERS_NETWORK,
+    ),
+    "an address in another's network": create(
+        "^conflicting options: mac-address and the network mode$",
+        MacAddress="02:42:ac:11:00:09",
+        HostConfig=OTHERS_NETWORK,
+    ),
     "an unknown condition": Case(
         "POST", "/containers/{running}/wait?condition=odd", 400, '^[Ii]nvalid condition: "odd"$', only_newer=True
     ),

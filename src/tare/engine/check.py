@@ -64,6 +64,28 @@ def check_host(host: HostOptions) -> None:
         _check_sysctl(name, host)
 
 
+def check_shared_namespaces(config: ContainerConfig, host: HostOptions) -> None:
+    """Raises, with Docker's texts, if a new container asks for what another's or the host's namespace has decided.
+
+    config: as the request has it, not completed from the image.
+    """
+    if host.uts_mode == "host" and config.hostname:
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if network_kind(host.network_mode) != "container":
+        return
+    decided = {
+        "hostname and the network mode": config.hostname,
+        "dns and the network mode": host.dns,
+        "custom host-to-IP mapping and the network mode": host.extra_hosts,
+        "mac-address and the network mode": config.mac_address,
+        "port publishing and the container type network mode": host.port_bindings or host.publish_all_ports,
+        "port exposing and the container type network mode": config.exposed_ports,
+    }
+    for what, asked in decided.items():
+        if asked:
+            raise InvalidArgument(f"conflicting options: {what}")
+
+
 def _refuse_missing(host: HostOptions) -> None:
     absent = {
         "DeviceRequests": host.device_requests,

@@ -56,6 +56,7 @@ async def create_container(
     if host.health_on_failure not in health_rules.ON_FAILURE:
         raise InvalidArgument(f"invalid health-on-failure action: {host.health_on_failure}")
     check.check_host(host)
+    check.check_shared_namespaces(config, host)
     check_egress(host)
     check_user_namespace(host, engine.settings.userns_remap)
     endpoints = wanted_endpoints(engine, host, networking)

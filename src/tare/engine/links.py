@@ -21,7 +21,7 @@ _UNTOLD = ("HOME", "PATH")  # of a linked container's environment, what says not
 def resolved(engine: Engine, container: Container) -> Container:
     """A new container with its links as they are kept: `/other:/its own name/alias`.
 
-    Raises InvalidArgument (a network mode that rules links out), NotFound (the other container), with Docker's texts.
+    Raises InvalidArgument (a network mode that rules links out, no such container), with Docker's texts.
     """
     links = container.host.links
     if not links:
@@ -37,7 +37,8 @@ def resolved(engine: Engine, container: Container) -> Container:
         try:
             other = engine.containers.find(name)
         except NotFound as error:
-            raise NotFound(f"could not get container for {name}: {error}") from error
+            # Not 404, at which clients pull the image and try again (moby#39823).
+            raise InvalidArgument(f"could not get container for {name}: {error}") from error
         if network_kind(other.host.network_mode) == "host":
             raise InvalidArgument(
                 "conflicting options: host type networking can't be used with links. "
