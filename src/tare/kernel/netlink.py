@@ -257,13 +257,14 @@ class NetlinkSocket:
             raise KernelError(error.errno or 0, "sendmsg(AF_NETLINK)") from error
 
     def _enlarge_buffers(self) -> None:
-        """A transaction of thousands of elements is one datagram; needs CAP_NET_ADMIN, which its content needs too."""
+        """A transaction of thousands of elements is one datagram; beyond the limit only with the host's CAP_NET_ADMIN."""
         so_sndbufforce, so_rcvbufforce = 32, 33  # asm-generic/socket.h; not in Python's socket module
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, so_sndbufforce, _BUFFER_BYTES)
             self._socket.setsockopt(socket.SOL_SOCKET, so_rcvbufforce, _BUFFER_BYTES)
-        except PermissionError:
-            pass  # the send itself then says EMSGSIZE
+        except PermissionError:  # root of a user namespace: as far as net.core.wmem_max, then the send says EMSGSIZE
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         self._big = True
 
     def _receive(self, flags: int = 0) -> list[tuple[int, int, int, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,25 +17,35 @@ from tare.values.ids import new_id
 _DRIVERS = {BRIDGE: "bridge", HOST: "host", NONE: "null"}
 
 
-def ensure_networks(store: NetworkStore, settings: NetworkSettings, sock: RouteSocket) -> None:
-    """Records the default networks that are missing, and the bridge's settings if they changed; ids stay."""
+def ensure_networks(
+    store: NetworkStore,
+    settings: NetworkSettings,
+    sock: RouteSocket,
+    reached: Sequence[ipaddress.IPv4Network] = (),
+) -> None:
+    """Records the default networks that are missing, and the bridge's settings if they changed; ids stay.
+
+    reached: subnets behind an uplink, which are to stay reachable too.
+    """
     names = (BRIDGE, HOST, NONE) if settings.enabled else (HOST, NONE)
     for name in names:
         old = store.network(name)
         record = old or NetworkRecord(network_id=new_id(), name=name, driver=_DRIVERS[name], created_ns=time.time_ns())
         if name == BRIDGE:
-            record = _with_settings(record, settings, sock)
+            record = _with_settings(record, settings, sock, reached)
         if record != old:
             store.put_network(record)
 
 
-def _with_settings(record: NetworkRecord, settings: NetworkSettings, sock: RouteSocket) -> NetworkRecord:
+def _with_settings(
+    record: NetworkRecord, settings: NetworkSettings, sock: RouteSocket, reached: Sequence[ipaddress.IPv4Network]
+) -> NetworkRecord:
     if settings.subnet is not None:
         interface = ipam.parse_subnet(settings.subnet)
     elif record.subnet:
         interface = record.interface
     else:
-        interface = _present_address(settings, sock) or _free_subnet(settings, sock)
+        interface = _present_address(settings, sock) or _free_subnet(settings, [*reached_subnets(sock), *reached])
     second = None
     if settings.ipv6:
         second = ipam.parse_subnet6(settings.subnet6) if settings.subnet6 else ipam.own_subnet6(record.network_id)
@@ -65,8 +76,8 @@ def _present_address(settings: NetworkSettings, sock: RouteSocket) -> ipaddress.
     return None
 
 
-def _free_subnet(settings: NetworkSettings, sock: RouteSocket) -> ipaddress.IPv4Interface:
-    return ipam.choose_subnet(settings.address_pools or ipam.DEFAULT_POOLS, reached_subnets(sock))
+def _free_subnet(settings: NetworkSettings, taken: Sequence[ipaddress.IPv4Network]) -> ipaddress.IPv4Interface:
+    return ipam.choose_subnet(settings.address_pools or ipam.DEFAULT_POOLS, taken)
 
 
 def reached_subnets(sock: RouteSocket) -> list[ipaddress.IPv4Network]:

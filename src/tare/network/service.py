@@ -94,7 +94,7 @@ class Network:
         """Makes or repairs networks, bridges and table; ports of known endpoints stay published throughout."""
         self._store.migrate()
         await self._uplink.start()
-        ensure_networks(self._store, self._settings, self._route)
+        ensure_networks(self._store, self._settings, self._route, self._uplink.reached())
         for record in self._store.networks():
             if record.unsettled:
                 await self._discard(record)
@@ -308,7 +308,7 @@ class Network:
             self._store.remove_network(tx, record.network_id)
 
     def _reached(self) -> Iterable[IPv4Network]:
-        return reached_subnets(self._route)
+        return reached_subnets(self._route) + self._uplink.reached()
 
     # ── containers' endpoints ────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import select
 import socket
-from collections.abc import Sequence
+from ipaddress import IPv4Network, ip_address
 from typing import Protocol
 
 from tare import faults
 from tare.errors import ResourceExhausted, TareError, Unavailable, Unsupported
-from tare.kernel.namespaces import open_namespace
 from tare.network.uplink_messages import (
     Back,
     Done,
@@ -63,6 +61,9 @@ class Uplink(Protocol):
     def warnings(self) -> list[str]:
         """What is wrong with it now."""
 
+    def reached(self) -> list[IPv4Network]:
+        """Subnets behind it that a network of containers would hide."""
+
 
 class HostUplink:
     """With root: the room's namespace is the host's."""
@@ -85,6 +86,9 @@ class HostUplink:
         pass
 
     def warnings(self) -> list[str]:
+        return []
+
+    def reached(self) -> list[IPv4Network]:
         return []
 
 
@@ -113,12 +117,7 @@ class KeptUplink:
     async def start(self) -> None:
         if self._reading:
             return
-        fds = [open_namespace(f"/proc/thread-self/ns/{name}") for name in ("user", "net")]
-        try:
-            self._started = await asyncio.to_thread(self._ask, Start(self._program), fds, _START_S)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        self._started = await asyncio.to_thread(self._ask, Start(self._program), _START_S)
         faults.point("network.uplink.started")
         asyncio.get_running_loop().add_reader(self._connection.fileno(), self._read)
         self._reading = True
@@ -137,7 +136,7 @@ class KeptUplink:
             self._connection.close()
 
     def inside(self, host_ip: str) -> str:
-        if host_ip in ("0.0.0.0", "::"):
+        if host_ip in ("0.0.0.0", "::") or (self._started.keeps_loopback and ip_address(host_ip).is_loopback):
             return ""
         return "::" if ":" in host_ip else self._started.address
 
@@ -153,10 +152,13 @@ class KeptUplink:
     def warnings(self) -> list[str]:
         return [self._trouble] if self._trouble else []
 
-    def _ask(self, request: Message, fds: Sequence[int] = (), timeout_s: float = _FORWARD_S) -> Done:
+    def reached(self) -> list[IPv4Network]:
+        return [IPv4Network(text) for text in self._started.reached]
+
+    def _ask(self, request: Message, timeout_s: float = _FORWARD_S) -> Done:
         """Sends a request and waits for its answer; what is told meanwhile is heard."""
         try:
-            send(self._connection, request, fds)
+            send(self._connection, request)
             while True:
                 if not select.select([self._connection], [], [], timeout_s)[0]:
                     raise Unavailable(f"the uplink's keeper doesn't answer within {timeout_s:.0f} s")

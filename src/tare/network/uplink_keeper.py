@@ -10,6 +10,7 @@ stay open while an engine is started anew). It has one thread, and waits for not
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import shutil
@@ -23,7 +24,9 @@ from pathlib import Path
 from tare.errors import Unavailable
 from tare.kernel import process
 from tare.kernel.namespaces import pidfd_open
+from tare.kernel.netlink_route import RouteSocket
 from tare.network import uplink_programs
+from tare.network.defaults import reached_subnets
 from tare.network.uplink_messages import (
     Back,
     Done,
@@ -94,9 +97,10 @@ class Keeper:
     """All that one keeper knows."""
 
     def __init__(self, connection: socket.socket, directory: Path) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._connection = connection
         self._directory = directory
-        self._namespaces: list[int] = []
+        self._pid = 0  # whose network namespace it is
         self._program: Program | None = None
         self._running: Running | None = None
         self._ports: dict[Port, None] = {}
@@ -133,15 +137,10 @@ class Keeper:
         received = receive(self._connection)
         if received is None:
             return False
-        request, fds = received
         try:
-            answer = self._answer(request, fds)
+            answer = self._answer(*received)
         except Unavailable as error:
             answer = Refused("unavailable", str(error))
-        finally:
-            for fd in fds:
-                if fd not in self._namespaces:
-                    os.close(fd)
         self._tell(answer)
         return True
 
@@ -149,9 +148,9 @@ class Keeper:
         with contextlib.suppress(OSError):  # its end is seen by the next read
             send(self._connection, message)
 
-    def _answer(self, request: Message, fds: list[int]) -> Message:
+    def _answer(self, request: Message, pid: int) -> Message:
         if isinstance(request, Start):
-            return self._start(request, fds)
+            return self._start(request, pid)
         if isinstance(request, Stop):
             self._stop()
             return Done()
@@ -163,36 +162,31 @@ class Keeper:
 
     # ── the program ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _start(self, request: Start, fds: list[int]) -> Message:
+    def _start(self, request: Start, pid: int) -> Message:
+        self._pid = pid
         if self._running is None:
-            if len(fds) != 2:
-                raise Unavailable("an uplink needs a user namespace and a network namespace")
             self._program = _choose(request.program)
-            self._namespaces = list(fds)
-            try:
-                self._launch(self._program)
-            except BaseException:
-                self._namespaces = []
-                raise
+            self._launch(self._program)
+            self._due = 0.0
         assert self._program is not None
-        return Done(self._program.name, ADDRESS, RESOLVER)
+        with RouteSocket() as sock:
+            reached = tuple(map(str, reached_subnets(sock)))
+        return Done(self._program.name, ADDRESS, RESOLVER, self._program.keeps_loopback, reached)
 
     def _launch(self, program: Program) -> None:
         """Starts it and waits until it is ready. Raises Unavailable with its last words."""
         ready_fd, ready_there_fd = os.pipe2(os.O_CLOEXEC)
         alive_there_fd, alive_fd = os.pipe2(os.O_CLOEXEC)
         try:
-            user_fd, net_fd = self._namespaces
-            inherited = (user_fd, net_fd, ready_there_fd, alive_there_fd)
             start = uplink_programs.Start(
-                user_fd, net_fd, ready_there_fd, alive_there_fd, self._directory, tuple(self._ports)
+                self._pid, ready_there_fd, alive_there_fd, self._directory, tuple(self._ports)
             )
             child = subprocess.Popen(
                 program.arguments(start),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=inherited,
+                pass_fds=(ready_there_fd, alive_there_fd),
                 preexec_fn=_die_with_keeper,
             )
         except OSError as error:
@@ -260,9 +254,6 @@ class Keeper:
         if self._running is not None:
             self._running.end()
             self._running = None
-        for fd in self._namespaces:
-            os.close(fd)
-        self._namespaces = []
         self._ports.clear()
         self._program = None
 
@@ -277,6 +268,8 @@ class Keeper:
         if refusal:
             return Refused("unsupported", refusal)
         error = bind_error(port)
+        if error is None and not self._program.live and any(port.has_number_of(other) for other in self._ports):
+            error = OSError(errno.EADDRINUSE, "")
         if error is not None:
             return Refused("taken", refused_text(port, error))
         if self._running is not None and self._program.live:
@@ -322,20 +315,19 @@ def _die_with_keeper() -> None:
     process.set_parent_death_signal(signal.SIGKILL)
 
 
-def main() -> None:
-    """The process."""
-    os.setsid()
+def keep(connection: socket.socket, directory: Path) -> None:
+    """The whole life of a process that keeps an uplink. directory: its own, made and removed."""
     process.set_name("tare-uplink")
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    directory = Path(sys.argv[2])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Keeper(socket.socket(fileno=int(sys.argv[1])), directory).serve()
+        Keeper(connection, directory).serve()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    keep(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))

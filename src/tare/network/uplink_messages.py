@@ -5,17 +5,17 @@ It must never carry a command line: the keeper is outside the engine's namespace
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Sequence
+import struct
 
 import msgspec
 
 _LONGEST = 1 << 14
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (man 7 unix)
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """Connect the namespaces whose descriptors come along (user, network); what runs already goes on."""
+    """Connect the network namespace of the process that asks; what runs already goes on."""
 
     program: str = ""
 
@@ -41,11 +41,16 @@ class Unforward(msgspec.Struct, frozen=True, tag="unforward"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """It is so. After a start: which program, its address in the namespace, the resolver that it offers there."""
+    """It is so. After a start: which program, its address in the namespace, the resolver that it offers there.
+
+    keeps_loopback: what comes to the host's loopback arrives at the namespace's. reached: the host's own subnets.
+    """
 
     program: str = ""
     address: str = ""
     resolver: str = ""
+    keeps_loopback: bool = False
+    reached: tuple[str, ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -71,17 +76,22 @@ Message = Start | Stop | Forward | Unforward | Done | Refused | Ended | Back
 _decoder = msgspec.json.Decoder(Message)
 
 
-def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
-    """One packet, with descriptors."""
-    socket.send_fds(connection, [msgspec.json.encode(message)], list(fds))
+def send(connection: socket.socket, message: Message) -> None:
+    """One packet."""
+    connection.send(msgspec.json.encode(message))
 
 
-def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:
-    """The next packet; None at the end of the connection, or when it isn't one of ours."""
-    data, fds, _flags, _address = socket.recv_fds(connection, _LONGEST, 4, socket.MSG_CMSG_CLOEXEC)
+def receive(connection: socket.socket) -> tuple[Message, int] | None:
+    """The next packet; None at the end of the connection, or when it isn't one of ours.
+
+    And who sent it: the kernel's word, a pid as it is here, if the connection has SO_PASSCRED (else 0).
+    """
+    data, ancillary, _flags, _address = connection.recvmsg(_LONGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
+    pid = 0
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(value) == _CREDENTIALS.size:
+            pid = _CREDENTIALS.unpack(value)[0]
     try:
-        return (_decoder.decode(data), fds) if data else None
+        return (_decoder.decode(data), pid) if data else None
     except msgspec.DecodeError:
-        for fd in fds:
-            os.close(fd)
         return None

@@ -26,15 +26,19 @@ class Port(NamedTuple):
     host_ip: str
     number: int
 
+    def has_number_of(self, other: Port) -> bool:
+        """Whether they differ in their addresses only."""
+        return (self.protocol, self.number) == (other.protocol, other.number)
+
     def __str__(self) -> str:
         return f"{self.protocol} port {f'[{self.host_ip}]' if ':' in self.host_ip else self.host_ip}:{self.number}"
 
 
 class Start(NamedTuple):
-    """What a program is started with. Descriptors: namespaces; written to when ready; at its end the program ends."""
+    """What a program is started with. pid: whose namespaces it connects. Descriptors: ready_fd is written to then; at
+    the end of what alive_fd reads the program ends."""
 
-    user_fd: int
-    net_fd: int
+    pid: int
     ready_fd: int
     alive_fd: int
     directory: Path
@@ -42,10 +46,14 @@ class Start(NamedTuple):
 
 
 class Program(Protocol):
-    """One kind. live: ports come and go while it runs; else it is started anew for them, and connections break."""
+    """One kind. live: ports come and go while it runs; else it is started anew for them, and connections break.
+
+    keeps_loopback: what comes to the host's loopback arrives at the namespace's loopback, not at ADDRESS.
+    """
 
     name: str
     live: bool
+    keeps_loopback: bool
 
     def arguments(self, start: Start) -> list[str]: ...
 
@@ -66,6 +74,7 @@ class Slirp:
 
     name = "slirp4netns"
     live = True
+    keeps_loopback = False
 
     def __init__(self) -> None:
         self._api = ""
@@ -86,9 +95,7 @@ class Slirp:
             f"--api-socket={self._api}",
             f"--ready-fd={start.ready_fd}",
             f"--exit-fd={start.alive_fd}",
-            f"--userns-path=/proc/self/fd/{start.user_fd}",
-            "--netns-type=path",
-            f"/proc/self/fd/{start.net_fd}",
+            str(start.pid),  # by paths it would not find its sandbox (1.2.0)
             LINK,
         ]
 
@@ -129,10 +136,14 @@ class Slirp:
 
 
 class Pasta:
-    """pasta (passt) of 2023: translates between the tap and sockets without a stack; ports are fixed at its start."""
+    """pasta (passt) of 2023: translates between the tap and sockets without a stack; ports are fixed at its start.
+
+    It knows a port by its number alone: not at several addresses, nor at IPv4 and IPv6 by different rules.
+    """
 
     name = "pasta"
     live = False
+    keeps_loopback = True
 
     def arguments(self, start: Start) -> list[str]:
         return [
@@ -149,18 +160,15 @@ class Pasta:
             f"--dns-forward={RESOLVER}",
             "--tcp-ns=none",
             "--udp-ns=none",
-            *(f"--{kind}-ports={_listed(kind, start.ports)}" for kind in ("tcp", "udp")),
+            *(f"--{kind}-ports={text}" for kind in ("tcp", "udp") for text in _specified(kind, start.ports)),
             f"--pid=/proc/self/fd/{start.ready_fd}",
-            f"--userns=/proc/self/fd/{start.user_fd}",
-            f"--netns=/proc/self/fd/{start.net_fd}",
-            "--no-netns-quit",
+            str(start.pid),
         ]
 
     def refusal(self, port: Port) -> str:
         if port.protocol not in ("tcp", "udp"):
             return f"publishing {port.protocol} ports through pasta"
-        one = ":" in port.host_ip and port.host_ip != "::"
-        return "publishing on one of the host's IPv6 addresses through pasta" if one else ""
+        return "publishing on an IPv6 address through pasta" if ":" in port.host_ip else ""
 
     def add(self, port: Port) -> None:
         pass
@@ -169,9 +177,13 @@ class Pasta:
         pass
 
 
-def _listed(protocol: str, ports: Iterable[Port]) -> str:
-    own = [port for port in ports if port.protocol == protocol]
-    return ",".join(f"{port.host_ip}/{port.number}" for port in own) or "none"
+def _specified(protocol: str, ports: Iterable[Port]) -> list[str]:
+    """What ports are for pasta's options: an address stands before all that have it."""
+    found: dict[str, list[str]] = {}
+    for port in ports:
+        if port.protocol == protocol:
+            found.setdefault(port.host_ip, []).append(str(port.number))
+    return [f"{address}/{','.join(numbers)}" for address, numbers in found.items()] or ["none"]
 
 
 PROGRAMS: dict[str, Callable[[], Program]] = {"slirp4netns": Slirp, "pasta": Pasta}
