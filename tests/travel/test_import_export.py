@@ -75,6 +75,20 @@ def test_a_directory_becomes_an_image(engine: Engine, tmp_path: Path) -> None:
     engine.docker("rmi", name)
 
 
+def test_a_directory_named_by_a_link(tare: Engine, tmp_path: Path) -> None:
+    """The root is the directory, not the link; links below stay links."""
+    (tmp_path / "real").mkdir(mode=0o700)
+    os.symlink("/nowhere", tmp_path / "real" / "link")
+    os.symlink("real", tmp_path / "named")
+    name = tare.unique("dir")
+    tare.tare_cli("import", "-c", "CMD true", str(tmp_path / "named"), name)
+    container = tare.docker("create", name).out.strip()
+    found = entries(tare.api.request("GET", f"/containers/{container}/export").body)
+    assert found["link"][4] == "/nowhere"
+    tare.docker("rm", container)
+    tare.docker("rmi", name)
+
+
 def test_nothing_of_a_directory_is_lost(near: Engine, tmp_path: Path) -> None:
     """Times to the nanosecond, also before 1970, attributes with any bytes, holes of gigabytes, names of any bytes."""
     tree(tmp_path, sparse=True)

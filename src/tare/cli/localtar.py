@@ -1,4 +1,4 @@
-"""Local files as a tar stream, and a tar stream as local files, for `cp`.
+"""A tar stream as local files, for `cp`.
 
 Must never write outside the directory it is given, nor through a link or file that is there: what a container sends is
 its own choice, link tricks included. Files belong to whoever runs the command, as with Docker.
@@ -15,91 +15,11 @@ from tare.cli.copying import renamed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 _PIECE = 256 << 10
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TYPES = {
-    stat.S_IFREG: tarfile.REGTYPE,
-    stat.S_IFDIR: tarfile.DIRTYPE,
-    stat.S_IFLNK: tarfile.SYMTYPE,
-    stat.S_IFCHR: tarfile.CHRTYPE,
-    stat.S_IFBLK: tarfile.BLKTYPE,
-    stat.S_IFIFO: tarfile.FIFOTYPE,
-}
-
-
-def pack(path: str, name: str) -> Iterator[bytes]:
-    """The tar of what is at `path` (a link is not followed), its entries' names beginning with `name`."""
-    links: dict[tuple[int, int], str] = {}
-    for place, entry in _walk(path, name):
-        yield from _pack_one(place, entry, links)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _walk(path: str, name: str) -> Iterator[tuple[str, str]]:
-    yield path, name
-    if os.path.islink(path) or not os.path.isdir(path):
-        return
-    waiting = [(os.path.join(path, below), f"{name}/{below}") for below in sorted(os.listdir(path), reverse=True)]
-    while waiting:
-        place, entry = waiting.pop()
-        yield place, entry
-        if os.path.isdir(place) and not os.path.islink(place):
-            waiting += [
-                (os.path.join(place, below), f"{entry}/{below}") for below in sorted(os.listdir(place), reverse=True)
-            ]
-
-
-def _pack_one(place: str, name: str, links: dict[tuple[int, int], str]) -> Iterator[bytes]:
-    status = os.lstat(place)
-    kind = _TYPES.get(stat.S_IFMT(status.st_mode))
-    if kind is None:
-        return  # a socket
-    entry = tarfile.TarInfo(name)
-    entry.type = kind
-    entry.mode = stat.S_IMODE(status.st_mode)
-    entry.uid, entry.gid, entry.mtime = status.st_uid, status.st_gid, int(status.st_mtime)
-    if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
-        entry.devmajor, entry.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    elif kind == tarfile.SYMTYPE:
-        entry.linkname = os.readlink(place)
-    if kind != tarfile.DIRTYPE and status.st_nlink > 1:
-        first = links.setdefault((status.st_dev, status.st_ino), name)
-        if first != name:
-            entry.type, entry.linkname = tarfile.LNKTYPE, first
-    if entry.type != tarfile.REGTYPE:
-        yield entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        return
-    fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        entry.size = os.fstat(fd).st_size
-        capability = _capability(fd)
-        if capability:
-            entry.pax_headers = {"SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape")}
-        yield entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        yield from _content(fd, entry.size)
-    finally:
-        os.close(fd)
-
-
-def _capability(fd: int) -> bytes:
-    try:
-        return os.getxattr(fd, "security.capability")
-    except OSError:
-        return b""
-
-
-def _content(fd: int, size: int) -> Iterator[bytes]:
-    """Exactly `size` bytes and the padding, though the file may grow or shrink meanwhile."""
-    left = size
-    while left:
-        piece = os.read(fd, min(left, _PIECE)) or bytes(min(left, _PIECE))
-        left -= len(piece)
-        yield piece
-    if size % tarfile.BLOCKSIZE:
-        yield bytes(-size % tarfile.BLOCKSIZE)
 
 
 class _Pieces:

@@ -120,14 +120,14 @@ def copy_in(session: Session, flags: Values, source: str, container: str, path: 
 
         directory, content = target.path, _Counted(pieces_of(0))
     else:
-        from tare.cli.localtar import pack
+        from tare.cli.treetar import pack_copy
 
         thing = copying.local_source(copying.local_path(source), flags.on("follow-link"))
         directory, old, new = copying.placed(thing, target)
         own = copying.split_entry(thing.path)[1]
         name = copying.renamed(thing.rebase or own, old, new)
         os.stat(thing.path, follow_symlinks=False)
-        content = _Counted(pack(thing.path, name or "/"))
+        content = _Counted(pack_copy(thing.path, name or "/"))
     query: dict[str, str | list[str]] = {"path": directory, "noOverwriteDirNonDir": "true"}
     if flags.on("archive"):
         query["copyUIDGID"] = "true"
