@@ -133,6 +133,7 @@ async def _attach(
 ) -> None:
     host = HostOptions(mounts=(mount,) if mount is not None else ())
     mounts.prepare_sources(host)
+    mounts.check_propagation((point,))
     (planned,) = mounts.oci_mounts(host, (point,))
     async with _inside(live) as (root_fd, namespace_fd):
         owner = (container.ids.uid, container.ids.gid) if container.ids is not None else None
