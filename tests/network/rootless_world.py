@@ -50,14 +50,32 @@ class Refused(Exception):
     """The engine's error."""
 
 
+def begin(program: str) -> subprocess.Popen[str]:
+    """Starts the user's processes."""
+    script = Path(__file__).with_name("rootless_host.py")
+    words = [sys.executable, str(script), program]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def processes_here() -> set[int]:
+    """Whoever is in this thread's network namespace."""
+    ours = os.stat("/proc/thread-self/ns/net")
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            theirs = entry.name.isdigit() and os.stat(entry / "ns/net")
+        except OSError:
+            continue
+        if theirs and theirs.st_ino == ours.st_ino:
+            found.add(int(entry.name))
+    return found
+
+
 class Rootless:
     """The user's processes. process: the keeper, which is the engine's parent."""
 
     def __init__(self, program: str) -> None:
-        script = Path(__file__).with_name("rootless_host.py")
-        self.process = subprocess.Popen(
-            [sys.executable, str(script), program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = begin(program)
         assert self._answer() == program
         self._asked = 0
         self.engine_pid = next(pid for pid in self.children() if _title(pid).startswith("python"))

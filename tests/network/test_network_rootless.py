@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 from network_world import HOST_WAN, OUTSIDE, Outside, listen, private_host
@@ -13,11 +14,13 @@ from rootless_world import (
     UDP,
     Refused,
     Rootless,
+    begin,
     eventually,
     is_gone,
     machine,
     missing,
     naming,
+    processes_here,
     reached,
     telling,
     told,
@@ -229,6 +232,22 @@ def test_an_uplink_that_dies_is_started_again(fresh: World) -> None:
     fresh.engine.kill(fresh.engine.engine_pid)
     for pid in pids:
         eventually(lambda p=pid: is_gone(p))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_nothing_outlives_an_engine_that_dies_as_it_starts(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after the program was started."""
+    reason = missing(program)
+    if reason:
+        pytest.skip(reason)
+    monkeypatch.setenv("TARE_FAULT", "network.uplink.started:kill")
+    with private_host(), machine():
+        died = begin(program)
+        with died.stdin or nullcontext(), died.stdout or nullcontext():
+            died.wait(15)
+        with RouteSocket() as sock:
+            assert {link.name for link in sock.links()} == {"lo", "wan0"}
+        assert processes_here() == {os.getpid()}
 
 
 def test_nothing_outlives_a_keeper_that_is_killed(fresh: World) -> None:

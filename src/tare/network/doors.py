@@ -2,7 +2,8 @@
 
 It must never grow beyond them: whoever adds one adds it to what an engine without root must have. Everything else that
 the room does to a network it does on sockets of the namespace that its process lives in, where it is root either way:
-the host's, or one that an unprivileged user made (ADR 15, ADR 16). tests/test_network_doors.py lists who opens those.
+the host's, or one that an unprivileged user made (ADR 15, ADR 16). A test lists who opens those
+(tests/network/test_network_doors.py).
 """
 
 from __future__ import annotations
