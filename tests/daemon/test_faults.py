@@ -55,7 +55,13 @@ FULL = (
 )
 """Where a disk that is full just then is tried; all that store something with TARE_SWEEP=all."""
 if os.environ.get("TARE_SWEEP") == "all":
-    FULL = tuple(point for point in POINTS if point.startswith(("storage.", "images.", "engine.", "volumes.")))
+    FULL = tuple(
+        point
+        for point in POINTS
+        if point.startswith(("storage.", "images.", "engine.", "volumes."))
+        and point
+        not in ("volumes.fill.complete", "volumes.fill.moved", "volumes.fill.placed")  # ends with its next use
+    )
 FAILING = ("runtime.view.step", "runtime.view.step@3", "storage.overwrite.entry", "volumes.fill.copied", "images.tag")
 """Made to fail as well, beside the engine's own."""
 

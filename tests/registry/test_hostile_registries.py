@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,9 @@ from test_registry_login import pull
 from support.deadline import wait_until
 from support.engine import Engine
 from support.tared import Tared
+
+sys.path.append(str(Path(__file__).parents[1] / "storage"))
+import hostile_archives as hostile
 
 Spoil = Callable[[ScriptedRegistry], None]
 
@@ -241,6 +245,19 @@ def test_each_is_refused_and_leaves_nothing(tare: Engine, tared: Tared) -> None:
         finally:
             registry.stop()
     assert not failures
+    assert not [one for one in tare.api.request("GET", "/images/json").json if "127.0.0.1" in str(one["RepoTags"])]
+    wait_until(lambda: kept(tared) == before, f"nothing but {before} is kept", 5)
+
+
+def test_layers_that_attack_are_refused(tare: Engine, tared: Tared, scripted: ScriptedRegistry, tmp_path: Path) -> None:
+    """Every archive that attacks an extractor, as a layer of an image that is right in all its digests."""
+    (tmp_path / "secret").write_text("secret")
+    before = kept(tared)
+    for name, (make, wanted) in hostile.REFUSED.items():
+        scripted.put_image("x", "1", build(tar_of(a=b"good"), make(str(tmp_path))))
+        status, text = pull(tare, f"{scripted.host}/x", "1")
+        assert wanted in text, (name, status, text)
+    assert os.listdir(tmp_path) == ["secret"]
     assert not [one for one in tare.api.request("GET", "/images/json").json if "127.0.0.1" in str(one["RepoTags"])]
     wait_until(lambda: kept(tared) == before, f"nothing but {before} is kept", 5)
 

@@ -82,7 +82,10 @@ async def _remove_stopped(engine: Engine, container_id: str, volumes: bool, keep
         if container.state.running and container.state.status != "restarting":
             raise Conflict(_running_text(container))
         if container.state.status != "removing":
-            await unfinished.finish_now(engine, container_id)  # its end
+            await unfinished.finish_now(engine, container_id)  # its end, or a removal that failed at once
+            container = engine.containers.get(container_id)
+            if container is None:
+                return
         await discard(engine, container, volumes=volumes, keep=keep)
 
 

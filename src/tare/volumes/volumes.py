@@ -123,18 +123,18 @@ class Volumes:
         self._put_owed_aside(name)
         with self._database.transaction(durable=durable) as tx:
             tx.run("INSERT INTO volumes (name, record, pending) VALUES (?, ?, ?)", (name, _encode(volume), pending))
-        faults.point("volumes.create.row")
         try:
+            faults.point("volumes.create.row")
             self._trash.throw(self.directory(name))  # what a removal that failed half-way left must not come back
             self._make_directory(name)
+            if durable:
+                sync_directory(self.directory(name))
+                sync_directory(self.root)
+            faults.point("volumes.create.directory")
         except BaseException:
             self._forget(name, durable=durable)
             self._trash.throw(self.directory(name))
             raise
-        if durable:
-            sync_directory(self.directory(name))
-            sync_directory(self.root)
-        faults.point("volumes.create.directory")
         self._by_name[name] = volume
         return volume, True
 
