@@ -135,7 +135,7 @@ def test_no_new_privileges_and_filter_go_together(machine: Machine) -> None:
 
 
 def test_the_program_has_three_descriptors_and_default_signals(machine: Machine) -> None:
-    """CVE-2024-21626: nothing above 2; and nothing that Python ignores stays ignored, or what musl's posix_spawn does."""
+    """CVE-2024-21626: nothing above 2; and nothing stays ignored that Python ignores, or the posix_spawn of musl."""
     leak_fd = os.open("/", os.O_RDONLY)
     os.set_inheritable(leak_fd, True)
     # SIG_IGN, and then SIG_DFL, for 34: signal.signal refuses it under musl.
