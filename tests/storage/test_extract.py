@@ -10,6 +10,7 @@ import lzma
 import os
 import stat
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -384,3 +385,19 @@ def _describe(root: Path) -> dict[bytes, object]:
 
 def _tree(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["zlib-ng", "zlib"])
+def test_gzip_without_zlib_ng_is_the_same(store: Store, monkeypatch: pytest.MonkeyPatch, missing: bool) -> None:
+    """Several members, padding, a wrong checksum and an early end, with either library."""
+    if missing:
+        monkeypatch.setitem(sys.modules, "zlib_ng", None)
+    plain = hostile.build(*(hostile.file(f"f{number}", os.urandom(5000) * 20) for number in range(20)))
+    packed = gzip.compress(plain[:700_000]) + gzip.compress(plain[700_000:]) + bytes(1000)
+    layer = store.layers.add(io.BytesIO(packed))
+    assert layer.diff_id == "sha256:" + hashlib.sha256(plain).hexdigest()
+    wrong = bytearray(gzip.compress(plain))
+    wrong[-6] ^= 1
+    for data, text in ((bytes(wrong), "incorrect data check"), (bytes(wrong[:-9]), "unexpected EOF")):
+        with pytest.raises(errors.InvalidArgument, match=text):
+            store.layers.add(io.BytesIO(data))
