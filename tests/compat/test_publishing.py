@@ -22,7 +22,8 @@ while True:
 CLIENT = (
     "import socket,sys\n"
     "kind=socket.SOCK_DGRAM if sys.argv[1]=='udp' else socket.SOCK_STREAM\n"
-    "s=socket.socket(socket.AF_INET,kind); s.settimeout(2)\n"
+    "family=socket.AF_INET6 if ':' in sys.argv[2] else socket.AF_INET\n"
+    "s=socket.socket(family,kind); s.settimeout(2)\n"
     "s.connect((sys.argv[2],int(sys.argv[3])))\n"
     "if sys.argv[1]=='udp': s.send(b'hi')\n"
     "print(s.recv(100).decode(),end='')\n"
@@ -90,6 +91,20 @@ def test_bound_to_one_address(engine: Engine) -> None:
     wait_until(lambda: fetch(engine, "tcp", "127.0.0.1", "18081").startswith("tcp-"), "loopback reaches it")
     gateway = engine.inspect(container)["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     assert fetch(engine, "tcp", gateway, "18081") == ""
+
+
+def test_ipv6_addresses_of_the_host(engine: Engine) -> None:
+    """-p of a container without IPv6 is reached by [::1], too, as both bindings tell; -p [::1]:… is that alone."""
+    container = engine.start(flags=["-p", "18084:80", "-p", "[::1]:18085:81"], command=["sh", "-c", SERVE_TCP])
+    assert not engine.inspect(container)["NetworkSettings"]["Networks"]["bridge"]["GlobalIPv6Address"]
+    wait_until(lambda: fetch(engine, "tcp", "::1", "18084").startswith("tcp-"), "the IPv6 loopback reaches it")
+    wait_until(lambda: fetch(engine, "tcp", "127.0.0.1", "18084").startswith("tcp-"), "so does that of IPv4")
+    ports = engine.inspect(container)["NetworkSettings"]["Ports"]
+    both = [{"HostIp": "0.0.0.0", "HostPort": "18084"}, {"HostIp": "::", "HostPort": "18084"}]
+    assert sorted(ports["80/tcp"], key=str) == both
+    assert ports["81/tcp"] == [{"HostIp": "::1", "HostPort": "18085"}]
+    engine.docker("stop", "-t", "0", container)
+    assert fetch(engine, "tcp", "::1", "18084") == ""
 
 
 def test_taken_port_is_refused(engine: Engine) -> None:

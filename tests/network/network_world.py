@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tare.kernel import netlink_route as route
@@ -136,6 +136,11 @@ class Engine:
         while network._pool._ready:
             network._pool._ready.pop().close()
         network._pool._closed = True
+        relays = network._publishing._relays
+        with suppress(RuntimeError):  # no loop any more: nobody reads
+            relays.close(list(relays._relays))
+        for task in relays._connections:
+            task.cancel()
         network._host_ports.close()
         network._route.close()
         assert network._table is not None

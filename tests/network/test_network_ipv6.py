@@ -28,7 +28,7 @@ from network_world import (
     talk_udp,
 )
 
-from tare.errors import Forbidden, InvalidArgument, ResourceExhausted, Unsupported
+from tare.errors import Forbidden, InvalidArgument, ResourceExhausted
 from tare.kernel.netlink_route import RouteSocket
 from tare.network.ipam import AddressPool
 from tare.network.port_guard import link_local_of
@@ -133,8 +133,6 @@ def test_published_on_both_kinds_of_address(engine: Engine, outside: Outside) ->
                 assert talk_udp(outside.namespace_fd, HOST_WAN6, udp_port, server) == OUTSIDE6
             with pytest.raises(ResourceExhausted, match=r"Bind for \[::1\]:8080 failed: port is already allocated"):
                 await join(engine, "own", ports=(PortRequest(80, "tcp", "::1", 8080),))
-            with pytest.raises(Unsupported, match="of a container without IPv6"):
-                await engine.attach(PortRequest(80, "tcp", "::", 9090))
             await engine.network.release(box.record.container_id)
             assert engine.published() == 0
             with listen(None, 8080, address="::"):

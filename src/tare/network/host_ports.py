@@ -1,7 +1,8 @@
 """The host's ports: found, and held by a bound socket each, so that nobody else on the host gets them meanwhile.
 
-It must never listen: packets for a published port are rewritten before they reach a socket (network/rules.py), and a
-listener would accept what isn't. Without the socket a host process could take the port and wait in vain.
+It must never listen itself: packets for a published port are rewritten before they reach a socket (network/rules.py),
+and a listener would accept what isn't; those that can't be are relays.py's. Without the socket a host process could
+take the port and wait in vain.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _KINDS = {
     "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
 }
 _Key = tuple[str, str, int]
+RELAYED = ("tcp", "udp")
+"""The protocols of which connections can be passed on (relays.py)."""
 
 
 class PortTaken(ResourceExhausted):
@@ -48,7 +51,8 @@ class HostPorts:
     def reserve(self, requests: tuple[PortRequest, ...], *, ipv6: bool = False) -> tuple[PortBinding, ...]:
         """Holds a host port for each request; all or none. The error's text is the end of Docker's sentence.
 
-        ipv6: whether the container has an IPv6 address that a host's could lead to.
+        ipv6: whether the container has an IPv6 address that a host's could lead to; to one without, connections to
+        the host's are passed on (relays.py).
         """
         bindings: list[PortBinding] = []
         try:
@@ -63,6 +67,10 @@ class HostPorts:
     def hold(self, binding: PortBinding) -> None:
         """Holds a port again that an earlier process of this engine chose."""
         self._hold(binding.protocol, binding.host_ip, binding.host_port)
+
+    def holder(self, binding: PortBinding) -> socket.socket | None:
+        """The socket that holds a port; None if somebody else has it."""
+        return self._held.get((binding.protocol, binding.host_ip, binding.host_port))
 
     def release(self, bindings: tuple[PortBinding, ...]) -> None:
         for binding in bindings:
@@ -86,15 +94,20 @@ class HostPorts:
     def _reserve_one(self, request: PortRequest, ipv6: bool) -> list[PortBinding]:
         if request.protocol not in _KINDS:
             raise InvalidArgument(f"invalid proto: {request.protocol}")
-        address = self._address(request.host_ip, ipv6)
-        wanted = [address, "::"] if request.both else [address]
+        address = self._address(request, ipv6)
+        wanted = [address, "::"] if request.both and (ipv6 or _has_ipv6()) else [address]
         candidates = self._candidates(request)
         failure: ResourceExhausted | None = None
         for port in candidates:
             held: list[PortBinding] = []
             try:
                 for text in wanted:
-                    self._hold(request.protocol, text, port)
+                    try:
+                        self._hold(request.protocol, text, port)
+                    except Unsupported:
+                        if held and not ipv6:
+                            continue  # nobody asked for that one: an uplink may have none
+                        raise
                     inside = self._uplink.inside(text)
                     held.append(PortBinding(request.container_port, request.protocol, text, port, inside))
             except ResourceExhausted as error:
@@ -104,14 +117,16 @@ class HostPorts:
             return held
         raise failure or ResourceExhausted("all ports are allocated")
 
-    def _address(self, text: str, ipv6: bool) -> str:
-        address = text or self._default_address
+    def _address(self, request: PortRequest, ipv6: bool) -> str:
+        address = request.host_ip or self._default_address
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError as error:
             raise InvalidArgument(f"invalid IP address: {address}") from error
-        if parsed.version == 6 and not ipv6:
-            raise Unsupported(f"publishing a port on an IPv6 address ({address}) of a container without IPv6")
+        if parsed.version == 6 and not ipv6 and request.protocol not in RELAYED:
+            raise Unsupported(
+                f"publishing {request.protocol} ports on an IPv6 address ({address}) of a container without IPv6"
+            )
         return str(parsed)
 
     def _candidates(self, request: PortRequest) -> Iterator[int]:
@@ -199,6 +214,16 @@ def _bind_beside_dying(holder: socket.socket, address: str, port: int) -> None:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind((address, port))
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+def _has_ipv6() -> bool:
+    """Whether this host speaks IPv6 at all; Docker looks in the same way."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def ephemeral_range() -> tuple[int, int]:

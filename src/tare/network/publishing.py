@@ -6,6 +6,7 @@ It must never open a port that isn't recorded: a rebuild of the table would not 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 
@@ -15,12 +16,13 @@ from tare import faults
 from tare.errors import InvalidArgument, ResourceExhausted, Unsupported
 from tare.kernel.netlink_route import RouteSocket
 from tare.network import endpoint_links, flows
-from tare.network.bridges import Bridges
+from tare.network.bridges import BridgeNetwork, Bridges
 from tare.network.egress import Policy, both, parse_policy
 from tare.network.egress_log import EgressLog
-from tare.network.host_ports import HostPorts, PortTaken, overlap
+from tare.network.host_ports import RELAYED, HostPorts, PortTaken, overlap
 from tare.network.port_guard import addresses_of
 from tare.network.records import ROUTED, EndpointRecord, NetworkRecord, PortBinding, PortRequest
+from tare.network.relays import Relays
 from tare.network.store import NetworkStore
 from tare.network.table import Table, published
 
@@ -41,10 +43,12 @@ class Publishing:
         self._bridges = bridges
         self._route = sock
         self.egress_log = EgressLog(table.group if table is not None else 0, store)
+        self._relays = Relays(host_ports, self._admits)
         self._forgetting: set[asyncio.Future[None]] = set()
 
     async def close(self) -> None:
         await self.wait_forgotten()
+        await self._relays.stop()
         self.egress_log.close()
         self._host_ports.close()
 
@@ -87,6 +91,7 @@ class Publishing:
 
     def give_back(self, bindings: Bindings) -> None:
         """Lets go of host ports that were reserved and never opened, or are closed."""
+        self._relays.close(bindings)
         self._host_ports.release(bindings)
 
     def hold_again(self, record: EndpointRecord) -> None:
@@ -98,6 +103,7 @@ class Publishing:
                 self._host_ports.hold(binding)
             except ResourceExhausted as error:
                 _log.warning("container %s keeps its port, but: %s", record.container_id, error)
+        self._relays.open(record, record.ports)
 
     def listen_again(self, record: EndpointRecord) -> None:
         """Hears of what an earlier process' containers are denied."""
@@ -110,7 +116,18 @@ class Publishing:
             return
         part = msgspec.structs.replace(record, ports=bindings)
         self._table.publish(part)
+        self._relays.open(record, bindings)
         self.forget_misled_nowait(part)
+
+    def _admits(self, client: ipaddress.IPv6Address) -> bool:
+        """Whether a client may reach published ports by a relay: as the packet filter says of others."""
+        for network in self._bridges:
+            if network.record.internal and _is_beside(client, network):
+                return False
+        allow = self._table.allow if self._table is not None else []
+        if not allow or client.is_loopback or any(client in subnet for subnet in allow if subnet.version == 6):
+            return True
+        return any(client.packed == address.interface.ip.packed for address in self._route.addresses())
 
     def forget_misled_nowait(self, record: EndpointRecord) -> None:
         """Sees to it that no datagram flow of before goes on missing the endpoint's ports."""
@@ -170,7 +187,8 @@ class Publishing:
         if record.ports and self._table is not None:
             self._table.unpublish(record)
             faults.point("network.release.unpublished")
-        self._host_ports.release(record.ports)
+        self._relays.drop(record.endpoint_id)
+        self.give_back(record.ports)
 
     def add(self, record: EndpointRecord, ports: Sequence[PortRequest], network: NetworkRecord) -> None:
         """Publishes more ports of a live endpoint; all or none."""
@@ -194,7 +212,7 @@ class Publishing:
             faults.point("network.unpublish.recorded")
             if self._table is not None:
                 self._table.unpublish(msgspec.structs.replace(record, ports=gone), is_recorded=False)
-            self._host_ports.release(gone)
+            self.give_back(gone)
         return len(gone)
 
     def move(self, source: EndpointRecord, target: EndpointRecord) -> EndpointRecord:
@@ -205,6 +223,7 @@ class Publishing:
         faults.point("network.ports.moved")
         if self._table is not None:
             self._table.unpublish(source, is_recorded=False)
+        self._relays.close(source.ports)
         self._open_live(changed, source.ports)
         return left
 
@@ -224,8 +243,16 @@ def _on_ipv6(ports: Sequence[PortRequest]) -> list[PortRequest]:
 
 def _is_both(port: PortRequest, network: NetworkRecord) -> bool:
     """Whether a port is published on all addresses of both kinds."""
-    all_ = not port.host_ip and network.default_bind_address == "0.0.0.0"
-    return all_ and bool(network.subnet6) and network.gateway_mode(6) != ROUTED
+    if port.host_ip or network.default_bind_address != "0.0.0.0":
+        return False
+    return network.gateway_mode(6) != ROUTED if network.subnet6 else port.protocol in RELAYED
+
+
+def _is_beside(client: ipaddress.IPv6Address, network: BridgeNetwork) -> bool:
+    """Whether a client is on a network's bridge."""
+    if client.is_link_local:
+        return client.scope_id == str(network.link.ifindex)
+    return bool(network.record.subnet6) and client in ipaddress.IPv6Network(network.record.subnet6)
 
 
 def routed_ports(ports: Sequence[PortRequest], network: NetworkRecord) -> tuple[Bindings, list[PortRequest]]:

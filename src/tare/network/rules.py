@@ -286,7 +286,10 @@ def _raw_rules() -> list[nft.Rule]:
 
 
 def _dnat_rules(family: Family) -> list[nft.Rule]:
-    """From outside nothing leads to 127.0.0.0/8, wherever route_localnet may be on: only the host's own output does."""
+    """From outside nothing leads to 127.0.0.0/8, wherever route_localnet may be on: only the host's own output does.
+
+    The host's own packets to ::1 stay with the host, where relays.py takes them: the kernel would drop the answers.
+    """
     not_loopback: tuple[bytes, ...] = ()
     if family is IPV4:
         not_loopback = (
@@ -294,6 +297,9 @@ def _dnat_rules(family: Family) -> list[nft.Rule]:
             nft.mask(bytes((255, 0, 0, 0))),
             nft.unequal(bytes((127, 0, 0, 0))),
         )
+    not_own: tuple[bytes, ...] = ()
+    if family is IPV6:
+        not_own = (family.load(family.destination), nft.unequal(ipaddress.IPv6Address("::1").packed))
     local = (nft.load_destination_type(), nft.equal(_RTN_LOCAL))
     target = family.dnat(R0, R0 + family.words)
     by_address = (
@@ -314,8 +320,8 @@ def _dnat_rules(family: Family) -> list[nft.Rule]:
     return [
         nft.Rule(_DNAT.name, (*family.matches, *not_loopback, *local, *by_address), f"{one}, {version}"),
         nft.Rule(_DNAT.name, (*family.matches, *not_loopback, *local, *by_port), f"{all_}, {version}"),
-        nft.Rule(_DNAT_HOST.name, (*family.matches, *local, *by_address), f"{own}, {one}, {version}"),
-        nft.Rule(_DNAT_HOST.name, (*family.matches, *local, *by_port), f"{own}, {all_}, {version}"),
+        nft.Rule(_DNAT_HOST.name, (*family.matches, *not_own, *local, *by_address), f"{own}, {one}, {version}"),
+        nft.Rule(_DNAT_HOST.name, (*family.matches, *not_own, *local, *by_port), f"{own}, {all_}, {version}"),
     ]
 
 

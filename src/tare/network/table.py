@@ -29,7 +29,7 @@ class Table:
 
     def __init__(self, name: str, store: NetworkStore, allow: Sequence[str] = ()) -> None:
         self.name = name
-        self._allow = [ipaddress.ip_network(text) for text in allow]
+        self.allow = [ipaddress.ip_network(text) for text in allow]
         self._store = store
         self._socket = NftablesSocket()
         self.guard = PortGuard(name)
@@ -141,7 +141,7 @@ class Table:
         records = [record for record in self._store.endpoints() if record.endpoint_id != without]
         ports = [port for record in records for port in self._published(record)]
         egress = self._egress(records, forget)
-        self._socket.commit(rules.build_table(self.name, bridges, ports, self._allow, egress))
+        self._socket.commit(rules.build_table(self.name, bridges, ports, self.allow, egress))
         faults.point("network.table.built")
 
     def rebuild_all(self) -> None:
@@ -161,7 +161,7 @@ class Table:
     def _has_rules(self) -> bool:
         sources = self._bound(self._store.endpoints())
         egress = rules.Egress(sources, self.group) if sources else None
-        wanted = rules.rule_count(self._bridges(), allows=bool(self._allow), egress=egress)
+        wanted = rules.rule_count(self._bridges(), allows=bool(self.allow), egress=egress)
         return self._socket.rule_count(self.name) == wanted
 
     def _bridges(self) -> list[rules.BridgeRules]:
