@@ -88,8 +88,11 @@ def tell(server: socket.socket, kind: int) -> None:
             accepted, seen = server.accept()
         except OSError:
             return
-        with accepted:
+        with accepted, contextlib.suppress(OSError):
             accepted.sendall(str(seen[0]).encode())
+            accepted.shutdown(socket.SHUT_WR)
+            accepted.settimeout(1)
+            accepted.recv(64)  # what is left unread would turn the end into a reset
 
 
 class Side:

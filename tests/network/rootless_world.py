@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -159,6 +159,10 @@ def machine() -> Iterator[Outside]:
     world = Outside()
     try:
         with RouteSocket() as sock:
+            wan = sock.link("wan0")
+            assert wan is not None
+            near = ipaddress.ip_interface("172.17.9.1/24")  # in what would be the first subnet for a network
+            sock.execute((route.new_address(wan.ifindex, near),))
             sock.execute((route.new_default_route(ipaddress.ip_address(OUTSIDE)),))
         yield world
     finally:
@@ -206,8 +210,11 @@ def _tell(stream: socket.socket, datagrams: socket.socket, ending_fd: int) -> No
             return
         if stream.fileno() in ready:
             accepted, seen = stream.accept()
-            with accepted:
+            with accepted, suppress(OSError):
                 accepted.sendall(str(seen[0]).encode())
+                accepted.shutdown(socket.SHUT_WR)
+                accepted.settimeout(1)
+                accepted.recv(64)  # what is left unread would turn the end into a reset
         if datagrams.fileno() in ready:
             _data, seen = datagrams.recvfrom(64)
             datagrams.sendto(str(seen[0]).encode(), seen)

@@ -268,8 +268,8 @@ class Keeper:
         if refusal:
             return Refused("unsupported", refusal)
         error = bind_error(port)
-        if error is None and not self._program.live and any(port.has_number_of(other) for other in self._ports):
-            error = OSError(errno.EADDRINUSE, "")
+        if error is None and any(port.has_number_of(other) for other in self._ports):
+            error = OSError(errno.EADDRINUSE, "")  # inside there is one address for all of the host's
         if error is not None:
             return Refused("taken", refused_text(port, error))
         if self._running is not None and self._program.live:
