@@ -121,14 +121,14 @@ async def image_history(engine: Engine, ref: str, platform: Platform | None = No
 
 async def tag_image(engine: Engine, ref: str, repository: str, tag: str) -> None:
     """Gives an image one more name. Raises NotFound, InvalidArgument with Docker's texts."""
-    image = resolve_image(engine, ref)
+    resolve_image(engine, ref)
     if not repository:
         raise InvalidArgument("invalid reference format")
     reference = parse_reference(f"{repository}:{tag}" if tag else repository)
     if reference.digest is not None:
         raise InvalidArgument("refusing to create a tag with a digest reference")
     reference = reference.with_default_tag()
-    await in_thread(image_tag.tag, engine.images, image, reference)
+    image = await in_thread(image_tag.tag_name, engine.images, ref, reference)
     engine.events.publish("image", "tag", image.id, {**image.config.labels, "name": reference.familiar})
 
 

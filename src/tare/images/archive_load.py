@@ -94,10 +94,10 @@ def _record_all(images: Images, found: Sequence[ArchivedImage], loaded: Callable
     for one in found:
         if one.index is not None:
             indexes.setdefault(one.index.document, []).append(one)
-    return done + [record_index(images, members, loaded) for members in indexes.values()]
+    return done + [_record_index(images, members, loaded) for members in indexes.values()]
 
 
-def record_index(images: Images, found: Sequence[ArchivedImage], loaded: Callable[[Loaded], None]) -> Loaded:
+def _record_index(images: Images, found: Sequence[ArchivedImage], loaded: Callable[[Loaded], None]) -> Loaded:
     """The images of one index, and the index, which bears the names."""
     index = found[0].index
     assert index is not None

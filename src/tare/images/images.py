@@ -171,11 +171,12 @@ class Images:
         why: str,
         attached: Sequence[bytes] = (),
         references: Sequence[Reference] = (),
+        along: Callable[[Transaction], None] | None = None,
     ) -> Image:
         """Keeps an index whole with those of its images that are here, which live as long as the main one.
 
         members: ids of recorded images by their manifests' digests. attached: documents that belong to it beside its
-        images. references: names that stand for the index, and lead to the main image.
+        images. references: names that stand for the index, and lead to the main image. along: see `record_document`.
         """
         with self.lock, ExitStack() as undo:
             digest = self._put(document, undo)
@@ -187,6 +188,8 @@ class Images:
                     documents.add(tx, main_id, other, "attached")
                 for manifest_digest, image_id in members.items():
                     documents.add_member(tx, digest, manifest_digest, image_id)
+                if along is not None:
+                    along(tx)
                 for reference in references:
                     set_reference(tx, reference, main_id, why=why, target=digest)
             undo.pop_all()

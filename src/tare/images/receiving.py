@@ -6,12 +6,12 @@ for a day although the rest didn't: who sends again sends the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tare import faults
 from tare.errors import Conflict
 from tare.images.archive_image import ArchivedImage
-from tare.images.archive_load import Loaded, archived_images, parents_first, record_index
+from tare.images.archive_load import Loaded, archived_images, parents_first
 from tare.images.archive_read import Contents, Progress, StoredLayer, read_archive
 from tare.images.history_notes import NOTES, NotedVersion, Notes, parse_notes, write_moves
 from tare.images.images import Images
@@ -21,6 +21,7 @@ from tare.storage.full_disk import naming_the_disk
 from tare.storage.layers import Layers, Lease
 from tare.storage.limits import DEFAULT_LIMITS, Limits
 from tare.values.digest import parse_digest
+from tare.values.reference import Reference
 from tare.values.timestamps import now_ns
 
 KEPT_NS = 24 * 3600 * 10**9
@@ -70,7 +71,7 @@ def receive(
         found = parents_first(archived_images(contents))
         faults.point("images.receive.checked")
         done = [_record(images, one, notes, only_new_names) for one in found if one.index is None]
-        done += [record_index(images, members, lambda one: None) for members in _by_index(found)]
+        done += [_record_index(images, members, notes, only_new_names) for members in _by_index(found)]
         _let_go(images, kept)
     for one in done:
         loaded(one)
@@ -102,31 +103,72 @@ def _fill_holes(contents: Contents, notes: Notes, layers: Layers, lease: Lease) 
 
 
 def _record(images: Images, one: ArchivedImage, notes: Notes, only_new_names: bool) -> Loaded:
+    with images.lock:
+        names = _Names(images, one.references, one.id, notes, only_new_names)
+        parent_id, previous_id = _descent(images, one, notes)
+        image = images.record_document(
+            one.config,
+            why="receive",
+            manifest=one.manifest,
+            parent_id=parent_id,
+            previous_id=previous_id,
+            references=names.wanted,
+            along=names.write_moves,
+        )
+    return Loaded(image=image, references=names.wanted, taken_from=names.taken)
+
+
+def _record_index(images: Images, found: Sequence[ArchivedImage], notes: Notes, only_new_names: bool) -> Loaded:
+    """The images of one index, and the index, which bears the names."""
+    index = found[0].index
+    assert index is not None
+    with images.lock:
+        names = _Names(images, index.references, found[0].id, notes, only_new_names)
+        for one in found:
+            parent_id, previous_id = _descent(images, one, notes)
+            images.record_document(
+                one.config, why="receive", manifest=one.manifest, parent_id=parent_id, previous_id=previous_id
+            )
+        image = images.record_index(
+            index.document,
+            {one.manifest_digest: one.id for one in found if one.manifest is not None},
+            found[0].id,
+            why="receive",
+            attached=index.attached,
+            references=names.wanted,
+            along=names.write_moves,
+        )
+    return Loaded(image=image, references=names.wanted, taken_from=names.taken)
+
+
+def _descent(images: Images, one: ArchivedImage, notes: Notes) -> tuple[str | None, str | None]:
+    """(parent, previous): what the image was made from, if that is here, and the commit before it."""
     noted = next((version for version in notes.versions if version.id == one.id), NotedVersion(id=one.id))
     parent = images.find(noted.parent) if noted.parent else None
     diff_ids = tuple(one.spec.rootfs.diff_ids)
     if parent is not None and (parent.id == one.id or diff_ids[: len(parent.diff_ids)] != parent.diff_ids):
         parent = None
+    return parent.id if parent else None, noted.previous or None
 
-    def along(tx: Transaction) -> None:
-        for name in new:
-            write_moves(tx, notes, name, one.id)
 
-    with images.lock:
-        owners = {reference: images.referred(reference) for reference in one.references}
-        wanted = tuple(name for name, owner in owners.items() if owner is None or not only_new_names)
-        new = [name for name in wanted if owners[name] is None]
-        image = images.record_document(
-            one.config,
-            why="receive",
-            manifest=one.manifest,
-            parent_id=parent.id if parent else None,
-            previous_id=noted.previous or None,
-            references=wanted,
-            along=along,
-        )
-    taken = {name.familiar: owner for name in wanted if (owner := owners[name]) is not None and owner != one.id}
-    return Loaded(image=image, references=wanted, taken_from=taken)
+class _Names:
+    """The names that come with an image. wanted: those that it gets. taken: of these the owners until now."""
+
+    def __init__(
+        self, images: Images, references: Sequence[Reference], image_id: str, notes: Notes, only_new: bool
+    ) -> None:
+        owners = {reference: images.referred(reference) for reference in references}
+        self.wanted = tuple(name for name, owner in owners.items() if owner is None or not only_new)
+        self.taken = {
+            name.familiar: owner for name in self.wanted if (owner := owners[name]) is not None and owner != image_id
+        }
+        self._new = [name for name in self.wanted if owners[name] is None]
+        self._image_id = image_id
+        self._notes = notes
+
+    def write_moves(self, tx: Transaction) -> None:
+        for name in self._new:
+            write_moves(tx, self._notes, name, self._image_id)
 
 
 def _keep(images: Images, lease: Lease, kept: set[str]) -> None:
