@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from image_rooms import Rooms
 
-from tare import faults
+from support import forked
 from tare.images.commit import CommitOptions, commit_snapshot
 from tare.images.remove import remove
 from tare.images.tag import tag
@@ -60,27 +58,15 @@ def story(root: Path, report: Report) -> None:
 def run_with_fault(root: Path, point: str, passage: int, action: str) -> tuple[list[str], bool]:
     """Runs the story in a forked child that fails at the passage; (what it acknowledged, whether it got through)."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        faults._name, faults._action, faults._left = point, action, passage
-        try:
-            story(root, lambda verb: os.write(writer, f"{verb}\n".encode()))
-        except faults.InjectedFault:
-            os._exit(3)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(4)
-        os._exit(0)
+
+    def tell(verb: str) -> None:
+        os.write(writer, f"{verb}\n".encode())
+
+    child = forked.begin(point, passage, action, lambda: root, lambda place: story(place, tell))
     os.close(writer)
     with open(reader) as lines:
         acknowledged = lines.read().split()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return acknowledged, False
-    assert os.WEXITSTATUS(status) in (0, 3), "the story failed in another way"
-    return acknowledged, os.WEXITSTATUS(status) == 0
+    return acknowledged, forked.end(child)
 
 
 def check(root: Path, acknowledged: list[str]) -> None:

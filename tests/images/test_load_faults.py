@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
+from functools import partial
 from pathlib import Path
 
 import archive_files as made
 import pytest
 from image_rooms import Rooms
 
-from tare import faults
+from support import forked
 from tare.images.archive_load import load
 from tare.values.digest import digest_bytes
 
@@ -25,27 +24,6 @@ FIRST, SECOND = made.config(ONE), made.config(ONE, TWO)
 ARCHIVE = made.archive(
     made.docker_archive((FIRST, ["a:1"], [("aa", ONE)]), (SECOND, ["b:1"], [("aa", ONE), ("bb", TWO)]))
 )
-
-
-def in_child(root: Path, point: str, passage: int, action: str) -> bool:
-    """Loads in a forked child that fails at the passage; whether it got through."""
-    child = os.fork()
-    if child == 0:
-        rooms = Rooms(root)
-        faults._name, faults._action, faults._left = point, action, passage
-        try:
-            load(rooms.images, io.BytesIO(ARCHIVE))
-        except faults.InjectedFault:
-            os._exit(3)
-        except BaseException:
-            os._exit(4)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.WEXITSTATUS(status) in (0, 3)
-    return os.WEXITSTATUS(status) == 0
 
 
 def check(rooms: Rooms) -> None:
@@ -74,7 +52,10 @@ def test_load_is_cut_short(tmp_path: Path, point: str, action: str) -> None:
     while not through and passage < 9:
         passage += 1
         root = tmp_path / str(passage)
-        through = in_child(root, point, passage, action)
+        child = forked.begin(
+            point, passage, action, partial(Rooms, root), lambda rooms: load(rooms.images, io.BytesIO(ARCHIVE))
+        )
+        through = forked.end(child)
         rooms = Rooms(root)
         check(rooms)
         done = load(rooms.images, io.BytesIO(ARCHIVE))

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import signal
-import traceback
 from pathlib import Path
 
 import archive_files as made
@@ -15,7 +12,7 @@ from image_rooms import Rooms
 from test_original_layers import NAME, other_gzip, saved
 from test_store_check import check
 
-from tare import faults
+from support import forked
 from tare.images.archive_load import load
 from tare.images.remove import remove
 from tare.values.digest import digest_bytes
@@ -62,23 +59,7 @@ def story(root: Path) -> None:
 
 def run_with_fault(root: Path, point: str, passage: int, action: str) -> bool:
     """Whether the story got through in a forked child that fails at the passage."""
-    child = os.fork()
-    if child == 0:
-        faults._name, faults._action, faults._left = point, action, passage
-        try:
-            story(root)
-        except faults.InjectedFault:
-            os._exit(3)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(4)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.WEXITSTATUS(status) in (0, 3), "the story failed in another way"
-    return os.WEXITSTATUS(status) == 0
+    return forked.end(forked.begin(point, passage, action, lambda: root, story))
 
 
 def check_whole(root: Path) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from engine_store import Store
 from test_packing import MIB, Versions
 
+from support import forked
 from tare import errors, faults
 from tare.storage.chunks.check import check_packing, pack_usage
 from tare.storage.layers import Layers
@@ -115,30 +115,6 @@ if os.environ.get("TARE_SWEEP") == "all":
     ]
 
 
-def in_child(
-    root: Path, deed: Callable[[Store, list[str]], None], layers: list[str], fault: tuple[str, int, str]
-) -> bool:
-    """Does it in a forked child that fails at the passage; whether it got through."""
-    child = os.fork()
-    if child == 0:
-        store = Store(root)
-        faults._name, faults._left, faults._action = fault
-        try:
-            deed(store, layers)
-        except (faults.InjectedFault, errors.ResourceExhausted):
-            os._exit(3)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(4)
-        os._exit(0 if faults._left > 0 else 3)  # packing that has no room is put off, and fails nothing
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.WEXITSTATUS(status) in (0, 3)
-    return os.WEXITSTATUS(status) == 0
-
-
 def check(store: Store, versions: Versions) -> None:
     """Every layer that is there is whole."""
     assert check_packing(store.layers.packing) == []
@@ -173,7 +149,8 @@ def test_cut_short(disk: Path, deed: Callable[[Store, list[str]], None], point: 
         passage += 1
         root = disk / str(passage)
         subprocess.run(["cp", "-a", str(disk / "first"), str(root)], check=True)
-        through = in_child(root, deed, versions.layers, (point, passage, action))
+        child = forked.begin(point, passage, action, partial(Store, root), lambda opened: deed(opened, versions.layers))
+        through = forked.end(child)
         store = Store(root)
         check(store, versions)
         for name in store.snapshots.ids():

@@ -2,31 +2,6 @@
 
 from __future__ import annotations
 
-from tare.cli.command import Command, Flag, Values
-from tare.cli.session import container_path
+from tare.cli.ending import ending
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tare.cli.session import Session
-
-
-def run(session: Session, flags: Values, arguments: list[str]) -> int:
-    query: dict[str, str | list[str]] = {}
-    if "timeout" in flags.given or "time" in flags.given:
-        query["t"] = str(flags["timeout"] if "timeout" in flags.given else flags["time"])
-    if flags["signal"]:
-        session.require("1.42", "--signal")
-        query["signal"] = flags.text("signal")
-    return session.for_all("POST", arguments, lambda name: container_path(name, "stop"), query)
-
-
-COMMAND = Command(
-    "CONTAINER [CONTAINER...]",
-    run,
-    (
-        Flag("signal", "s", "string", "Signal to stop it with"),
-        Flag("time", "", "int", ""),
-        Flag("timeout", "t", "int", "Seconds to wait before it is killed"),
-    ),
-    least=1,
-)
+COMMAND = ending("stop")

@@ -13,6 +13,7 @@ from tare import faults
 from tare.errors import Internal, KernelError, Unsupported
 from tare.kernel import cgroupfs
 from tare.oci.runtime_spec import LinuxCPU, LinuxResources
+from tare.runtime.cgroups import alike
 from tare.runtime.cgroups import v1_controllers as controllers
 from tare.runtime.cgroups.hierarchies import Hierarchies
 from tare.runtime.cgroups.stats import CgroupStats
@@ -91,11 +92,11 @@ class CgroupV1:
             controllers.apply_memory(directory, resources.memory)
         if resources.cpu:
             if resources.cpu.cpus or resources.cpu.mems:
-                controllers.apply_cpuset(self._directory("cpuset", "cpuset"), resources.cpu)
+                alike.apply_cpuset(self._directory("cpuset", "cpuset"), resources.cpu)
             if msgspec.structs.replace(resources.cpu, cpus="", mems="") != LinuxCPU():
                 controllers.apply_cpu(self._directory("cpu", "CPU shares"), resources.cpu)
         if resources.pids:
-            controllers.apply_pids(self._directory("pids", "PIDs limit capabilities"), resources.pids)
+            alike.apply_pids(self._directory("pids", "PIDs limit capabilities"), resources.pids)
         if resources.block_io:
             controllers.apply_blkio(self._directory("blkio", "Block I/O weight"), resources.block_io)
         self._apply_rare(resources)

@@ -17,7 +17,6 @@ from tare.oci.runtime_spec import (
     LinuxHugepageLimit,
     LinuxMemory,
     LinuxNetwork,
-    LinuxPids,
     LinuxRdma,
     LinuxThrottleDevice,
 )
@@ -112,20 +111,6 @@ def apply_cpu(directory: str, cpu: LinuxCPU) -> None:
         cgroupfs.write(directory + "/cpu.rt_period_us", str(cpu.realtime_period))
     if cpu.realtime_runtime:
         cgroupfs.write(directory + "/cpu.rt_runtime_us", str(cpu.realtime_runtime))
-
-
-def apply_cpuset(directory: str, cpu: LinuxCPU) -> None:
-    """Which processors and memory nodes."""
-    if cpu.cpus:
-        cgroupfs.write(directory + "/cpuset.cpus", cpu.cpus)
-    if cpu.mems:
-        cgroupfs.write(directory + "/cpuset.mems", cpu.mems)
-
-
-def apply_pids(directory: str, pids: LinuxPids) -> None:
-    """The number of processes and threads."""
-    if pids.limit is not None:
-        cgroupfs.write(directory + "/pids.max", str(pids.limit) if pids.limit > 0 else "max")
 
 
 def apply_devices(directory: str, rules: tuple[LinuxDeviceCgroup, ...]) -> None:

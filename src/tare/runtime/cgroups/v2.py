@@ -11,6 +11,7 @@ from tare import faults
 from tare.errors import Internal, KernelError, Unsupported
 from tare.kernel import cgroupfs
 from tare.oci.runtime_spec import LinuxResources
+from tare.runtime.cgroups import alike
 from tare.runtime.cgroups import v2_controllers as controllers
 from tare.runtime.cgroups.device_program import restrict_devices
 from tare.runtime.cgroups.hierarchies import REFUGE, Hierarchy
@@ -89,13 +90,13 @@ class CgroupV2:
         if cpu:
             if cpu.cpus or cpu.mems:
                 self._require("cpuset", "cpuset")
-                controllers.apply_cpuset(self._directory, cpu)
+                alike.apply_cpuset(self._directory, cpu)
             if cpu.shares or cpu.quota or cpu.period or cpu.burst or cpu.idle is not None:
                 self._require("cpu", "CPU shares")
             controllers.apply_cpu(self._directory, cpu)
         if resources.pids:
             self._require("pids", "PIDs limit capabilities")
-            controllers.apply_pids(self._directory, resources.pids)
+            alike.apply_pids(self._directory, resources.pids)
         if resources.block_io:
             self._require("io", "Block I/O weight")
             controllers.apply_io(self._directory, resources.block_io)

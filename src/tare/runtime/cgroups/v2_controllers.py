@@ -10,7 +10,7 @@ import os
 
 from tare.errors import InvalidArgument, KernelError, Unsupported
 from tare.kernel import cgroupfs
-from tare.oci.runtime_spec import LinuxBlockIO, LinuxCPU, LinuxHugepageLimit, LinuxMemory, LinuxPids
+from tare.oci.runtime_spec import LinuxBlockIO, LinuxCPU, LinuxHugepageLimit, LinuxMemory
 from tare.runtime.cgroups import convert
 from tare.runtime.cgroups.v1_controllers import SWAP_UNSUPPORTED, check_page_size, check_shares
 
@@ -67,20 +67,6 @@ def apply_cpu(directory: str, cpu: LinuxCPU) -> None:
         cgroupfs.write(directory + "/cpu.max", f"{quota} {cpu.period}" if cpu.period else quota)
     if cpu.burst:
         cgroupfs.write(burst_path, str(cpu.burst))
-
-
-def apply_cpuset(directory: str, cpu: LinuxCPU) -> None:
-    """Which processors and memory nodes."""
-    if cpu.cpus:
-        cgroupfs.write(directory + "/cpuset.cpus", cpu.cpus)
-    if cpu.mems:
-        cgroupfs.write(directory + "/cpuset.mems", cpu.mems)
-
-
-def apply_pids(directory: str, pids: LinuxPids) -> None:
-    """The number of processes and threads."""
-    if pids.limit is not None:
-        cgroupfs.write(directory + "/pids.max", str(pids.limit) if pids.limit > 0 else "max")
 
 
 def apply_io(directory: str, block_io: LinuxBlockIO) -> None:
