@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,65 @@ def test_headers(tare: Engine, tmp_path: Path) -> None:
     assert chosen({"HttpHeaders": headers}) == {"X-Mark": "mine"}
 
 
+def test_keys_for_others(client: Client, tmp_path: Path) -> None:
+    """Docker's alias for its builder, plugins and their folders change nothing about other commands."""
+    others = {"cliPluginsExtraDirs": ["/nowhere"], "plugins": {"some": {"hooks": "build"}}, "features": {"x": "y"}}
+    config = configured(tmp_path, aliases={"builder": "buildx"}, **others)
+    assert client(*config, "ps", "--format", "json", "--filter", "name=nobody").out == ""
+
+
+def test_an_alias_in_a_file_of_both(engine: Engine, client: Client, tmp_path: Path) -> None:
+    """Docker's command line refuses `aliases` of its own choice, and passes over those that `tare` has of `plugins`."""
+    refused = engine.docker(*configured(tmp_path, aliases={"psa": "ps -a"}), "ps", check=False)
+    assert refused.code != 0 and "not allowed to alias" in refused.err
+    config = configured(tmp_path, plugins={"tare": {"alias.psa": "ps -a"}})
+    assert client(*config, "ps", "-q", "--filter", "name=nobody").out == ""
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        lambda aliases: {"aliases": aliases},
+        lambda aliases: {"plugins": {"tare": {f"alias.{name}": text for name, text in aliases.items()}}},
+    ],
+    ids=["aliases", "plugins"],
+)
+def test_aliases(tare: Engine, tmp_path: Path, keys: Callable[[dict[str, str]], dict[str, Any]]) -> None:
+    """They stand for a command and its first arguments; no command is replaced, and no alias leads to another."""
+    name = tare.unique()
+    tare.docker("create", "--name", name, tare.image)
+    aliases = {
+        "psa": "container ls -a --format '{{.Names}} {{.State}}'",
+        "ps": "version",
+        "again": "psa",
+        "unclosed": "ps 'a",
+        "nothing": "",
+        "buildx": "builder",
+    }
+    config = configured(tmp_path, **keys(aliases))
+    assert tare.tare_cli(*config, "psa", "--filter", f"name={name}").out == f"{name} created\n"
+    assert tare.tare_cli(*config, "ps").out.startswith("CONTAINER ID")
+    for word in ("again", "nothing", "buildx", "other"):
+        unknown = tare.tare_cli(*config, word, check=False)
+        assert unknown.code == 1 and re.search("unknown command|is not implemented yet", unknown.err), word
+    broken = tare.tare_cli(*config, "unclosed", check=False)
+    assert broken.code == 1 and "alias unclosed in config.json: no closing quotation" in broken.err
+
+
 def test_a_broken_file(tare: Engine, tmp_path: Path) -> None:
     """A file of something else, or with keys of the wrong kind, changes nothing."""
-    for text in ("", "[]", "{", '{"psFormat": 1, "pruneFilters": [1], "HttpHeaders": [], "detachKeys": {}}'):
+    for text in (
+        "",
+        "[]",
+        "{",
+        '{"psFormat": 1, "pruneFilters": [1], "HttpHeaders": [], "detachKeys": {}}',
+        '{"aliases": [], "plugins": {"tare": 1}}',
+        '{"aliases": {"nothing": 1}, "plugins": []}',
+    ):
         (tmp_path / "config.json").write_text(text)
         assert tare.tare_cli("--config", str(tmp_path), "ps").out.startswith("CONTAINER ID")
         assert tare.tare_cli("--config", str(tmp_path), "network", "prune", "-f").code == 0
+        assert tare.tare_cli("--config", str(tmp_path), "nothing", check=False).code == 1
 
 
 def test_tree_of_images(tare: Engine) -> None:

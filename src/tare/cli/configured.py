@@ -1,10 +1,11 @@
-"""What the user's config.json has for a command: default formats, detach keys, prune filters, headers of requests.
+"""What the user's config.json has for a command: aliases, default formats, detach keys, prune filters, headers.
 
 Read only where there is such a file. Must never override what the command line says.
 """
 
 from __future__ import annotations
 
+from tare.cli.command import CliError
 from tare.client.config_file import read_config
 
 TYPE_CHECKING = False
@@ -36,6 +37,28 @@ def apply_config(session: Session, path: str, values: Values) -> None:
     if path.endswith(" prune"):
         values.values["filter"] = [*values.items("filter"), *prune_filters(config, values.items("filter"))]
     session.headers = headers(config)
+
+
+def alias(name: str) -> list[str]:
+    """What the user means by a command that isn't there: plugins.tare."alias.NAME", or aliases.NAME; [] for nothing.
+
+    Docker's command line refuses a file with other `aliases` than `builder`, and passes over `plugins` of names it
+    doesn't know. An alias of an alias is none. Raises CliError for quotes that don't end.
+    """
+    config = read_config()
+    plugins, aliases = config.get("plugins"), config.get("aliases")
+    ours = plugins.get("tare") if isinstance(plugins, dict) else None
+    found = ours.get(f"alias.{name}") if isinstance(ours, dict) else None
+    if found is None and isinstance(aliases, dict):
+        found = aliases.get(name)
+    if not isinstance(found, str):
+        return []
+    from shlex import split
+
+    try:
+        return split(found)
+    except ValueError as error:
+        raise CliError(f"alias {name} in config.json: {error}".lower()) from None
 
 
 def prune_filters(config: dict[str, Any], given: list[str]) -> list[str]:

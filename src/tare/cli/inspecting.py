@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from tare.cli.session import container_path, describe, image_path
+from tare.cli.visible import acts
 from tare.client.engine import quote
 from tare.client.errors import ApiError
 from tare.client.jsontext import format_json
@@ -55,9 +54,10 @@ def inspect_all(
             failures.append(failure)
         shown.append(text)
     if compiled is None:
-        sys.stdout.write((format_json(found, indent) if found else "[]") + "\n")
+        session.out(format_json(found, indent) if found else "[]")
     else:
-        sys.stdout.write("".join(f"{text}\n" for text in shown) or "\n")
+        out = session.out_as_is if acts(template) else session.out
+        out("\n".join(shown))
     for failure in failures:
         session.err(failure)
     return 1 if failures else 0

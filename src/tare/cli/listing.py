@@ -5,7 +5,10 @@ A thing is a Row: its fields by the names that templates use. The default table 
 
 from __future__ import annotations
 
+import sys
+
 from tare.cli.table import format_table
+from tare.cli.visible import visible_cell
 from tare.client.jsontext import format_json
 
 TYPE_CHECKING = False
@@ -69,7 +72,8 @@ def print_rows(
     """template: --format's text, "" or "table" for the default table of `columns`."""
     if template in ("", "table"):
         cells = [[headers[name] for name in columns]]
-        cells += [[row.text(name) for name in columns] for row in rows]
+        shown = visible_cell if sys.stdout.isatty() else str
+        cells += [[shown(row.text(name)) for name in columns] for row in rows]
         session.out(format_table(cells))
         return
     if template in ("json", "{{json .}}"):

@@ -46,6 +46,21 @@ def split_path(arguments: list[str]) -> tuple[str, list[str]]:
     return first, rest
 
 
+def is_command(path: str) -> bool:
+    return path in GROUPS or path in COMMANDS or path in ALIASES
+
+
+def unaliased(path: str, rest: list[str]) -> list[str]:
+    """The words that config.json has for a word that is no command; the words themselves where it has none."""
+    words = [*path.split(" "), *rest]
+    if not os.path.exists(os.path.join(config_directory(), "config.json")):
+        return words
+    from tare.cli.configured import alias
+
+    meant = alias(words[0])
+    return [*meant, *words[1:]] if meant and is_command(split_path(meant)[0]) else words
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     path = ""
@@ -66,9 +81,11 @@ def run(arguments: list[str]) -> int:
         if rest[0] == "__complete":
             return print_completion(rest[1:])
         path, rest = split_path(rest)
+        if not is_command(path):
+            path, rest = split_path(unaliased(path, rest))
         if path in GROUPS:
             return run_group(path, rest)
-        if path not in COMMANDS and path not in ALIASES:
+        if not is_command(path):
             return unknown_command(path)
         session = make_session(globals_)
         session.path = path
@@ -92,7 +109,7 @@ def run(arguments: list[str]) -> int:
         return cli_error(path, error)
     except ClientError as error:
         sys.stdout.flush()
-        sys.stderr.write(describe(error) + "\n")
+        sys.stderr.write(shown(describe(error)) + "\n")
         return 1
 
 
@@ -158,8 +175,15 @@ def cli_error(path: str, error: CliError) -> int:
         text = error.message
         if error.prefix:
             text = f"tare: {text}\n\nRun 'tare {path} --help' for more information"
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(shown(text) + "\n")
     return error.code
+
+
+def shown(text: str) -> str:
+    """An error's text, which may hold foreign names, for stderr."""
+    from tare.cli.visible import visible
+
+    return visible(text) if sys.stderr.isatty() else text
 
 
 def show_help(path: str, stream: object) -> int:

@@ -6,6 +6,7 @@ import sys
 
 from tare.cli.command import CliError
 from tare.cli.units import format_size
+from tare.cli.visible import visible, visible_cell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def show_progress(messages: Iterable[dict[str, Any]], to_stderr: bool = False, q
         if live and message.get("id") and message.get("status") is not None:
             _update(stream, message, places)
         elif not message.get("progressDetail", {}).get("current") or not message.get("id"):
-            stream.write(_plain(message))
+            stream.write(_shown(_plain(message), live))
         stream.flush()
     return found
 
@@ -46,14 +47,18 @@ def _plain(message: dict[str, Any]) -> str:
     return f"{prefix}{message.get('status', '')}\n"
 
 
+def _shown(text: str, live: bool) -> str:
+    return visible(text) if live else text
+
+
 def _update(stream: Any, message: dict[str, Any], places: dict[str, int]) -> None:
-    identity = message["id"]
+    identity, status = (visible_cell(str(message[name])) for name in ("id", "status"))
     if identity not in places:
         places[identity] = len(places)
         stream.write("\n")
     up = len(places) - places[identity]
     bar = format_bar(message.get("progressDetail") or {})
-    stream.write(f"\x1b[{up}A\x1b[2K\r{identity}: {message['status']} {bar}".rstrip() + f"\x1b[{up}B\r")
+    stream.write(f"\x1b[{up}A\x1b[2K\r{identity}: {status} {bar}".rstrip() + f"\x1b[{up}B\r")
 
 
 def format_bar(detail: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import os
 import sys
 
 from tare.cli.command import CliError
+from tare.cli.visible import visible
 from tare.client.endpoint import choose_endpoint
 from tare.client.engine import Engine
 from tare.client.errors import ApiError, BadHost, CannotConnect, ClientError
@@ -87,12 +88,16 @@ class Session:
         return self._engine
 
     def out(self, text: str) -> None:
-        """One line, or several, on stdout."""
+        """One line, or several, on stdout; nothing in it acts on a terminal."""
+        sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
+
+    def out_as_is(self, text: str) -> None:
+        """The same, where the user asked for what acts on a terminal."""
         sys.stdout.write(text + "\n")
 
     def err(self, text: str) -> None:
         sys.stdout.flush()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write((visible(text) if sys.stderr.isatty() else text) + "\n")
         sys.stderr.flush()
 
     def require(self, version: str, what: str) -> None:

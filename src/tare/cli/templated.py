@@ -7,6 +7,7 @@ from tare.cli.gotemplate import GoMap, TemplateError, compile_template
 from tare.cli.gotemplate.functions import HEADER_FUNCTIONS
 from tare.cli.gotemplate.values import with_go_types
 from tare.cli.table import format_table
+from tare.cli.visible import acts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ def print_templated(session: Session, rows: Iterable[Row], template: str, header
         raise CliError(f"failed to execute template: {error}") from None
     if not lines:
         return
+    show = session.out_as_is if acts(template) else session.out
     if is_table:
         cells = [line.split("\t") for line in "\n".join(lines).split("\n")]
-        session.out(format_table(cells))
+        show(format_table(cells))
     else:
-        session.out("\n".join(lines))
+        show("\n".join(lines))
 
 
 def compile_inspect(template: str) -> Template:

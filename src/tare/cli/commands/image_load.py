@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from tare.cli.command import CliError, Command, Flag, Values
 from tare.cli.files import open_archive, pieces_of
@@ -38,7 +37,7 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     if "json" in response.head.headers.get("content-type", ""):
         show_progress(response.messages())
     else:
-        sys.stdout.write(response.read().decode("utf-8", "replace"))
+        session.out(response.read().decode("utf-8", "replace").removesuffix("\n"))
     return 0
 
 

@@ -6,6 +6,7 @@ import sys
 
 from tare.cli.command import FILTER, CliError, Command, Flag, Values
 from tare.cli.moments import parse_moment
+from tare.cli.visible import acts, visible_cell
 from tare.client.engine import format_filters
 from tare.client.jsontext import format_json
 
@@ -69,9 +70,12 @@ def run(session: Session, flags: Values, _arguments: list[str]) -> int:
     filters = [item for item in flags.items("filter") if item]
     if filters:
         query["filters"] = format_filters(filters)
-    show = _printer(flags.text("format"))
+    template = flags.text("format")
+    show = _printer(template)
+    out = session.out_as_is if acts(template) else session.out
+    one_line = not template and sys.stdout.isatty()
     for event in session.engine.call("GET", "/events", query).messages():
-        session.out(show(event))
+        out(visible_cell(show(event)) if one_line else show(event))
         sys.stdout.flush()
     return 0
 
