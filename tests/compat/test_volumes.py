@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -305,6 +306,32 @@ def test_wrong_binds(engine: Engine, bind: str, text: str) -> None:
     answer = engine.create({"Cmd": ["true"], "HostConfig": {"Binds": [bind]}})
     assert answer.message == f"invalid volume specification: '{bind}': {text}"
     assert answer.status == 400 or not engine.is_tare
+
+
+def test_propagation_of_what_shares_nothing(engine: Engine, tmp_path: Path) -> None:
+    """A bind that is to share later mounts is refused if its source's mount doesn't, instead of never seeing any."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    try:
+        for kind, what in (("rshared", "a shared"), ("slave", "a shared or slave")):
+            subprocess.run(["mount", "--make-private", tmp_path], check=True)
+            run = ["run", "--rm", "--net", "none", "-v", f"{tmp_path}:/x:{kind}", engine.image, "true"]
+            refused = engine.docker(*run, check=False)
+            assert refused.code == 125
+            assert f"path {tmp_path} is mounted on {tmp_path} but it is not {what} mount" in refused.err
+            subprocess.run(["mount", "--make-shared", tmp_path], check=True)
+            engine.docker(*run)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_file_over_a_directory_and_the_other_way_round(engine: Engine, tmp_path: Path) -> None:
+    """The refusal says what is wrong."""
+    (tmp_path / "file").touch()
+    for bind in (f"{tmp_path}/file:/etc", f"{tmp_path}:/etc/passwd"):
+        refused = engine.docker("run", "--rm", "--net", "none", "-v", bind, engine.image, "true", check=False)
+        assert refused.code in (125, 127)
+        assert "not a directory: " in refused.err
+        assert "Are you trying to mount a directory onto a file (or vice-versa)?" in refused.err
 
 
 def test_a_volume_over_a_file(engine: Engine) -> None:

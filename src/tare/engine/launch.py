@@ -73,6 +73,7 @@ async def launch(engine: Engine, container: Container) -> Container:
             undo.push_async_callback(engine.network.release, container.id)
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
+        mounts.check_propagation(container.mounts)
         etc_files.write(engine, container, endpoint)
         undo.callback(clear_cgroup, engine, container.id)  # a creator that was killed leaves it
         link = _launch_monitor(engine, container, endpoint)
@@ -127,6 +128,9 @@ async def _wait_started(engine: Engine, container: Container, link: MonitorLink)
 def failure_text(error: StartFailed, context: str) -> str:
     """Why a process could not be started, as Docker says it: what is wrong with the user it says without context."""
     text = str(error)
+    if ": not a directory" in text and "error mounting" in text:
+        text += ": Are you trying to mount a directory onto a file (or vice-versa)? "
+        text += "Check if the specified host path exists and is the expected type"
     return text if text.startswith("unable to find ") else f"{context}: {text}: unknown"
 
 

@@ -37,6 +37,34 @@ def prepare_sources(host: HostOptions) -> None:
             os.makedirs(source, mode=0o755, exist_ok=True)
 
 
+def check_propagation(points: tuple[MountPoint, ...]) -> None:
+    """Raises InvalidArgument, with Docker's text, if a bind is to share later mounts with a source that shares none.
+
+    Such a bind would be made all the same, and would never see any.
+    """
+    for point in points:
+        kind = point.propagation.removeprefix("r")
+        if point.type != "bind" or kind not in ("shared", "slave") or not os.path.exists(point.source):
+            continue
+        place, tags = _mount_of(point.source)
+        if not any(tag.startswith(("shared:",) if kind == "shared" else ("shared:", "master:")) for tag in tags):
+            what = "a shared" if kind == "shared" else "a shared or slave"
+            raise InvalidArgument(f"path {point.source} is mounted on {place} but it is not {what} mount")
+
+
+def _mount_of(path: str) -> tuple[str, list[str]]:
+    """Where the mount is that holds a path, and the optional fields of its line (proc_pid_mountinfo(5))."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+            number = next(line.split()[1] for line in lines if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        fields = next(line.split(" ") for line in lines if line.startswith(f"{number} "))
+    return fields[4], fields[6 : fields.index("-")]
+
+
 def oci_mounts(host: HostOptions, points: tuple[MountPoint, ...]) -> list[Mount]:
     """The OCI mounts of a container's binds, volumes and tmpfs, parents before children."""
     found = []

@@ -113,6 +113,8 @@ class BindMount(msgspec.Struct, frozen=True, tag_field="step", tag="bind"):
             target_fd = make(init.root_fd, self.target)
             try:
                 self._check(tree_fd, target_fd)
+                if not directory and stat.S_ISDIR(os.fstat(target_fd).st_mode):
+                    raise KernelError(errno.ENOTDIR, "mount", self.target)  # move_mount(2) says EINVAL
                 self._set_attributes(tree_fd)
                 mounts.move_mount(tree_fd, target_fd, about=self.target)
             finally:
