@@ -40,6 +40,18 @@ def test_healthy_and_unhealthy(engine: Engine) -> None:
     engine.docker("rm", "-f", container)
 
 
+def test_nobody_looks_after_the_end(engine: Engine) -> None:
+    """A container that has ended is no longer healthy; one that starts again begins anew."""
+    container = start(engine, "true", *QUICK)
+    wait_until(lambda: health(engine, container)["Status"] == "healthy", "healthy")
+    engine.docker("kill", container)
+    engine.exit_code(container)
+    assert health(engine, container)["Status"] == "unhealthy" and health(engine, container)["Log"]
+    engine.docker("start", container)
+    wait_until(lambda: health(engine, container)["Status"] == "healthy", "healthy again")
+    engine.docker("rm", "-f", container)
+
+
 def test_probe_that_hangs(engine: Engine) -> None:
     """A probe that doesn't end in time counts as failed, and is killed."""
     flags = ("--health-interval", "100ms", "--health-timeout", "200ms", "--health-retries", "1")

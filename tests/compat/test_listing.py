@@ -142,6 +142,33 @@ def test_top(engine: Engine, zoo: dict[str, str]) -> None:
     assert refused.code == 1 and "is not running" in refused.err
 
 
+@pytest.mark.parametrize("words", ["aux", "-aux", "ax", "axf", "-e", "-o pid,stat,bsdtime,args"])
+def test_top_in_the_forms_of_ps(engine: Engine, zoo: dict[str, str], words: str) -> None:
+    """Both ways of writing ps's options, each with its own columns and times."""
+    pid = str(engine.inspect(zoo["running"])["State"]["Pid"])
+    heads = {
+        "aux": "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND",
+        "-aux": "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND",
+        "ax": "PID TTY STAT TIME COMMAND",
+        "axf": "PID TTY STAT TIME COMMAND",
+        "-e": "PID TTY TIME CMD",
+        "-o pid,stat,bsdtime,args": "PID STAT TIME COMMAND",
+    }
+    head, line = engine.docker("top", zoo["running"], *words.split()).out.splitlines()
+    assert head.split() == heads[words].split()
+    row = dict(zip(head.split(), line.split(maxsplit=len(head.split()) - 1), strict=True))
+    assert row["PID"] == pid and row["TIME"] == ("00:00:00" if words == "-e" else "0:00")
+    assert {"S", "s"} <= set(row.get("STAT", "Ss"))
+
+
+def test_no_limit_is_told_as_none(engine: Engine) -> None:
+    """What clients send for "no limit" isn't shown as a limit."""
+    host = {"PidsLimit": -1, "MemorySwappiness": -1}
+    for config in ({}, host):
+        shown = engine.inspect(engine.create({"Cmd": ["true"], "HostConfig": config}).json["Id"])["HostConfig"]
+        assert (shown["PidsLimit"], shown["MemorySwappiness"], shown["OomKillDisable"]) == (None, None, False)
+
+
 def test_stats_once(engine: Engine, zoo: dict[str, str]) -> None:
     """stats --no-stream prints one line with real numbers."""
     form = "{{.Container}}|{{.Name}}|{{.CPUPerc}}|{{.MemUsage}}|{{.MemPerc}}|{{.NetIO}}|{{.BlockIO}}|{{.PIDs}}"

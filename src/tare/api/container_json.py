@@ -78,8 +78,11 @@ def host_config_json(host: HostOptions, version: Version) -> dict[str, Any]:
     if version < (1, 42):
         made.setdefault("KernelMemory", host.kernel_memory)
         made.setdefault("KernelMemoryTCP", host.kernel_memory_tcp)
+    # What asks for no limit of its own is told as none, as Docker does.
+    made["PidsLimit"] = host.pids_limit if (host.pids_limit or 0) > 0 else None
+    made["MemorySwappiness"] = None if host.memory_swappiness == -1 else host.memory_swappiness
+    made["OomKillDisable"] = bool(host.oom_kill_disable)
     if version < (1, 40):
-        made["OomKillDisable"] = bool(host.oom_kill_disable)
         made["PidsLimit"] = host.pids_limit or 0
     if version >= (1, 53):
         for key in ("KernelMemory", "KernelMemoryTCP"):

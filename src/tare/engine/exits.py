@@ -7,7 +7,7 @@ import functools
 import signal
 
 from tare import faults
-from tare.engine import container_volumes, health, network_link, remove, restart_policy, unfinished, wait
+from tare.engine import container_volumes, health, health_rules, network_link, remove, restart_policy, unfinished, wait
 from tare.engine.cgroup_end import clear_cgroup
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container, WaitResult
@@ -109,6 +109,7 @@ async def _handle_exit(engine: Engine, container_id: str, end: _End) -> None:
         oom_killed=exited.oom_killed,
         memory_peak_bytes=exited.memory_peak_bytes,
         finished_ns=exited.finished_ns,
+        health=health_rules.at_end(container),
     )
     _tell(engine, before, container, end)
     faults.point("engine.exit.stored")

@@ -6,6 +6,8 @@ Rules and defaults are Docker's (Engine API 1.55, HealthConfig and Health); what
 
 from __future__ import annotations
 
+import msgspec
+
 from tare.engine.options import HealthcheckOptions
 from tare.engine.records import Container, Health, HealthProbe
 from tare.errors import InvalidArgument
@@ -63,6 +65,12 @@ def command(container: Container) -> tuple[str, ...]:
 def at_start(container: Container) -> Health | None:
     """The health of a container that has just been started."""
     return Health(status="starting") if command(container) else None
+
+
+def at_end(container: Container) -> Health | None:
+    """The health of a container that has ended: nobody looks any more, so that it isn't healthy (as in Docker)."""
+    health = container.state.health
+    return msgspec.structs.replace(health, status="unhealthy") if health is not None else None
 
 
 def delay_ns(container: Container, options: HealthcheckOptions, now_ns: int) -> int:

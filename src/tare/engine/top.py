@@ -27,6 +27,7 @@ class Process(msgspec.Struct, frozen=True):
     pgid: int
     sid: int
     tty: int
+    foreground: int
     state: str
     uid: int
     gid: int
@@ -82,6 +83,7 @@ def read_process(pid: int) -> Process | None:
         pgid=int(f[2]),
         sid=int(f[3]),
         tty=int(f[4]),
+        foreground=int(f[5]),
         ticks=int(f[11]) + int(f[12]),
         priority=int(f[15]),
         nice=int(f[16]),
@@ -142,6 +144,14 @@ def _bsd_time(process: Process) -> str:
     return f"{seconds // 60}:{seconds % 60:02d}"
 
 
+def _states(process: Process) -> str:
+    """The state with what ps adds: < N for its priority, s a session's leader, l threads, + in the foreground."""
+    nice = "<" if process.nice < 0 else "N" if process.nice > 0 else ""
+    leader = "s" if process.sid == process.pid else ""
+    threads = "l" if process.threads > 1 else ""
+    return process.state + nice + leader + threads + ("+" if process.foreground == process.pgid else "")
+
+
 def _elapsed(process: Process) -> str:
     seconds = int(_uptime_s() - process.start_ticks / _TICKS)
     days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
@@ -175,8 +185,9 @@ _COLUMNS: dict[str, Column] = {
     "start": ("START", _start),
     "tty": ("TTY", _tty),
     "time": ("TIME", _time),
+    "bsdtime": ("TIME", _bsd_time),
     "etime": ("ELAPSED", _elapsed),
-    "stat": ("STAT", lambda p: p.state),
+    "stat": ("STAT", _states),
     "state": ("S", lambda p: p.state),
     "ni": ("NI", lambda p: str(p.nice)),
     "pri": ("PRI", lambda p: str(39 - p.priority)),
@@ -203,7 +214,8 @@ _SYNONYMS = {
     "uname": "user",
 }
 _FULL = ("user", "pid", "ppid", "c", "stime", "tty", "time", "cmd")
-_LONG_BSD = ("user", "pid", "pcpu", "pmem", "vsz", "rss", "tty", "stat", "start", "time", "args")
+_LONG_BSD = ("user", "pid", "pcpu", "pmem", "vsz", "rss", "tty", "stat", "start", "bsdtime", "args")
+_BSD = ("pid", "tty", "stat", "bsdtime", "args")
 _PLAIN = ("pid", "tty", "time", "comm")
 
 
@@ -230,12 +242,16 @@ def parse_ps_args(text: str) -> list[Column]:
                 titles.append(title if equals else None)
         elif word.startswith("-") and "f" in flags and set(flags) <= set("efawxA"):
             kind = _FULL
-        elif not word.startswith("-") and "u" in flags and set(flags) <= set("auxw"):
-            kind = _LONG_BSD
+        elif "u" in flags and set(flags) <= set("auxwf") and (word == flags or "x" in flags):
+            kind = _LONG_BSD  # `-aux`, too, in which ps sees a slip
+        elif set(flags) <= set("axwf") and (word == flags or "x" in flags):
+            kind = kind if kind is _LONG_BSD else _BSD
         elif not set(flags) <= set("eaxwA"):
             raise InvalidArgument(f"ps arguments that Tare doesn't know: {word!r}")
     if not wanted:
         columns = [_COLUMNS[name] for name in kind]
+        if kind is _PLAIN:
+            return [*columns[:-1], ("CMD", columns[-1][1])]
         if kind is _FULL:
             return [("UID", _user), *columns[1:]]
         return columns
