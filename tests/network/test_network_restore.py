@@ -348,3 +348,60 @@ def test_repair_beside_an_end(engine: Engine) -> None:
                 assert sock.link(ends.record.link) is None and sock.link(stays.record.link) is not None
 
     asyncio.run(scenario())
+
+
+_TIGHTENED = """
+    import asyncio, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from network_world import Engine
+    from tare.network.records import EndpointRequest, NetworkRequest
+    from tare.values.ids import new_id
+
+    async def life():
+        engine = Engine(Path(sys.argv[2]))
+        await engine.network.start()
+        for number, name in enumerate(("one", "two")):
+            option = {"tare.network.egress": "allow=api.example,other.example"}
+            network = await engine.network.create(NetworkRequest(name=name, options=option))
+            request = EndpointRequest(mode=name, container_name=name, egress="all")
+            box = await engine.network.attach(new_id(), request)
+            engine.network._table.learn(box.record, "api.example", [f"203.0.113.{number}"], 3600)
+        if sys.argv[3] == "container":
+            engine.network.set_egress(box.record.container_id, "allow=other.example")
+        else:
+            await engine.network.set_network_egress(network.network_id, "allow=other.example")
+
+    asyncio.run(life())
+"""
+
+
+@pytest.mark.parametrize(
+    ("whose", "point"), [("container", "network.egress.recorded"), ("network", "network.update.recorded")]
+)
+def test_a_tighter_policy_shuts_the_old_ones_names_after_a_crash(
+    host: None, whose: str, point: str, tmp_path: Path
+) -> None:
+    """kill -9 between a policy's change and the packet filter's: at the next start what only the old policy allowed is
+    shut, while the names that another container has learned stay open."""
+    command = [sys.executable, "-c", textwrap.dedent(_TIGHTENED), str(Path(__file__).parent), str(tmp_path), whose]
+    died = subprocess.run(command, env={**os.environ, "TARE_FAULT": f"{point}:kill"}, timeout=20, check=False)
+    assert died.returncode == -signal.SIGKILL
+
+    def open_ways() -> set[bytes]:
+        with NftablesSocket() as nft:
+            return {element.key[4:] for element in nft.elements("tn", "egress_named")}
+
+    kept, shut = socket.inet_aton("203.0.113.0"), socket.inet_aton("203.0.113.1")
+
+    async def next_life() -> None:
+        assert open_ways() == {kept, shut}
+        async with Engine(tmp_path) as again:
+            assert open_ways() == {kept}
+            assert not any(record.stale_names for record in again.network.endpoints())
+            await again.network.restore([])
+            for network in again.network.networks():
+                if not network.is_default:
+                    await again.network.remove(network.network_id)
+
+    asyncio.run(next_life())

@@ -271,7 +271,9 @@ class Endpoints:
     def set_egress(self, container_id: str, egress: str) -> None:
         """Holds a live container to another egress policy from now on; raises before anything changed."""
         records = self._store.endpoints_of(container_id)
-        changed = [msgspec.structs.replace(record, egress=egress) for record in records if record.link]
+        changed = [
+            msgspec.structs.replace(record, egress=egress, stale_names=True) for record in records if record.link
+        ]
         for record in changed:
             self._publishing.check_bind(record, self.network(record.network_id))
         self._store.put_endpoint(*changed)

@@ -20,7 +20,6 @@ from tare.network.bridges import BridgeNetwork, Bridges
 from tare.network.egress import Policy, both, parse_policy
 from tare.network.egress_log import EgressLog
 from tare.network.host_ports import RELAYED, HostPorts, PortTaken, overlap
-from tare.network.port_guard import addresses_of
 from tare.network.records import ROUTED, EndpointRecord, NetworkRecord, PortBinding, PortRequest
 from tare.network.relays import Relays
 from tare.network.store import NetworkStore
@@ -180,7 +179,7 @@ class Publishing:
         if always:
             self.egress_log.open()
         if always or self._table.policies_of(record):
-            self._table.rebuild(forget=addresses_of(record))
+            self._table.rebuild()
 
     def close_all(self, record: EndpointRecord) -> None:
         """Closes all ports of an endpoint that is about to be forgotten."""

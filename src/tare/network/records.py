@@ -100,7 +100,8 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A container's place in a network; empty addresses for host and none.
 
-    guarded: its bridge port lets only frames with its own MAC and addresses pass.
+    guarded: its bridge port lets only frames with its own MAC and addresses pass. stale_names: its egress policy has
+    changed, and the packet filter may still know ways that names opened under the old one.
     """
 
     container_id: str
@@ -125,6 +126,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     prefix6: int = 0
     gateway6: str = ""
     egress: str = ""
+    stale_names: bool = False
     rate: Rate | None = None
     driver: str = BRIDGE
 

@@ -379,7 +379,8 @@ class Network:
             self._publishing.check_policies(changed, "")
             for item in inside:
                 self._publishing.check_bind(item, changed)
-            self._store.put_network(changed)
+            stale = [msgspec.structs.replace(item, stale_names=True) for item in inside]
+            self._store.put_network(changed, *stale)
             faults.point("network.update.recorded")
             self._bridges.ensure(changed)
             self._names.forget()

@@ -6,6 +6,8 @@ network_endpoints(endpoint_id, container_id, network_id, record)        record: 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from tare.network import ipam
@@ -50,8 +52,10 @@ class NetworkStore:
         row = self._db.one("SELECT record FROM network_networks WHERE name = ?", (name,))
         return _network_decoder.decode(row["record"]) if row else None
 
-    def put_network(self, record: NetworkRecord) -> None:
+    def put_network(self, record: NetworkRecord, *endpoints: EndpointRecord) -> None:
+        """Stores a network, and changed endpoints with it: all of them or none."""
         with self._db.transaction() as tx:
+            _update(tx, endpoints)
             tx.run(
                 "INSERT OR REPLACE INTO network_networks (name, network_id, record) VALUES (?, ?, ?)",
                 (record.name, record.network_id, _encoder.encode(record)),
@@ -78,11 +82,7 @@ class NetworkStore:
     def put_endpoint(self, *records: EndpointRecord) -> None:
         """Stores changed endpoints, all of them or none."""
         with self._db.transaction(durable=False) as tx:
-            for record in records:
-                tx.run(
-                    "UPDATE network_endpoints SET record = ? WHERE endpoint_id = ?",
-                    (_encoder.encode(record), record.endpoint_id),
-                )
+            _update(tx, records)
 
     def add_endpoint(self, tx: Transaction, record: EndpointRecord) -> None:
         tx.run(
@@ -103,3 +103,11 @@ class NetworkStore:
         with self._db.transaction(durable=False) as tx:
             ipam.leave(tx, record.endpoint_id, had_flows=any(port.protocol == "udp" for port in record.ports))
             tx.run("DELETE FROM network_endpoints WHERE endpoint_id = ?", (record.endpoint_id,))
+
+
+def _update(tx: Transaction, records: Iterable[EndpointRecord]) -> None:
+    for record in records:
+        tx.run(
+            "UPDATE network_endpoints SET record = ? WHERE endpoint_id = ?",
+            (_encoder.encode(record), record.endpoint_id),
+        )

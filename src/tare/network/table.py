@@ -80,11 +80,12 @@ class Table:
                 found += [egress_rules.BoundSource(ipaddress.ip_address(own), subnets) for own in addresses_of(record)]
         return tuple(found)
 
-    def _egress(self, records: Iterable[EndpointRecord], forget: Collection[str] = ()) -> rules.Egress | None:
+    def _egress(self, records: Collection[EndpointRecord]) -> rules.Egress | None:
         sources = self._bound(records)
         if not sources:
             return None
-        kept = [source.address.packed for source in sources if str(source.address) not in forget]
+        stale = {address for record in records if record.stale_names for address in addresses_of(record)}
+        kept = [source.address.packed for source in sources if str(source.address) not in stale]
         named = {
             item.name: [
                 Element(element.key, timeout_ms=element.timeout_ms)
@@ -131,18 +132,21 @@ class Table:
             ]
         return list(dict.fromkeys(found))
 
-    def rebuild(self, without: str = "", forget: Collection[str] = ()) -> None:
+    def rebuild(self, without: str = "") -> None:
         """The whole table in one transaction: no packet meets half of it.
 
-        forget: the addresses of a container that has another policy now: what it may send to by name is found anew.
+        What a container with another policy (stale_names) may send to by name is found anew.
         """
         self._learned.clear()
         bridges = self._bridges()
         records = [record for record in self._store.endpoints() if record.endpoint_id != without]
         ports = [port for record in records for port in self._published(record)]
-        egress = self._egress(records, forget)
+        egress = self._egress(records)
         self._socket.commit(rules.build_table(self.name, bridges, ports, self.allow, egress))
         faults.point("network.table.built")
+        stale = [record for record in records if record.stale_names]
+        if stale:
+            self._store.put_endpoint(*(msgspec.structs.replace(record, stale_names=False) for record in stale))
 
     def rebuild_all(self) -> None:
         """This table and the guard of ports."""
