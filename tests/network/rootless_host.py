@@ -19,6 +19,7 @@ import threading
 from pathlib import Path
 
 import dnslib
+import msgspec
 from network_world import Engine, client_socket, inside, listen, make_netns, open_inside
 
 from tare.errors import TareError
@@ -102,6 +103,8 @@ class Side:
         self.engine = engine
         self.boxes: dict[str, tuple[str, Endpoint]] = {}
         self.servers: dict[str, list[socket.socket]] = {}
+        self.crashed = False
+        self.held_fds: list[int] = []
 
     async def attach(self, name: str, network: str, *ports: str) -> str:
         """A container; ports: PROTOCOL/HOST_IP/HOST_PORT/LAST/PORT. Its address."""
@@ -124,6 +127,17 @@ class Side:
         self.silence(name)
         await self.engine.network.release(container_id)
         await self.engine.network.wait_released()
+
+    async def crash(self, *ended: str) -> None:
+        """The engine is killed and started anew; namespaces, keeper and containers live on, but for some that end."""
+        for name, (container_id, endpoint) in list(self.boxes.items()):
+            if name in ended:
+                self.boxes.pop(name)
+                self.silence(name)
+            elif endpoint.namespace_fd is not None:
+                self.held_fds.append(os.dup(endpoint.namespace_fd))
+                self.boxes[name] = container_id, msgspec.structs.replace(endpoint, namespace_fd=self.held_fds[-1])
+        self.crashed = True
 
     def silence(self, name: str) -> None:
         """Ends a container's servers, as its end would: their sockets keep its namespace."""
@@ -186,24 +200,42 @@ class Side:
         return {"uid_map": maps, "links": links, "elements": self.engine.published()}
 
 
-async def life(connection: socket.socket, program: str) -> None:
-    settings = NetworkSettings(
-        bridge_name="tn0", table="tn", subnet="172.30.0.0/24", host_resolv_conf="/etc/resolv.conf"
-    )
+def lives(connection: socket.socket, program: str) -> None:
+    """One engine after the other, until the input ends."""
+    settings = NetworkSettings(bridge_name="tn0", table="tn", subnet="172.30.0.0/24")
     (PLACE / "engine").mkdir()
-    uplink = KeptUplink(connection, program)
-    async with Engine(PLACE / "engine", settings, Doors(make_netns, open_inside, uplink)) as engine:
-        side = Side(engine)
-        print(json.dumps(uplink.program), flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            verb, *arguments = line.split()
-            try:
-                answer = json.dumps(await getattr(side, verb)(*arguments))
-            except (TareError, OSError) as error:
-                answer = f"! {type(error).__name__}: {error}"
-            print(answer, flush=True)
-        for name in list(side.boxes):
-            side.silence(name)
+    before: Side | None = None
+    while True:
+        uplink = KeptUplink(connection.dup(), program)
+        side = Side(Engine(PLACE / "engine", settings, Doors(make_netns, open_inside, uplink)))
+        asyncio.run(life(side, uplink, before))
+        if not side.crashed:
+            return
+        side.engine.crash()
+        before = side
+
+
+async def life(side: Side, uplink: KeptUplink, before: Side | None) -> None:
+    network = side.engine.network
+    await network.start()
+    if before is not None:
+        side.boxes, side.servers = before.boxes, before.servers
+        await network.restore([container_id for container_id, _ in side.boxes.values()])
+    print(json.dumps(uplink.program), flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        verb, *arguments = line.split()
+        try:
+            answer = json.dumps(await getattr(side, verb)(*arguments))
+        except (TareError, OSError) as error:
+            answer = f"! {type(error).__name__}: {error}"
+        if side.crashed:
+            return  # the next one answers
+        print(answer, flush=True)
+    for name in list(side.boxes):
+        side.silence(name)
+    for fd in before.held_fds if before is not None else ():
+        os.close(fd)
+    await side.engine.__aexit__()
 
 
 def main(program: str) -> None:
@@ -219,7 +251,7 @@ def main(program: str) -> None:
         mapped_fd[0].recv(1)
         with RouteSocket():
             pass
-        asyncio.run(life(ours, program))
+        lives(ours, program)
         sys.stdout.flush()
         os._exit(0)
     ours.close()

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -112,6 +113,18 @@ class Rootless:
     def program_pid(self) -> int:
         """Waits for one that runs."""
         return eventually(lambda: next((pid for pid in self.children() if pid != self.engine_pid), 0))
+
+    @contextmanager
+    def without_program(self, program: str) -> Iterator[None]:
+        """While it is entered, the keeper finds nothing that it could run in the program's place."""
+        path = shutil.which(program)
+        assert path is not None
+        there = ["nsenter", "-t", str(self.process.pid), "-m"]
+        subprocess.run([*there, "mount", "--bind", "/dev/null", path], check=True, timeout=10)
+        try:
+            yield
+        finally:
+            subprocess.run([*there, "umount", path], check=True, timeout=10)
 
     def _answer(self) -> object:
         assert self.process.stdout is not None

@@ -55,6 +55,15 @@ def _world(program: str) -> Iterator[World]:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def can_listen(port: int) -> bool:
+    """Whether the host has a port for itself."""
+    try:
+        listen(None, port).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module", params=PROGRAMS)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """One engine for all tests that leave it as it was, by each program."""
@@ -164,7 +173,7 @@ def test_ports_come_and_go_while_connections_are_open(slirp: World) -> None:
                 assert reached(slirp.outside_fd, kind, HOST_WAN, 8101) == OUTSIDE
             slirp.engine.ask("release", other)
             assert not told(slirp.outside_fd, TCP, HOST_WAN, 8101)
-            listen(None, 8101).close()  # the host has it again
+            assert can_listen(8101)
             slirp.engine.ask("say", "still")
             assert accepted.recv(16) == b"still"
     assert slirp.engine.program_pid() == pid
@@ -223,13 +232,31 @@ def test_no_network_hides_one_of_the_hosts(slirp: World) -> None:
     assert slirp.engine.ask("create", "third") == "172.18.0.0/16"
 
 
+def test_an_engine_that_is_started_anew_finds_its_ports_open(fresh: World) -> None:
+    """They are open all the while, by the same program; what belonged to containers that ended meanwhile is closed."""
+    fresh.engine.attach("bridge", "tcp//8160/0/80", "udp//8160/0/80")
+    ended, _ = fresh.engine.attach("bridge", "tcp//8161/0/80")
+    assert reached(fresh.outside_fd, TCP, HOST_WAN, 8160) == OUTSIDE
+    pid = fresh.engine.program_pid()
+    assert fresh.engine.ask("crash", ended) == fresh.program
+    for kind in (TCP, UDP):
+        assert reached(fresh.outside_fd, kind, HOST_WAN, 8160) == OUTSIDE
+    eventually(lambda: can_listen(8161))
+    if fresh.program == "slirp4netns":
+        assert fresh.engine.program_pid() == pid
+    fresh.engine.attach("bridge", "tcp//8161/0/80")
+    assert reached(fresh.outside_fd, TCP, HOST_WAN, 8161) == OUTSIDE
+
+
 def test_an_uplink_that_dies_is_started_again(fresh: World) -> None:
     """With all its ports; and the engine says so as long as it is gone."""
     box, _ = fresh.engine.attach("bridge", "tcp//8130/0/80")
     assert reached(fresh.outside_fd, TCP, HOST_WAN, 8130) == OUTSIDE
     pid = fresh.engine.program_pid()
-    fresh.engine.kill(pid)
-    eventually(lambda: is_gone(pid))
+    with fresh.engine.without_program(fresh.program):
+        fresh.engine.kill(pid)
+        eventually(lambda: is_gone(pid))
+        eventually(lambda: "reach nothing outside" in str(fresh.engine.ask("warnings")))
     assert reached(fresh.outside_fd, TCP, HOST_WAN, 8130) == OUTSIDE
     assert fresh.engine.program_pid() != pid
     with telling(fresh.outside_fd, 7000):

@@ -9,11 +9,14 @@ watches that one, and `KeptUplink` speaks to it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import select
 import socket
 from ipaddress import IPv4Network, ip_address
 from typing import Protocol
+
+import msgspec
 
 from tare import faults
 from tare.errors import ResourceExhausted, TareError, Unavailable, Unsupported
@@ -24,6 +27,7 @@ from tare.network.uplink_messages import (
     Forward,
     Message,
     Refused,
+    Request,
     Start,
     Stop,
     Unforward,
@@ -102,6 +106,7 @@ class KeptUplink:
         self._connection = connection
         self._program = program
         self._started = Done()
+        self._serials = itertools.count(1)
         self._reading = False
         self._trouble = ""
 
@@ -155,17 +160,18 @@ class KeptUplink:
     def reached(self) -> list[IPv4Network]:
         return [IPv4Network(text) for text in self._started.reached]
 
-    def _ask(self, request: Message, timeout_s: float = _FORWARD_S) -> Done:
+    def _ask(self, request: Request, timeout_s: float = _FORWARD_S) -> Done:
         """Sends a request and waits for its answer; what is told meanwhile is heard."""
+        serial = next(self._serials)
         try:
-            send(self._connection, request)
+            send(self._connection, msgspec.structs.replace(request, serial=serial))
             while True:
                 if not select.select([self._connection], [], [], timeout_s)[0]:
                     raise Unavailable(f"the uplink's keeper doesn't answer within {timeout_s:.0f} s")
                 answer = self._receive()
-                if isinstance(answer, Refused):
+                if isinstance(answer, Refused) and answer.serial == serial:
                     raise _ERRORS.get(answer.kind, Unavailable)(answer.text)
-                if isinstance(answer, Done):
+                if isinstance(answer, Done) and answer.serial == serial:
                     return answer
                 self._hear(answer)
         except OSError as error:

@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from tare.errors import Unavailable
 from tare.kernel import process
 from tare.kernel.namespaces import pidfd_open
@@ -28,15 +30,16 @@ from tare.kernel.netlink_route import RouteSocket
 from tare.network import uplink_programs
 from tare.network.defaults import reached_subnets
 from tare.network.uplink_messages import (
+    Answer,
     Back,
     Done,
     Ended,
     Forward,
     Message,
     Refused,
+    Request,
     Start,
     Stop,
-    Unforward,
     receive,
     send,
 )
@@ -137,18 +140,21 @@ class Keeper:
         received = receive(self._connection)
         if received is None:
             return False
+        request, pid = received
+        if not isinstance(request, Request):
+            return True  # nothing that a keeper is asked
         try:
-            answer = self._answer(*received)
+            answer = self._answer(request, pid)
         except Unavailable as error:
             answer = Refused("unavailable", str(error))
-        self._tell(answer)
+        self._tell(msgspec.structs.replace(answer, serial=request.serial))
         return True
 
     def _tell(self, message: Message) -> None:
         with contextlib.suppress(OSError):  # its end is seen by the next read
             send(self._connection, message)
 
-    def _answer(self, request: Message, pid: int) -> Message:
+    def _answer(self, request: Request, pid: int) -> Answer:
         if isinstance(request, Start):
             return self._start(request, pid)
         if isinstance(request, Stop):
@@ -156,17 +162,15 @@ class Keeper:
             return Done()
         if isinstance(request, Forward):
             return self._forward(Port(request.protocol, request.host_ip, request.port))
-        if isinstance(request, Unforward):
-            return self._unforward(Port(request.protocol, request.host_ip, request.port))
-        return Refused("unsupported", f"a keeper isn't asked for {type(request).__name__}")
+        return self._unforward(Port(request.protocol, request.host_ip, request.port))
 
     # ── the program ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _start(self, request: Start, pid: int) -> Message:
+    def _start(self, request: Start, pid: int) -> Answer:
         self._pid = pid
         if self._running is None:
             self._program = _choose(request.program)
-            self._launch(self._program)
+            self._launch_whole(self._program)
             self._due = 0.0
         assert self._program is not None
         with RouteSocket() as sock:
@@ -220,15 +224,8 @@ class Keeper:
         if self._running is not None:
             self._running.end()
             self._running = None
-        lost: list[Port] = []
         try:
-            if not program.live:
-                lost = [port for port in self._ports if bind_error(port) is not None]
-                self._forget(lost)
-            self._launch(program)
-            if program.live:
-                lost = [port for port in self._ports if not self._added(program, port)]
-                self._forget(lost)
+            lost = self._launch_whole(program)
         except Unavailable as error:
             self._tell(Ended(str(error)))
             self._due = time.monotonic() + self._retry_s
@@ -237,6 +234,16 @@ class Keeper:
         if was_lost or lost:
             self._tell(Back(", ".join(map(str, lost))))
         self._retry_s = _FIRST_RETRY_S
+
+    def _launch_whole(self, program: Program) -> list[Port]:
+        """With all its ports, but for those returned: somebody else has them by now."""
+        lost = [] if program.live else [port for port in self._ports if bind_error(port) is not None]
+        self._forget(lost)
+        self._launch(program)
+        if program.live:
+            lost = [port for port in self._ports if not self._added(program, port)]
+            self._forget(lost)
+        return lost
 
     def _added(self, program: Program, port: Port) -> bool:
         try:
@@ -259,7 +266,7 @@ class Keeper:
 
     # ── ports ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _forward(self, port: Port) -> Message:
+    def _forward(self, port: Port) -> Answer:
         if self._program is None:
             raise Unavailable("the uplink isn't started")
         if port in self._ports:
@@ -278,7 +285,7 @@ class Keeper:
         self._ports_changed()
         return Done()
 
-    def _unforward(self, port: Port) -> Message:
+    def _unforward(self, port: Port) -> Answer:
         if port in self._ports:
             del self._ports[port]
             if self._program is not None and self._running is not None:

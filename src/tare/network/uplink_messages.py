@@ -1,6 +1,7 @@
 """What an engine without root and its uplink's keeper say to each other: a JSON record in each packet.
 
-It must never carry a command line: the keeper is outside the engine's namespaces, and chooses itself what it runs.
+Each request has a number, and so has its answer: one that comes too late is known. It must never carry a command line:
+the keeper is outside the engine's namespaces, and chooses itself what it runs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     """Connect the network namespace of the process that asks; what runs already goes on."""
 
     program: str = ""
+    serial: int = 0
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Disconnect."""
+
+    serial: int = 0
 
 
 class Forward(msgspec.Struct, frozen=True, tag="forward"):
@@ -30,6 +34,7 @@ class Forward(msgspec.Struct, frozen=True, tag="forward"):
     protocol: str
     host_ip: str
     port: int
+    serial: int = 0
 
 
 class Unforward(msgspec.Struct, frozen=True, tag="unforward"):
@@ -38,6 +43,7 @@ class Unforward(msgspec.Struct, frozen=True, tag="unforward"):
     protocol: str
     host_ip: str
     port: int
+    serial: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -51,6 +57,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     resolver: str = ""
     keeps_loopback: bool = False
     reached: tuple[str, ...] = ()
+    serial: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -58,6 +65,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
     kind: str
     text: str
+    serial: int = 0
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
@@ -72,7 +80,9 @@ class Back(msgspec.Struct, frozen=True, tag="back"):
     lost: str = ""
 
 
-Message = Start | Stop | Forward | Unforward | Done | Refused | Ended | Back
+Request = Start | Stop | Forward | Unforward
+Answer = Done | Refused
+Message = Request | Answer | Ended | Back
 _decoder = msgspec.json.Decoder(Message)
 
 
