@@ -40,7 +40,7 @@ def bridge_filter(host: None, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
 
 
-def test_containers_and_host_reach_each_other(engine: Engine, bridge_filter: None) -> None:
+def test_containers_and_host_reach_each_other(bridge_filter: None, engine: Engine) -> None:
     """Two containers and the host talk over the bridge, each seen under its own address."""
 
     async def scenario() -> None:
@@ -70,7 +70,7 @@ def test_outside_sees_the_hosts_address(engine: Engine, outside: Outside) -> Non
     asyncio.run(scenario())
 
 
-def test_published_port_from_everywhere(engine: Engine, outside: Outside, bridge_filter: None) -> None:
+def test_published_port_from_everywhere(bridge_filter: None, engine: Engine, outside: Outside) -> None:
     """A published port answers outside (whose address is kept), the host by each of its addresses, and containers."""
 
     async def scenario() -> None:

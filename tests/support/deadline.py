@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = float(os.environ.get("TARE_TEST_PATIENCE", "1"))
+"""How many times longer everything may take: scripts/vm sets it where a processor is emulated."""
 
 
 def wait_until(ask: Callable[[], T], what: str, timeout_s: float = 10.0) -> T:
-    """The first true answer of `ask`, within timeout_s; AssertionError naming `what` and the last answer otherwise."""
+    """The first true answer of `ask`, within timeout_s × PATIENCE; else AssertionError with `what` and the last one."""
+    timeout_s *= PATIENCE
     end = time.monotonic() + timeout_s
     pause = 0.002
     while True:

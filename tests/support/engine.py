@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from support.busybox import Extra, busybox_tar
+from support.deadline import PATIENCE
 from support.rawhttp import Answer, RawClient, tell
 from support.terminal import Terminal
 
@@ -222,7 +223,7 @@ def run(
     """Runs a command to its end with captured output and nothing on stdin but `input`."""
     data = input.encode() if isinstance(input, str) else input
     stdin = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
-    options: dict[str, Any] = {"env": clean_environment(env), "timeout": timeout, **stdin}
+    options: dict[str, Any] = {"env": clean_environment(env), "timeout": timeout * PATIENCE, **stdin}
     done = subprocess.run(argv, capture_output=True, **options)
     result = Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     tell_command(argv, result.code, result.err)

@@ -14,6 +14,7 @@ from tare.engine.engine import Engine, in_thread
 from tare.engine.log_options import DRIVERS
 from tare.engine.records import EngineInfo, EngineVersion
 from tare.engine.stats import memory_total_bytes
+from tare.kernel.apparmor import has_apparmor
 from tare.runtime.cgroups import detect_support, known_hierarchies
 from tare.values.timestamps import now_ns
 
@@ -73,8 +74,10 @@ async def engine_info(engine: Engine) -> EngineInfo:
         cgroup_version="2" if hierarchies.mode == "v2" else "1",
         system_time_ns=now_ns(),
         security_options=(
+            *(("name=apparmor",) if has_apparmor() else ()),
             "name=seccomp,profile=builtin",
             *(("name=userns",) if engine.settings.userns_remap is not None else ()),
+            "name=cgroupns",  # a namespace of its own is what a container gets unless it asks for the host's
         ),
         warnings=tuple(engine.network.warnings()),
         labels=engine.settings.labels,

@@ -92,6 +92,7 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
             init.root_fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             if file_system_type(init.root_fd) != OVERLAYFS_SUPER_MAGIC:
                 raise KernelError(errno.ENODEV, "mount", place, "not an overlay") from error
+            self._writable(init.root_fd)
 
     def _writable(self, tree_fd: int) -> int:
         """Where overlayfs can't make its work directory, as on a full disk, it warns, and nothing can be written."""
@@ -167,13 +168,39 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
             with acting_as(*owner):
                 return context.mount()
         except KernelError as error:
-            if opened and error.errno == errno.EINVAL and error.call == "fsconfig":
-                raise Unsupported("user namespaces on this kernel, whose overlayfs takes no mapped layers") from error
-            raise
+            # Overlay takes layers by descriptor since Linux 6.13, and detached ones since 6.15; before 6.5 nothing can
+            # be set to a descriptor.
+            if not opened or error.call != "fsconfig" or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
         finally:
             context.close()
             for fd in opened:
                 os.close(fd)
+        return self._mount_mapped_in_place(user_fd, owner)
+
+    def _mount_mapped_in_place(self, user_fd: int, owner: tuple[int, int]) -> int:
+        """As above, for older kernels (5.19): the clones stand over the layers themselves, in this mount namespace.
+
+        Overlay clones once more what it is made of, so that they go with the old root.
+        """
+        above = os.path.dirname(self.upper) if self.upper else ""
+        for path in dict.fromkeys((*self.lower, *([above] if above else []))):
+            tree_fd = mounts.clone_tree(path)
+            target_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                mounts.map_ids(tree_fd, user_fd, about=path)
+                mounts.move_mount(tree_fd, target_fd, about=path)
+            finally:
+                os.close(tree_fd)
+                os.close(target_fd)
+        try:
+            with acting_as(*owner):
+                self._mount_classic(self.lower[0])
+        except KernelError as error:
+            if error.call != "mount" or error.errno != errno.EINVAL:
+                raise
+            raise Unsupported("user namespaces on this kernel, whose overlayfs takes no mapped layers") from error
+        return mounts.clone_tree(self.lower[0])
 
     def _mount_classic(self, place: str) -> None:
         """By mount(2), which copies a page of options: where layers' paths are longer, descriptors stand for them."""
