@@ -21,6 +21,7 @@ from tare.engine.events import Events
 from tare.engine.locks import Locks
 from tare.engine.records import ExecRecord, IdRange, WaitResult
 from tare.engine.trash_store import TrashStore
+from tare.errors import TareError
 from tare.images.images import Images
 from tare.network.service import Network
 from tare.registry.registries import Registries
@@ -190,7 +191,11 @@ class Engine:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_tell_nobody)
+            raise
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -203,6 +208,13 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_nobody(task: asyncio.Task[Any]) -> None:
+    """Notes in the log how work failed that its client no longer waits for."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        told = None if isinstance(error, TareError) else error
+        log.warning("%s failed after its client had left: %s", task.get_name(), error, exc_info=told)
 
 
 async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
