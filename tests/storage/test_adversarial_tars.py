@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tare import errors
 from tare.storage.overwrite import overwrite
 
-EXAMPLES = 3000 if os.environ.get("TARE_SWEEP") == "all" else 150
+EXAMPLES = 1000 if os.environ.get("TARE_SWEEP") == "all" else 150
 PARTS = st.sampled_from(
     [
         "a",

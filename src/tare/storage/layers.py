@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -78,11 +78,13 @@ class Layers:
         self.leases = Leases(db)
         self.damage = Damage(db)
         self.originals = Originals(
-            self.root / "originals", db, self.trash, self.reassemble, lambda diff_id: self.get(diff_id).tar_bytes
-        )
+            self.root / "originals", db, self.trash, self.reassemble, lambda diff_id: self.get(diff_id).tar_bytes,
+            lambda diff_id: self.lease([diff_id], what="look at a compressed layer"),
+        )  # fmt: skip
         self.packing = Packing(self.root / "packs", self, db)
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
+        self._only_leased = False
         self._untidy = False  # something could not be thrown away: `empty_trash` tries again
         self.repair()
 
@@ -339,6 +341,9 @@ class Layers:
             yield lease
         finally:
             self.leases.end(lease)
+            if self._only_leased:
+                with suppress(errors.ResourceExhausted):  # a full disk: the next collection takes them
+                    self.collect()
 
     def hold(self, diff_id: str, lease: Lease) -> Layer | None:
         """The layer, held by the lease from now on; None if it isn't there."""
@@ -388,15 +393,19 @@ class Layers:
         with self._lock:
             with self.db.transaction(frees=True) as tx:
                 # Read in the transaction that deletes: a new root or lease comes before or after, never between.
-                held = self.leases.held(tx)
-                kept_originals = set(held)
+                leased = self.leases.held(tx)
+                held: set[str] = set()
+                kept_originals = set(leased)
                 for row in tx.all("SELECT diff_ids, originals FROM layer_roots"):
                     held.update(row["diff_ids"].split())
                     kept_originals.update(row["originals"].split())
                 for row in tx.all("SELECT diff_ids FROM snapshots"):
                     held.update(row["diff_ids"].split())
-                held |= self.packing.kept(tx, held)
                 every = [_layer(row) for row in tx.all("SELECT * FROM layers")]
+                # Whose image went while somebody worked on it: the end of the lease collects again.
+                self._only_leased = any(layer.diff_id in leased and layer.diff_id not in held for layer in every)
+                held |= leased
+                held |= self.packing.kept(tx, held)
                 garbage = [layer for layer in every if layer.diff_id not in held]
                 tx.run_many("DELETE FROM layers WHERE diff_id = ?", [(layer.diff_id,) for layer in garbage])
                 tx.run_many("DELETE FROM damage WHERE subject = ?", [(layer.diff_id,) for layer in garbage])

@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -110,7 +110,10 @@ class Spooling:
 
 
 class Originals:
-    """All originals of one store. tar_of: a layer's plain bytes, tar_bytes_of: how many. Any thread may call."""
+    """All originals of one store. Any thread may call.
+
+    tar_of: a layer's plain bytes, tar_bytes_of: how many. hold: keeps a layer while it is read; NotFound if it is gone.
+    """
 
     def __init__(
         self,
@@ -119,12 +122,14 @@ class Originals:
         trash: Trash,
         tar_of: Callable[[str], Iterator[bytes]],
         tar_bytes_of: Callable[[str], int],
+        hold: Callable[[str], AbstractContextManager[object]],
     ) -> None:
         self.root = root
         self._db = db
         self._trash = trash
         self._tar_of = tar_of
         self._tar_bytes_of = tar_bytes_of
+        self._hold = hold
         self._lock = threading.Lock()
         self._unfit: set[str] = set()
         self._spools: set[str] = set()
@@ -155,9 +160,13 @@ class Originals:
             return original.digest not in self._unfit
         if original.digest in self._unfit:
             return False
-        if self._digest(original) != original.digest:
-            self._unfit.add(original.digest)
-            return False
+        try:
+            with self._hold(original.diff_id):
+                if self._digest(original) != original.digest:
+                    self._unfit.add(original.digest)
+                    return False
+        except errors.NotFound:
+            return False  # collected meanwhile
         current = msgspec.structs.replace(original.way, library=original.way.this_library())
         with self._db.transaction(durable=False) as tx:
             tx.run("UPDATE originals SET way = ? WHERE digest = ?", (_encode(current), original.digest))
@@ -268,15 +277,8 @@ class Originals:
     def _slim(self, original: Original, stopped: Callable[[], bool]) -> int:
         path = self.path(original.digest)
         try:
-            with path.open("rb") as file:
-                head = file.read(_HEAD_BYTES)
-            way = find_way(
-                head,
-                lambda: self._tar_of(original.diff_id),
-                self._tar_bytes_of(original.diff_id),
-                lambda: file_chunks(path),
-                stopped,
-            )
+            with self._hold(original.diff_id):
+                way = self._find_way(original, path, stopped)
         except (FileNotFoundError, errors.NotFound):
             return 0  # collected meanwhile
         if stopped():
@@ -292,6 +294,17 @@ class Originals:
                 return 0
             path.unlink(missing_ok=True)
         return original.size_bytes
+
+    def _find_way(self, original: Original, path: Path, stopped: Callable[[], bool]) -> Way | None:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        return find_way(
+            head,
+            lambda: self._tar_of(original.diff_id),
+            self._tar_bytes_of(original.diff_id),
+            lambda: file_chunks(path),
+            stopped,
+        )
 
     @names_its_disk
     def drop_kept(self) -> int:
