@@ -77,6 +77,22 @@ def test_whole_systems(near: Engine, tmp_path: Path, program: str, suite: str) -
     assert sizes.get("etc/machine-id", 0) == 0
 
 
+@pytest.mark.timeout(900)
+def test_the_programs_own_idea_of_a_system(near: Engine, tmp_path: Path) -> None:
+    """`--variant -`: what debootstrap takes by itself has more than the smallest system, and works."""
+    if os.environ.get("TARE_BOOTSTRAP") != "all":
+        pytest.skip("whole systems are made with TARE_BOOTSTRAP=all")
+    needs_mirror("debootstrap")
+    name = near.unique("image")
+    flags = ("-q", "--with", "debootstrap", "--variant", "-", "--cache", str(tmp_path))
+    near.tare_cli("bootstrap", *flags, "debian:bookworm", name, timeout=600)
+    assert image_of(near, name)["Config"]["Labels"]["io.tare.bootstrap.variant"] == "-"
+    shown = near.docker(
+        "run", "--rm", name, "sh", "-c", "dpkg -s cron | grep Status; dpkg --audit; ip link show lo"
+    ).out
+    assert shown.startswith("Status: install ok installed\n1: lo: <LOOPBACK")
+
+
 def failing(directory: Path, status: int) -> dict[str, str]:
     """An environment with a mmdebstrap that writes half an archive and fails, or a whole one."""
     archive = io.BytesIO()
