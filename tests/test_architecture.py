@@ -46,6 +46,9 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Files that were longer than the limit when the rule was made. May only shrink.
 LONGER_THAN_LIMIT: dict[str, int] = {}
 LIMIT = 500
+# Functions with more lines than the limit, by file and name. May only shrink.
+LONG_FUNCTIONS: dict[str, int] = {}
+FUNCTION_LIMIT = 50
 # What runs between fork and exec, or in every small process: nothing heavy may come in with it.
 LIGHT_MODULES = ("tare.runtime.init", "tare.runtime.enter", "tare.kernel.libc")
 HEAVY = ("asyncio", "logging", "dataclasses", "subprocess", "http", "json.tool", "sqlite3", "multiprocessing", "ssl")
@@ -127,6 +130,26 @@ def test_the_list_of_long_files_only_shrinks() -> None:
     """An exception that is no longer needed goes."""
     for name, lines in LONGER_THAN_LIMIT.items():
         assert LIMIT < len((SOURCE / name).read_text().splitlines()) <= lines, name
+
+
+def functions_of(path: Path) -> Iterator[tuple[str, int]]:
+    """Each function's name and the lines of its body, from the first after its docstring to the last."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            yield node.name, (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    """What a function does takes 50 lines at most, its signature and docstring not counted."""
+    lengths = {f"{named(path)} {name}": lines for path in FILES for name, lines in functions_of(path)}
+    assert not {name: lines for name, lines in lengths.items() if lines > LONG_FUNCTIONS.get(name, FUNCTION_LIMIT)}
+
+
+def test_the_list_of_long_functions_only_shrinks() -> None:
+    """An exception that is no longer needed goes, and so do lines of one that has fewer now."""
+    lengths = {f"{named(path)} {name}": lines for path in FILES for name, lines in functions_of(path)}
+    assert {name: lengths.get(name, 0) for name in LONG_FUNCTIONS} == LONG_FUNCTIONS
 
 
 @pytest.mark.parametrize(

@@ -40,53 +40,18 @@ def version_json(version: EngineVersion, maximum: str, minimum: str) -> dict[str
 
 def info_json(info: EngineInfo, version: tuple[int, int]) -> dict[str, Any]:
     """GET /info."""
-    made: dict[str, Any] = {
+    made = {
         "ID": info.id,
-        "Containers": info.containers_running + info.containers_paused + info.containers_stopped,
-        "ContainersRunning": info.containers_running,
-        "ContainersPaused": info.containers_paused,
-        "ContainersStopped": info.containers_stopped,
-        "Images": info.images,
-        "Driver": info.driver,
-        "DriverStatus": [list(pair) for pair in info.driver_status],
-        "Plugins": {
-            "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
-            "Authorization": None,
-            "Log": list(info.log_drivers),
-        },
-        "MemoryLimit": info.memory_limit,
-        "SwapLimit": info.swap_limit,
-        "CpuCfsPeriod": info.cpu_cfs_period,
-        "CpuCfsQuota": info.cpu_cfs_quota,
-        "CPUShares": info.cpu_shares,
-        "CPUSet": info.cpu_set,
-        "PidsLimit": info.pids_limit,
-        "IPv4Forwarding": info.ipv4_forwarding,
-        "Debug": info.debug,
-        "NFd": info.file_descriptors,
-        "OomKillDisable": info.oom_kill_disable,
-        "NGoroutines": info.tasks,
-        "SystemTime": format_rfc3339(info.system_time_ns),
-        "LoggingDriver": "json-file",
-        "CgroupDriver": info.cgroup_driver,
-        "CgroupVersion": info.cgroup_version,
-        "NEventsListener": info.event_listeners,
-        "KernelVersion": info.kernel_version,
-        "OperatingSystem": info.operating_system,
-        "OSVersion": info.os_version,
-        "OSType": "linux",
-        "Architecture": info.architecture,
+        **_stock(info),
+        **_what_can_be_limited(info),
+        **_process(info),
+        **_host(info),
         "IndexServerAddress": INDEX_SERVER,
         "RegistryConfig": _registry_json(info, version),
-        "NCPU": info.cpus,
-        "MemTotal": info.memory_total_bytes,
         "GenericResources": None,
-        "DockerRootDir": info.data_root,
         "HttpProxy": "",
         "HttpsProxy": "",
         "NoProxy": "",
-        "Name": info.name,
         "Labels": list(info.labels),
         "ExperimentalBuild": False,
         "ServerVersion": info.server_version,
@@ -108,6 +73,67 @@ def info_json(info: EngineInfo, version: tuple[int, int]) -> dict[str, Any]:
     if version < (1, 42):
         made["KernelMemory"] = made["KernelMemoryTCP"] = False
     return made
+
+
+def _stock(info: EngineInfo) -> dict[str, Any]:
+    """What it has, and what it can do with it."""
+    return {
+        "Containers": info.containers_running + info.containers_paused + info.containers_stopped,
+        "ContainersRunning": info.containers_running,
+        "ContainersPaused": info.containers_paused,
+        "ContainersStopped": info.containers_stopped,
+        "Images": info.images,
+        "Driver": info.driver,
+        "DriverStatus": [list(pair) for pair in info.driver_status],
+        "DockerRootDir": info.data_root,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": None,
+            "Log": list(info.log_drivers),
+        },
+        "LoggingDriver": "json-file",
+    }
+
+
+def _what_can_be_limited(info: EngineInfo) -> dict[str, Any]:
+    return {
+        "MemoryLimit": info.memory_limit,
+        "SwapLimit": info.swap_limit,
+        "CpuCfsPeriod": info.cpu_cfs_period,
+        "CpuCfsQuota": info.cpu_cfs_quota,
+        "CPUShares": info.cpu_shares,
+        "CPUSet": info.cpu_set,
+        "PidsLimit": info.pids_limit,
+        "OomKillDisable": info.oom_kill_disable,
+        "CgroupDriver": info.cgroup_driver,
+        "CgroupVersion": info.cgroup_version,
+    }
+
+
+def _process(info: EngineInfo) -> dict[str, Any]:
+    """Of the engine's own process."""
+    return {
+        "Debug": info.debug,
+        "NFd": info.file_descriptors,
+        "NGoroutines": info.tasks,
+        "NEventsListener": info.event_listeners,
+    }
+
+
+def _host(info: EngineInfo) -> dict[str, Any]:
+    return {
+        "Name": info.name,
+        "SystemTime": format_rfc3339(info.system_time_ns),
+        "KernelVersion": info.kernel_version,
+        "OperatingSystem": info.operating_system,
+        "OSVersion": info.os_version,
+        "OSType": "linux",
+        "Architecture": info.architecture,
+        "NCPU": info.cpus,
+        "MemTotal": info.memory_total_bytes,
+        "IPv4Forwarding": info.ipv4_forwarding,
+    }
 
 
 _NO_SWARM = {

@@ -57,20 +57,9 @@ async def launch(engine: Engine, container: Container) -> Container:
         raise Conflict(f'container "{container.name}" is being moved; tare move --abort gives that up')
     async with container_volumes.mounted(engine, container), contextlib.AsyncExitStack() as undo:
         container = user_namespaces.assigned(engine, container)
-        run_dir = engine.run_dir(container.id)
-        shutil.rmtree(run_dir, ignore_errors=True)
-        run_dir.mkdir(mode=0o700)
-        (run_dir / "rootfs").mkdir(mode=0o700)
-        undo.callback(shutil.rmtree, run_dir, ignore_errors=True)
+        _make_run_dir(engine.run_dir(container.id), undo)
         faults.point("engine.start.directory")
-        endpoint = None
-        if network_kind(container.host.network_mode) != "container":
-            links.check_startable(engine, container)
-            wanted = network_link.endpoint_requests(container, engine.settings.dns)
-            endpoint = await engine.network.attach(
-                container.id, *wanted, id_maps=user_namespaces.id_maps(container.ids)
-            )
-            undo.push_async_callback(engine.network.release, container.id)
+        endpoint = await _attach(engine, container, undo)
         faults.point("engine.start.network")
         mounts.prepare_sources(container.host)
         mounts.check_propagation(container.mounts)
@@ -83,24 +72,7 @@ async def launch(engine: Engine, container: Container) -> Container:
         undo.callback(link.close_pidfd)
         undo.callback(link.send_signal, signal.SIGKILL)
         faults.point("engine.start.running")
-        container = engine.containers.find(container.id)  # as it is now: it may have got another name meanwhile
-        if endpoint is not None:
-            container = _with_endpoint(container, endpoint)
-        container = engine.containers.save_state(
-            container.id,
-            base=container,
-            status="running",
-            pid=started.pid,
-            started_ns=started.started_ns,
-            finished_ns=0 if not container.state.restart_count else container.state.finished_ns,
-            exit_code=0,
-            error="",
-            oom_killed=False,
-            stopped_by_user=False,
-            ended_by="",
-            memory_peak_bytes=0,
-            health=health_rules.at_start(container),
-        )
+        container = _store_running(engine, container.id, started, endpoint)
         undo.pop_all()
     container_volumes.publish_mounted(engine, container)
     network_link.publish(engine.events, container, "connect")
@@ -110,6 +82,48 @@ async def launch(engine: Engine, container: Container) -> Container:
     log_shipping.start_shipping(engine, container)
     engine.events.container(container, "start")
     return container
+
+
+def _make_run_dir(path: Path, undo: contextlib.AsyncExitStack) -> None:
+    """Where its monitor will live, without what an earlier one left."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700)
+    (path / "rootfs").mkdir(mode=0o700)
+    undo.callback(shutil.rmtree, path, ignore_errors=True)
+
+
+async def _attach(engine: Engine, container: Container, undo: contextlib.AsyncExitStack) -> Endpoint | None:
+    """Its network; None where it shares another container's."""
+    if network_kind(container.host.network_mode) == "container":
+        return None
+    links.check_startable(engine, container)
+    wanted = network_link.endpoint_requests(container, engine.settings.dns)
+    endpoint = await engine.network.attach(container.id, *wanted, id_maps=user_namespaces.id_maps(container.ids))
+    undo.push_async_callback(engine.network.release, container.id)
+    return endpoint
+
+
+def _store_running(
+    engine: Engine, container_id: str, started: messages.Started, endpoint: Endpoint | None
+) -> Container:
+    container = engine.containers.find(container_id)  # as it is now: it may have got another name meanwhile
+    if endpoint is not None:
+        container = _with_endpoint(container, endpoint)
+    return engine.containers.save_state(
+        container_id,
+        base=container,
+        status="running",
+        pid=started.pid,
+        started_ns=started.started_ns,
+        finished_ns=0 if not container.state.restart_count else container.state.finished_ns,
+        exit_code=0,
+        error="",
+        oom_killed=False,
+        stopped_by_user=False,
+        ended_by="",
+        memory_peak_bytes=0,
+        health=health_rules.at_start(container),
+    )
 
 
 def _with_endpoint(container: Container, endpoint: Endpoint) -> Container:

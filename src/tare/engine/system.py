@@ -58,10 +58,7 @@ async def engine_info(engine: Engine) -> EngineInfo:
         containers_stopped=sum(not state.running for state in states),
         images=len(images),
         driver="overlay2",
-        driver_status=(
-            ("Backing Filesystem", _filesystem(str(engine.settings.data_root))),
-            ("Supports d_type", "true"),
-        ),
+        driver_status=_driver_status(engine),
         data_root=str(engine.settings.data_root),
         memory_total_bytes=memory_total_bytes(),
         cpus=os.cpu_count() or 1,
@@ -73,12 +70,7 @@ async def engine_info(engine: Engine) -> EngineInfo:
         cgroup_driver="cgroupfs",
         cgroup_version="2" if hierarchies.mode == "v2" else "1",
         system_time_ns=now_ns(),
-        security_options=(
-            *(("name=apparmor",) if has_apparmor() else ()),
-            "name=seccomp,profile=builtin",
-            *(("name=userns",) if engine.settings.userns_remap is not None else ()),
-            "name=cgroupns",  # a namespace of its own is what a container gets unless it asks for the host's
-        ),
+        security_options=_security_options(engine),
         warnings=tuple(engine.network.warnings()),
         labels=engine.settings.labels,
         debug=engine.settings.debug,
@@ -101,6 +93,19 @@ async def engine_info(engine: Engine) -> EngineInfo:
         log_drivers=DRIVERS,
         insecure_registries=engine.registries.settings.insecure,
         registry_mirrors=engine.registries.settings.mirrors,
+    )
+
+
+def _driver_status(engine: Engine) -> tuple[tuple[str, str], ...]:
+    return ("Backing Filesystem", _filesystem(str(engine.settings.data_root))), ("Supports d_type", "true")
+
+
+def _security_options(engine: Engine) -> tuple[str, ...]:
+    return (
+        *(("name=apparmor",) if has_apparmor() else ()),
+        "name=seccomp,profile=builtin",
+        *(("name=userns",) if engine.settings.userns_remap is not None else ()),
+        "name=cgroupns",  # a namespace of its own is what a container gets unless it asks for the host's
     )
 
 

@@ -133,20 +133,9 @@ class Images:
             else:
                 manifest_digest = given or self._put(format_document(plain_manifest(document, layers)), undo)
             faults.point("images.record.content")
+            size_bytes = sum(layer.size_bytes for layer in layers)
             with self.db.transaction() as tx:
-                tx.run(
-                    "INSERT OR IGNORE INTO images (image_id, manifest_digest, parent_id, previous_id, diff_ids,"
-                    " size_bytes, created_ns, last_tagged_ns) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-                    (
-                        image_id,
-                        manifest_digest,
-                        parent_id,
-                        previous_id,
-                        " ".join(spec.rootfs.diff_ids),
-                        sum(layer.size_bytes for layer in layers),
-                        parse_rfc3339(spec.created) if spec.created else 0,
-                    ),
-                )
+                _insert(tx, (image_id, manifest_digest, parent_id, previous_id), spec, size_bytes)
                 if given and given != manifest_digest:
                     target = target or given
                     documents.add(tx, image_id, given, "manifest")
@@ -288,6 +277,16 @@ class Images:
             part_of=part_of,
             damaged=damaged,
         )
+
+
+def _insert(tx: Transaction, ids: tuple[str, str, str | None, str | None], spec: ImageSpec, size_bytes: int) -> None:
+    """An image's row, unless there is one. ids: its own, its manifest's, its parent's, its predecessor's."""
+    created_ns = parse_rfc3339(spec.created) if spec.created else 0
+    tx.run(
+        "INSERT OR IGNORE INTO images (image_id, manifest_digest, parent_id, previous_id, diff_ids,"
+        " size_bytes, created_ns, last_tagged_ns) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+        (*ids, " ".join(spec.rootfs.diff_ids), size_bytes, created_ns),
+    )
 
 
 def plain_manifest(document: bytes, layers: Sequence[Layer]) -> Manifest:

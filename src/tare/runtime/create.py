@@ -151,9 +151,7 @@ def create_container(
     done while init goes on.
     On failure nothing is left: the process is reaped, the cgroup removed. Raises StartFailed.
     """
-    cgroup = open_cgroup(plan.cgroup, plan.hierarchies) if plan.cgroup else None
-    if cgroup is not None and cgroup.exists() and cgroup.pids():
-        raise StartFailed(f"container's cgroup is not empty: {plan.cgroup}")
+    cgroup = _cgroup_of(plan)
     gate_write = -1
     gate_read = gate_fd if gate_fd is not None else -1
     if hold and gate_fd is None:
@@ -167,9 +165,8 @@ def create_container(
         else:
             pid, ours = _fork_init(plan, stdio, netns_fd, gate_read, cgroup)
     except (TareError, OSError) as error:
-        if gate_write >= 0:
-            os.close(gate_write)
-        raise StartFailed(f"unable to start container process: {sentence(error)}") from error
+        _close(gate_write)
+        raise _unable(error) from error
     finally:
         if gate_write >= 0:
             os.close(gate_read)
@@ -184,10 +181,9 @@ def create_container(
         creation.abandon()
         if not was_subreaper:
             process.set_child_subreaper(False)
-        if gate_write >= 0:
-            os.close(gate_write)
+        _close(gate_write)
         if isinstance(error, TareError) and not isinstance(error, StartFailed):
-            raise StartFailed(f"unable to start container process: {sentence(error)}") from error
+            raise _unable(error) from error
         raise
     if not was_subreaper and creation.pid != pid:
         process.set_child_subreaper(False)  # it was needed for init only, which is our child by now
@@ -197,6 +193,23 @@ def create_container(
         return Created(creation.pid, terminal_fd, gate)
     creation.channel.close()
     return Created(creation.pid, terminal_fd)
+
+
+def _cgroup_of(plan: Plan) -> Cgroup | None:
+    """Raises StartFailed if somebody is in it."""
+    cgroup = open_cgroup(plan.cgroup, plan.hierarchies) if plan.cgroup else None
+    if cgroup is not None and cgroup.exists() and cgroup.pids():
+        raise StartFailed(f"container's cgroup is not empty: {plan.cgroup}")
+    return cgroup
+
+
+def _unable(error: Exception) -> StartFailed:
+    return StartFailed(f"unable to start container process: {sentence(error)}")
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)
 
 
 def _fork_init(

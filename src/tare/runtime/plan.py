@@ -10,7 +10,7 @@ import msgspec
 
 from tare.errors import InvalidArgument, Unsupported
 from tare.kernel.namespaces import NAMESPACES
-from tare.oci.runtime_spec import IDMapping, Linux, LinuxResources, Process, Spec, State
+from tare.oci.runtime_spec import Hooks, IDMapping, Linux, LinuxResources, Process, Spec, State
 from tare.runtime.cgroups import Hierarchies
 from tare.runtime.check import check_process, check_spec
 from tare.runtime.hooks import PlannedHook, plan_hooks
@@ -170,51 +170,25 @@ def build_plan(
     process = spec.process
     if process is None:
         raise InvalidArgument("process must be set in the OCI runtime spec")
-    namespaces = linux.namespaces or ()
-    new = tuple(n.type for n in namespaces if not n.path)
-    join = tuple(NamespaceJoin(n.type, n.path) for n in namespaces if n.path)
-    if "mount" not in new:
-        raise Unsupported("a container without a mount namespace of its own")
-    has_user_namespace = any(n.type == "user" for n in namespaces)
-    hooks = spec.hooks
-    state = State(spec.oci_version, container_id, "creating", 0, bundle, spec.annotations or {})
-    owner = None
-    if map_owners or maps_ids(spec):
-        owner = (_root_of(linux.uid_mappings), _root_of(linux.gid_mappings))
+    new, join = _namespaces(linux)
+    has_user_namespace = "user" in new or any(one.type == "user" for one in join)
+    hooks = spec.hooks or Hooks()
+    state = msgspec.json.encode(State(spec.oci_version, container_id, "creating", 0, bundle, spec.annotations or {}))
+    maps = map_owners or maps_ids(spec)
+    owner = (_root_of(linux.uid_mappings), _root_of(linux.gid_mappings)) if maps else None
     files = MountPlan(bundle, early_binds=has_user_namespace, owner=owner if map_owners else None)
     files.add_root(spec, rootfs)
     files.add_mounts(spec, hierarchies, "cgroup" in new)
-    steps: list[Step] = [roots.IsolateMounts(), *files.root, *files.mounts]
-    steps += plan_devices(spec, has_user_namespace)
-    if process.terminal:
-        size = process.console_size
-        steps.append(devices.OpenTerminal(size.height if size else 0, size.width if size else 0))
-    if hooks and (hooks.prestart or hooks.create_runtime):
-        steps.append(identity.RunHooks())
-    if hooks and hooks.create_container:
-        steps.append(identity.RunInnerHooks(plan_hooks(hooks.create_container), msgspec.json.encode(state)))
-    steps.append(roots.MakeDirectory(process.cwd))
-    steps += [*plan_settings(spec, container_id), *plan_label(process)]
-    if linux.readonly_paths:
-        steps.append(masks.ReadonlyPaths(linux.readonly_paths))
-    if linux.masked_paths:
-        steps.append(masks.MaskPaths(linux.masked_paths))
-    if spec.root is not None and spec.root.readonly:
-        steps.append(roots.SealRoot())
-    steps.append(roots.Pivot(not pivot, linux.rootfs_propagation))
-    steps.append(
-        plan_program(
-            process,
-            linux.seccomp,
-            user=user,
-            group_add=group_add,
-            hooks=plan_hooks(hooks.start_container if hooks else None),
-            state=msgspec.json.encode(state),
-            preserve_fds=preserve_fds,
-            reaper=init,
-        )
+    program = plan_program(
+        process,
+        linux.seccomp,
+        user=user,
+        group_add=group_add,
+        hooks=plan_hooks(hooks.start_container),
+        state=state,
+        preserve_fds=preserve_fds,
+        reaper=init,
     )
-    before_pivot = (*(hooks.prestart or ()), *(hooks.create_runtime or ())) if hooks else ()
     return Plan(
         container_id=container_id,
         new=new,
@@ -226,12 +200,55 @@ def build_plan(
         hierarchies=hierarchies,
         resources=plan_resources(linux.resources),
         early=(*plan_limits(process, linux.personality), *files.early),
-        steps=tuple(steps),
-        hooks=plan_hooks(before_pivot),
-        state=msgspec.json.encode(state),
+        steps=(
+            *_root_steps(spec, process, files, has_user_namespace),
+            *_inside_steps(spec, process, container_id, state),
+            roots.Pivot(not pivot, linux.rootfs_propagation),
+            program,
+        ),
+        hooks=plan_hooks((*(hooks.prestart or ()), *(hooks.create_runtime or ()))),
+        state=state,
         terminal=process.terminal,
         owner=owner,
     )
+
+
+def _namespaces(linux: Linux) -> tuple[tuple[str, ...], tuple[NamespaceJoin, ...]]:
+    """(those that are made, those that are joined). Raises Unsupported without a mount namespace."""
+    namespaces = linux.namespaces or ()
+    new = tuple(one.type for one in namespaces if not one.path)
+    if "mount" not in new:
+        raise Unsupported("a container without a mount namespace of its own")
+    return new, tuple(NamespaceJoin(one.type, one.path) for one in namespaces if one.path)
+
+
+def _root_steps(spec: Spec, process: Process, files: MountPlan, has_user_namespace: bool) -> list[Step]:
+    """What the root is made of: mounts, devices, a terminal."""
+    steps: list[Step] = [roots.IsolateMounts(), *files.root, *files.mounts]
+    steps += plan_devices(spec, has_user_namespace)
+    if process.terminal:
+        size = process.console_size
+        steps.append(devices.OpenTerminal(size.height if size else 0, size.width if size else 0))
+    return steps
+
+
+def _inside_steps(spec: Spec, process: Process, container_id: str, state: bytes) -> list[Step]:
+    """What is done once the root is whole and before it is all that there is: hooks, settings, what is masked."""
+    linux, hooks = spec.linux or Linux(), spec.hooks
+    steps: list[Step] = []
+    if hooks and (hooks.prestart or hooks.create_runtime):
+        steps.append(identity.RunHooks())
+    if hooks and hooks.create_container:
+        steps.append(identity.RunInnerHooks(plan_hooks(hooks.create_container), state))
+    steps.append(roots.MakeDirectory(process.cwd))
+    steps += [*plan_settings(spec, container_id), *plan_label(process)]
+    if linux.readonly_paths:
+        steps.append(masks.ReadonlyPaths(linux.readonly_paths))
+    if linux.masked_paths:
+        steps.append(masks.MaskPaths(linux.masked_paths))
+    if spec.root is not None and spec.root.readonly:
+        steps.append(roots.SealRoot())
+    return steps
 
 
 def build_exec_plan(

@@ -142,7 +142,15 @@ def host_config_of(flags: Values) -> dict[str, Any]:
         "ReadonlyPaths": [] if unmasked else None,
         **resources_of(flags),
     }
-    optional = {
+    host.update({name: value for name, value in _left_out_if_empty(flags).items() if value})
+    if "init" in flags.given:
+        host["Init"] = flags["init"]
+    return host
+
+
+def _left_out_if_empty(flags: Values) -> dict[str, Any]:
+    """Keys that an engine may not know: they are sent where they say something."""
+    return {
         "DependsOn": flags["depends-on"],
         "HealthOnFailure": flags["health-on-failure"],
         "Egress": flags["egress"],
@@ -153,10 +161,6 @@ def host_config_of(flags: Values) -> dict[str, Any]:
         "Mounts": flags["mount"],
         "Runtime": flags["runtime"],
     }
-    host.update({name: value for name, value in optional.items() if value})
-    if "init" in flags.given:
-        host["Init"] = flags["init"]
-    return host
 
 
 def resources_of(flags: Values) -> dict[str, Any]:
