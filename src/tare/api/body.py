@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from tare.api.inflow import Inflow
 from tare.errors import InvalidArgument, TooLarge
 
 HIGH_WATER_BYTES = 1 << 20
@@ -18,26 +17,14 @@ class BodyTruncated(InvalidArgument):
     """The client went away, or sent nonsense, in the middle of a body."""
 
 
-class BodyStream:
+class BodyStream(Inflow):
     """What a client sends. Iterate it, or read it whole; the connection is paused while nobody does."""
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None], on_wanted: Callable[[], None]) -> None:
-        self._pause, self._resume, self._on_wanted = pause, resume, on_wanted
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
-        self._paused = False
+        super().__init__(pause, resume, HIGH_WATER_BYTES, LOW_WATER_BYTES)
+        self._on_wanted = on_wanted
         self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
         self.complete = False
-
-    def feed(self, data: bytes) -> None:
-        """Data has come."""
-        self._chunks.append(data)
-        self._size += len(data)
-        if self._size > HIGH_WATER_BYTES and not self._paused:
-            self._paused = True
-            self._pause()
-        self._wake()
 
     def feed_end(self) -> None:
         """The body is whole."""
@@ -58,14 +45,8 @@ class BodyStream:
             if self.complete:
                 return b""
             self._on_wanted()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        chunk = self._chunks.popleft()
-        self._size -= len(chunk)
-        if self._paused and self._size < LOW_WATER_BYTES:
-            self._paused = False
-            self._resume()
-        return chunk
+            await self._wait()
+        return self._take()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """What has come meanwhile in one piece: a reader in a thread pays for each."""
@@ -86,11 +67,6 @@ class BodyStream:
                 raise TooLarge(f"request body is larger than {limit_bytes} bytes")
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 class SizedDecoder:

@@ -7,8 +7,9 @@ import fcntl
 import socket
 import struct
 import termios
-from collections import deque
 from collections.abc import Callable
+
+from tare.api.inflow import Inflow
 
 HIGH_WATER_BYTES = 1 << 18
 LOW_WATER_BYTES = 1 << 16
@@ -16,7 +17,7 @@ HEAD_WAIT_S = 0.25
 """How long output waits for a client to read the head of the answer."""
 
 
-class Duplex:
+class Duplex(Inflow):
     """Both directions of a hijacked connection."""
 
     def __init__(
@@ -26,25 +27,12 @@ class Duplex:
         pause: Callable[[], None],
         resume: Callable[[], None],
     ) -> None:
+        super().__init__(pause, resume, HIGH_WATER_BYTES, LOW_WATER_BYTES)
         self._transport = transport
         self._wait_writable = wait_writable
-        self._pause, self._resume = pause, resume
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
-        self._paused = False
         self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
         self.gone = asyncio.Event()
         """Set once the client has closed the connection for good (a half-close doesn't)."""
-
-    def feed(self, data: bytes) -> None:
-        """The connection received data."""
-        self._chunks.append(data)
-        self._size += len(data)
-        if self._size > HIGH_WATER_BYTES and not self._paused:
-            self._paused = True
-            self._pause()
-        self._wake()
 
     def feed_end(self) -> None:
         """The client won't send any more."""
@@ -61,14 +49,8 @@ class Duplex:
         while not self._chunks:
             if self._ended:
                 return b""
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        chunk = self._chunks.popleft()
-        self._size -= len(chunk)
-        if self._paused and self._size < LOW_WATER_BYTES:
-            self._paused = False
-            self._resume()
-        return chunk
+            await self._wait()
+        return self._take()
 
     async def wait_head_read(self) -> None:
         """Waits a moment until a client on a unix socket has taken the answer's head off it.
@@ -106,8 +88,3 @@ class Duplex:
         """Tells the client that nothing more comes."""
         if not self._transport.is_closing():
             self._transport.write_eof()
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
