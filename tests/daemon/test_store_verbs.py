@@ -108,3 +108,27 @@ def test_fsck_by_the_library(own: Tared) -> None:
         assert (finding.kind, finding.subject, finding.repaired) == ("snapshot", "stranger", False)
         assert [one.repaired for one in engine.fsck(repair=True)] == [True]
         assert engine.fsck() == []
+
+
+def test_load_of_one_platform(own: Tared, tmp_path: Path) -> None:
+    """load --platform takes one platform's image out of an archive of several, and says what isn't in it."""
+    engine, path = own.engine, tmp_path / "in.tar"
+    path.write_bytes(made.archive(MULTI))
+    assert engine.docker("load", "--platform", "linux/arm64", "-i", str(path)).out == "Loaded image: a:latest\n"
+    found = json.loads(engine.docker("image", "inspect", "a").out)[0]
+    assert (found["Id"], found["Architecture"]) == (f"sha256:{made.sha(ARM)}", "arm64")
+    ids = {one["Id"] for one in engine.api.request("GET", "/images/json", query={"all": 1}).json}
+    assert f"sha256:{made.sha(CONFIG)}" not in ids
+    refused = engine.docker("load", "--platform", "linux/riscv64", "-i", str(path), check=False)
+    assert refused.code == 1 and "linux/riscv64" in refused.err
+
+
+def test_a_tag_of_a_tag_has_all_platforms(own: Tared, tmp_path: Path) -> None:
+    """docker tag gives the new name the index that the old one stands for."""
+    load(own.engine, tmp_path, MULTI)
+    own.engine.docker("tag", "a", "b")
+    data = own.engine.api.request("GET", "/images/b/get").body
+    (tmp_path / "out.tar").write_bytes(data)
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        blobs = {info.name for info in tar if info.isfile() and info.name.startswith("blobs/")}
+    assert blobs == {name for name in MULTI if name.startswith("blobs/")}
