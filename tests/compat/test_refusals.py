@@ -165,6 +165,13 @@ TABLE: dict[str, Case] = {
         MacAddress="02:42:ac:11:00:09",
         HostConfig=OTHERS_NETWORK,
     ),
+    "a network of another scope": Case("GET", "/networks/bridge?scope=swarm", 404, "^network bridge not found$"),
+    "neither verbose nor not": Case(
+        "GET",
+        "/networks/bridge?verbose=odd",
+        400,
+        '^invalid value for verbose: odd: strconv.ParseBool: parsing "odd": ',
+    ),
     "an unknown condition": Case(
         "POST", "/containers/{running}/wait?condition=odd", 400, '^[Ii]nvalid condition: "odd"$', only_newer=True
     ),

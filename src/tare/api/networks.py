@@ -14,6 +14,9 @@ from tare.engine.network_create import create_network, prune_networks, remove_ne
 from tare.engine.network_options import ConnectOptions, DisconnectOptions, NetworkOptions, NetworkUpdateOptions
 from tare.engine.network_upkeep import list_rules, repair_networks
 from tare.engine.networks import inspect_network, list_networks
+from tare.errors import InvalidArgument, NotFound
+
+_TRUTHS = frozenset("1 t T TRUE true True 0 f F FALSE false False".split())
 
 if TYPE_CHECKING:
     from tare.engine.network_upkeep import ListedTable
@@ -27,8 +30,15 @@ async def list_(call: Call) -> Response:
 
 
 async def inspect(call: Call) -> Response:
-    """GET /networks/{id}."""
-    return json_response(network_json(await inspect_network(call.engine, call.path["id"]), call.version))
+    """GET /networks/{id}. With `scope` only of networks that have it; `verbose` would tell of Swarm's services."""
+    verbose, scope = call.text("verbose"), call.text("scope")
+    if verbose and verbose not in _TRUTHS:
+        text = f'invalid value for verbose: {verbose}: strconv.ParseBool: parsing "{verbose}": invalid syntax'
+        raise InvalidArgument(text)
+    made = network_json(await inspect_network(call.engine, call.path["id"]), call.version)
+    if scope not in ("", made["Scope"]):
+        raise NotFound(f"network {call.path['id']} not found")
+    return json_response(made)
 
 
 async def create(call: Call) -> Response:
