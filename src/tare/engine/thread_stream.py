@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+from tare.engine.pace import bytes_moved
+
 QUEUED_CHUNKS = 8
 CHUNK_BYTES = 256 << 10
 
@@ -44,6 +46,7 @@ class _Pipe:
         chunk = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending, self._pending_bytes = [], 0
         if chunk and not self._gone:
+            bytes_moved()
             self._room.acquire()
             if not self._gone:
                 self._loop.call_soon_threadsafe(self._arrive, chunk)
@@ -121,6 +124,7 @@ class BodyReader(io.RawIOBase):
         """At least one byte, at most size; b"" at the end."""
         while self._at == len(self._rest) and not self._ended:
             self._at = 0
+            bytes_moved()
             self._rest = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
         data = self._rest[self._at : self._at + size if size >= 0 else None]
         self._at += len(data)
