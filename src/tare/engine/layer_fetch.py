@@ -25,6 +25,7 @@ from tare.registry.records import Cancelled
 from tare.registry.repository import Repository
 from tare.registry.transport import Transport
 from tare.registry.uploads import wait_s
+from tare.storage.full_disk import naming_the_disk
 from tare.values.digest import Digest, hex_of
 
 PROGRESS_INTERVAL_S = 0.1
@@ -99,7 +100,8 @@ class LayerFetch:
 
     def _work(self) -> None:
         try:
-            self._fetch()
+            with naming_the_disk(self._registries.partials.root):
+                self._fetch()
         except BaseException as error:
             self.future.set_exception(error)
         else:

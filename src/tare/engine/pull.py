@@ -25,6 +25,7 @@ from tare.registry.lookups import at_endpoint
 from tare.registry.records import NOBODY, Credentials, NotAllowed, NotThere, RegistryFailure
 from tare.registry.repository import Repository
 from tare.registry.transport import Transport
+from tare.storage.full_disk import naming_the_disk
 from tare.storage.layers import Lease
 from tare.values.reference import Reference
 
@@ -95,7 +96,7 @@ class _Pull:
             )
         )
         chosen = choose(found, self._options.platform, reference)
-        with ExitStack() as stack:
+        with naming_the_disk(self._engine.layers.root), ExitStack() as stack:
             lease = stack.enter_context(self._engine.layers.lease(what="pull"))
             fetches: list[LayerFetch] = []
             try:
