@@ -130,7 +130,7 @@ def test_who_waits_for_a_reader_that_left_goes_on() -> None:
 
 
 def test_who_follows_events_and_stalls_hears_no_gap() -> None:
-    """The stream ends after what was kept for it: who comes back with `since` knows from where."""
+    """The stream ends after what was kept for it: who follows knows that something was missed."""
 
     async def run() -> tuple[list[str], int]:
         events = Events()

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from scripted_registry import Exchange, ScriptedRegistry, build, digest_of, tar_of
 from test_registry_login import pull
 
 from support.engine import Engine
+from support.rawhttp import UnixConnection
+from support.tared import Tared
 from tare.registry import downloads, patience
 from tare.registry.downloads import Download
 from tare.registry.endpoints import Endpoint
@@ -81,6 +84,33 @@ def test_what_is_called_off_behind_a_proxy_ends_at_once(proxy: SilentProxy, sche
             asking.result(5)
     assert proxy.left.wait(5)
     transport.close()
+
+
+def test_a_client_that_leaves_ends_its_pull_behind_a_proxy(daemon: Tared) -> None:
+    """The same from outside: the engine's environment names the proxy."""
+    made = SilentProxy()
+    try:
+        daemon.env |= {"HTTPS_PROXY": made.url, "NO_PROXY": ""}
+        daemon.start()
+        query = {"fromImage": "registry.test/x", "tag": "1"}
+        leaving = threading.Event()
+
+        def ask() -> None:
+            connection = UnixConnection(str(daemon.socket), 30)
+            connection.request("POST", "/images/create?" + urlencode(query))
+            leaving.wait(30)
+            connection.close()
+
+        client = threading.Thread(target=ask)
+        client.start()
+        try:
+            assert made.asked.wait(15)
+        finally:
+            leaving.set()
+            client.join()
+        assert made.left.wait(10)
+    finally:
+        made.stop()
 
 
 def trickle_plain(exchange: Exchange) -> None:

@@ -126,7 +126,7 @@ async def prune(call: Call) -> Response:
 
 
 ROUTES = (
-    Route("POST", "/images/create", "ImageCreate", create, finishes=True),
+    Route("POST", "/images/create", "ImageCreate", create, finishes=lambda call: not call.text("fromImage")),
     Route("GET", "/images/json", "ImageList", list_),
     Route("GET", "/images/{name}/json", "ImageInspect", inspect),
     Route("GET", "/images/{name}/history", "ImageHistory", history),

@@ -31,13 +31,16 @@ Operation = Callable[[Call], Awaitable[Response | None]]
 
 
 class Route(NamedTuple):
-    """An operation's place. finishes: whether it goes on to its end when the client vanishes in the middle."""
+    """An operation's place. finishes: whether it goes on to its end when the client vanishes in the middle.
+
+    One that may wait for somebody else's server must not, or can tell by its arguments.
+    """
 
     method: str
     path: str
     name: str
     run: Operation
-    finishes: bool = False
+    finishes: bool | Callable[[Call], bool] = False
 
 
 class Router:
@@ -101,7 +104,8 @@ class Router:
         scope = self._scope
         if scope is not None:
             call = await scope.admit(route.name, call)
-        if not route.finishes:
+        finishes = route.finishes(call) if callable(route.finishes) else route.finishes
+        if not finishes:
             response = await route.run(call)
             if scope is not None and response is not None:
                 response = scope.shape(route.name, self._engine, response)
