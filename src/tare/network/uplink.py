@@ -103,6 +103,7 @@ class KeptUplink:
     """
 
     def __init__(self, connection: socket.socket, program: str = "") -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the keeper may not have said so yet
         self._connection = connection
         self._program = program
         self._started = Done()

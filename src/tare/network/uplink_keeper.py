@@ -70,12 +70,15 @@ class Running:
         assert child.stderr is not None
         self.stderr_fd = child.stderr.fileno()
         os.set_blocking(self.stderr_fd, False)
+        self.talks = True
         self._said = b""
 
     def listen(self) -> None:
         """Keeps its last words only."""
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(self.stderr_fd, 4096):
+            while self.talks:
+                data = os.read(self.stderr_fd, 4096)
+                self.talks = bool(data)
                 self._said = (self._said + data)[-_LAST_WORDS:]
 
     def end(self) -> str:
@@ -133,7 +136,8 @@ class Keeper:
         poller.register(self._connection.fileno(), select.POLLIN)
         if self._running is not None:
             poller.register(self._running.pidfd, select.POLLIN)
-            poller.register(self._running.stderr_fd, select.POLLIN)
+            if self._running.talks:
+                poller.register(self._running.stderr_fd, select.POLLIN)
         return {fd for fd, _ in poller.poll(timeout_ms)}
 
     def _serve_one(self) -> bool:
@@ -167,6 +171,8 @@ class Keeper:
     # ── the program ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, request: Start, pid: int) -> Answer:
+        if not pid:
+            raise Unavailable("the kernel doesn't say whose namespaces an uplink is wanted for")
         self._pid = pid
         if self._running is None:
             self._program = _choose(request.program)
@@ -309,7 +315,8 @@ def _choose(wanted: str) -> Program:
 def _is_ready(running: Running, ready_fd: int) -> bool:
     deadline = time.monotonic() + _READY_S
     while (left := deadline - time.monotonic()) > 0:
-        ready = select.select([ready_fd, running.stderr_fd, running.pidfd], [], [], left)[0]
+        said = [running.stderr_fd] if running.talks else []
+        ready = select.select([ready_fd, running.pidfd, *said], [], [], left)[0]
         if ready_fd in ready:
             return bool(os.read(ready_fd, 64))
         running.listen()
