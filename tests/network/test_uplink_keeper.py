@@ -20,6 +20,7 @@ class Keeper:
     def __init__(self, directory: Path) -> None:
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.connection.settimeout(10)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         words = [sys.executable, "-m", "tare.network.uplink_keeper", str(theirs.fileno()), str(directory)]
         self.process = subprocess.Popen(words, pass_fds=(theirs.fileno(),))
         theirs.close()
