@@ -287,7 +287,7 @@ def test_static_addresses_and_large_subnets(engine: Engine) -> None:
             assert addresses6(box) == {f"{far}/48"}
             with pytest.raises(Forbidden, match="Address already in use"):
                 await join(engine, "own", ip6=far)
-            with pytest.raises(InvalidArgument, match="It does not belong to any of this network's subnets"):
+            with pytest.raises(InvalidArgument, match="no configured subnet contains IP address"):
                 await join(engine, "own", ip6="2001:db9::9")
             with pytest.raises(InvalidArgument, match="invalid IPv6 address"):
                 await join(engine, "own", ip6="10.0.0.9")
@@ -315,7 +315,7 @@ def test_subnets_asked_for_and_made_up(engine: Engine) -> None:
             with pytest.raises(Forbidden, match="bridge driver doesn't support multiple subnets"):
                 await engine.network.create(NetworkRequest(name="two", ipv6=True, addresses=two))
             wrong = (AddressOptions(subnet="fd00:3::/64", gateway="fd00:4::1"),)
-            with pytest.raises(InvalidArgument, match="failed to allocate gateway"):
+            with pytest.raises(InvalidArgument, match="invalid gateway fd00:4::1"):
                 await engine.network.create(NetworkRequest(name="wrong", ipv6=True, addresses=wrong))
             plain = await engine.network.create(
                 NetworkRequest(name="plain", addresses=(AddressOptions(subnet="fd00:5::/64"),))

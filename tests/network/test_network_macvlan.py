@@ -103,7 +103,7 @@ def test_an_address_is_had_again_at_once(engine: Engine, outside: Outside) -> No
                     await engine.network.release(box.record.container_id)
                 finally:
                     os.close(held)
-            with pytest.raises(InvalidArgument, match="does not belong"):
+            with pytest.raises(InvalidArgument, match="no configured subnet contains"):
                 await join(engine, network, ip="203.0.113.4")
 
     asyncio.run(scenario())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_subnets_come_from_the_pools_in_turn(host: None, tmp_path: Path) -> None
     [
         (request("bridge"), Forbidden, "operation is not permitted on predefined bridge network"),
         (request("old"), Conflict, "network with name old already exists"),
-        (request(""), InvalidArgument, "invalid network name"),
+        (request(""), InvalidArgument, "invalid name: name is empty"),
         (request("a/b"), InvalidArgument, "invalid network name"),
         (request("new", driver="host"), Forbidden, 'only one instance of "host" network is allowed'),
         (request("new", driver="nosuch"), NotFound, 'plugin "nosuch" not found'),
@@ -105,28 +106,29 @@ def test_subnets_come_from_the_pools_in_turn(host: None, tmp_path: Path) -> None
         (request("new", address_driver="nosuch"), NotFound, 'plugin "nosuch" not found'),
         (request("new", "10.9.0.128/25"), Forbidden, "Pool overlaps with other one on this address space"),
         (request("new", "172.30.0.0/16"), Forbidden, "Pool overlaps with other one on this address space"),
-        (request("new", "junk"), InvalidArgument, "Invalid subnet junk : invalid CIDR address: junk"),
+        (request("new", "junk"), InvalidArgument, "invalid subnet junk: invalid CIDR block notation"),
+        (request("new", "10.8.0.1/24"), InvalidArgument, "invalid subnet 10.8.0.1/24: it should be 10.8.0.0/24"),
         (request("new", "10.8.0.0/31"), InvalidArgument, "prefix"),
         (request("new", options={"com.docker.network.driver.mtu": "x"}), InvalidArgument, "failed to parse"),
         (request("new", options={"com.docker.network.driver.mtu": "9"}), InvalidArgument, "between 68 and 65535"),
         (request("new", options={"com.docker.network.bridge.enable_icc": "x"}), InvalidArgument, "ParseBool"),
         (request("new", options={"com.docker.network.bridge.name": "a/b"}), InvalidArgument, "bridge name"),
-        (request("new", options={"com.docker.network.bridge.name": "tn0"}), Forbidden, "on that bridge already"),
+        (request("new", options={"com.docker.network.bridge.name": "tn0"}), Forbidden, "have same bridge name"),
         (request("new", options={"com.docker.network.bridge.trusted": "1"}), Unsupported, "trusted"),
         (
             NetworkRequest(name="new", addresses=(AddressOptions(subnet="10.8.0.0/24", gateway="10.9.0.1"),)),
             InvalidArgument,
-            "Requested address is out of range",
+            "invalid gateway 10.9.0.1: parent subnet 10.8.0.0/24 doesn't contain this address",
         ),
         (
             NetworkRequest(name="new", addresses=(AddressOptions(subnet="10.8.0.0/24", gateway="10.8.0.255"),)),
-            InvalidArgument,
-            "Requested address is out of range",
+            Forbidden,
+            "failed to allocate gateway (10.8.0.255): Address already in use",
         ),
         (
             NetworkRequest(name="new", addresses=(AddressOptions(subnet="10.8.0.0/24", ip_range="10.9.0.0/25"),)),
             InvalidArgument,
-            "not a part of",
+            "invalid ip-range 10.9.0.0/25: parent subnet 10.8.0.0/24 doesn't contain ip-range",
         ),
     ],
     ids=str,
@@ -137,7 +139,7 @@ def test_refused(engine: Engine, wanted: NetworkRequest, error: type[Exception],
     async def scenario() -> None:
         async with engine:
             old = await engine.network.create(request("old", "10.9.0.0/24"))
-            with pytest.raises(error, match=text.replace("(", r"\(")):
+            with pytest.raises(error, match=re.escape(text)):
                 await engine.network.create(wanted)
             assert len(engine.network.networks()) == 4
             await engine.network.remove(old.network_id)
@@ -177,7 +179,7 @@ def test_addresses(engine: Engine) -> None:
             for taken in ("10.7.0.9", "10.7.0.64", "10.7.0.65", "10.7.0.255"):
                 with pytest.raises(Forbidden, match="Address already in use"):
                     await join(engine, "one", ip=taken)
-            with pytest.raises(InvalidArgument, match="does not belong to any of this network's subnets"):
+            with pytest.raises(InvalidArgument, match="no configured subnet contains IP address"):
                 await join(engine, "one", ip="10.8.0.9")
             await engine.network.release(fixed.record.container_id)
             assert (await join(engine, "one", ip="10.7.0.9")).ip == "10.7.0.9"

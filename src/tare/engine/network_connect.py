@@ -79,7 +79,8 @@ async def disconnect_locked(engine: Engine, network: str, container_id: str) -> 
         raise InvalidArgument("container cannot be disconnected from host network or connected to host network")
     gone = next((state for state in container.endpoints if state.network == network), None)
     if gone is None:
-        raise Forbidden(f"container {container.id} is not connected to network {network}")
+        which = "network" if container_id in engine.live else "the network"  # Docker's two texts
+        raise Forbidden(f"container {container.id} is not connected to {which} {network}")
     if container_id in engine.live and gone.network_id:
         await engine.network.disconnect(container_id, gone.network_id)
     container = engine.containers.find(container_id)

@@ -156,7 +156,7 @@ class AddressPool:
         except ValueError as error:
             raise InvalidArgument(f"invalid IPv{self.subnet.version} address: {text}") from error
         if address not in self.subnet:
-            raise InvalidArgument(f"Invalid address {text}: It does not belong to any of this network's subnets")
+            raise InvalidArgument(f"invalid endpoint settings:\nno configured subnet contains IP address {text}")
         return address
 
     def is_leaving(self, address: Ip) -> bool:

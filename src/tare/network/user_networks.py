@@ -13,6 +13,7 @@ import msgspec
 
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unavailable, Unsupported
 from tare.network import config_networks, ipam, stacked_networks
+from tare.network.address_checks import check_addresses
 from tare.network.bridge import check_link_name, check_name
 from tare.network.egress import parse_policy
 from tare.network.ip_families import Ip, Subnet
@@ -53,6 +54,7 @@ def make_record(
     _check_request(request, networks)
     if not (request.ipv4 or request.ipv6):
         raise InvalidArgument("IPv4 or IPv6 must be enabled")
+    check_addresses(request.addresses, versions=[*([4] if request.ipv4 else []), *([6] if request.ipv6 else [])])
     if request.config_only:
         return config_networks.make_record(request, *_sorted_addresses(request))
     if request.config_from:
@@ -83,10 +85,8 @@ def make_record(
     if record.is_stacked:
         record = stacked_networks.with_options(record)
         stacked_networks.check_shared(record, networks)
-    elif any(other.bridge_name == record.bridge_name for other in networks):
-        raise Forbidden(
-            f"cannot create network {network_id} ({record.bridge_name}): there is a network on that bridge already"
-        )
+    else:
+        _check_bridge(record, networks)
     record = _with_ipv6(record, [ipaddress.IPv6Network(other.subnet6) for other in networks if other.subnet6])
     subnets = [ipaddress.IPv4Network(other.subnet) for other in networks if other.subnet]
     if not record.ipv4:
@@ -126,7 +126,9 @@ def _check_request(request: NetworkRequest, networks: Collection[NetworkRecord])
     name, driver = request.name, request.driver
     if name in (BRIDGE, HOST, NONE, "default"):
         raise Forbidden(f"operation is not permitted on predefined {name} network ")
-    if not name.strip() or "/" in name or "\0" in name or len(name) > 255:
+    if not name.strip():
+        raise InvalidArgument("invalid name: name is empty")
+    if "/" in name or "\0" in name or len(name) > 255:
         raise InvalidArgument(f"invalid network name: {name[:300]!r}")
     if any(other.name == name for other in networks):
         raise Conflict(f"network with name {name} already exists")
@@ -138,6 +140,15 @@ def _check_request(request: NetworkRequest, networks: Collection[NetworkRecord])
         raise NotFound(f'plugin "{driver}" not found')
     if request.address_driver != "default":
         raise NotFound(f'plugin "{request.address_driver}" not found')
+
+
+def _check_bridge(record: NetworkRecord, networks: Collection[NetworkRecord]) -> None:
+    for other in networks:
+        if other.bridge_name == record.bridge_name:
+            raise Forbidden(
+                f"cannot create network {record.network_id} ({record.bridge_name}): conflicts with network "
+                f"{other.network_id} ({other.bridge_name}): networks have same bridge name"
+            )
 
 
 def _with_options(record: NetworkRecord) -> NetworkRecord:
@@ -212,7 +223,7 @@ def _host_address(name: str, value: str) -> str:
     try:
         return str(ipaddress.IPv4Address(value))
     except ValueError as error:
-        raise InvalidArgument(f"failed to parse {name} value: {value} (invalid ip)") from error
+        raise InvalidArgument(f"failed to parse {name} value: {value} (nil ip)") from error
 
 
 def _inside_prefix(value: str) -> str:
@@ -231,9 +242,9 @@ def _chosen(
     pool = _subnet(asked.ip_range) if asked.ip_range else subnet
     if pool.version != subnet.version or not pool.subnet_of(subnet):  # type: ignore[arg-type]
         raise InvalidArgument(f"invalid ip-range {asked.ip_range}: it is not a part of {asked.subnet}")
-    reserved = tuple(str(_inside(text, subnet, "auxiliary address")) for text in asked.aux.values())
+    reserved = _reserved(asked, subnet)
     if asked.gateway:
-        gateway = _inside(asked.gateway.partition("/")[0], subnet, "gateway")
+        gateway = _fit(asked.gateway.partition("/")[0], subnet, "failed to allocate gateway", "")
     else:
         unfit = {str(subnet.network_address), str(_last_unfit(subnet)), *reserved}
         candidates = (pool.network_address + position for position in range(min(pool.num_addresses, len(unfit) + 1)))
@@ -242,7 +253,8 @@ def _chosen(
             raise InvalidArgument(f"no address for a gateway in {pool}")
         gateway = found
     if str(gateway) in reserved:
-        raise Forbidden(f"failed to allocate secondary ip address ({gateway}): Address already in use")
+        name = next(name for name, text in asked.aux.items() if ipaddress.ip_address(text) == gateway)
+        raise Forbidden(f"{_AUXILIARY} ({name}:{gateway}): Address already in use")
     return str(subnet), str(gateway), str(pool) if pool != subnet else "", reserved
 
 
@@ -265,11 +277,23 @@ def _subnet(text: str) -> Subnet:
     return parsed
 
 
-def _inside(text: str, subnet: Subnet, what: str) -> Ip:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid {what} address {text} in Ipam configuration") from error
-    if address not in subnet or address in (subnet.network_address, _last_unfit(subnet)):
-        raise InvalidArgument(f"failed to allocate {what} ({text}): Requested address is out of range")
+_AUXILIARY = "failed to allocate secondary ip address"
+
+
+def _reserved(asked: AddressOptions, subnet: Subnet) -> tuple[str, ...]:
+    """The auxiliary addresses, each once."""
+    found: list[str] = []
+    for name, text in asked.aux.items():
+        address = str(_fit(text, subnet, _AUXILIARY, f"{name}:"))
+        if address in found:
+            raise Forbidden(f"{_AUXILIARY} ({name}:{address}): Address already in use")
+        found.append(address)
+    return tuple(found)
+
+
+def _fit(text: str, subnet: Subnet, failure: str, name: str) -> Ip:
+    """An address in the subnet (check_addresses) that isn't the subnet's own."""
+    address = ipaddress.ip_address(text)
+    if address in (subnet.network_address, _last_unfit(subnet)):
+        raise Forbidden(f"{failure} ({name}{text}): Address already in use")
     return address
