@@ -62,6 +62,14 @@ def test_an_exec_starts_before_it_ends(engine: Engine) -> None:
     assert told == ["create", "start", *(["exec_create: true", "exec_start: true", "exec_die"] * 3)]
 
 
+def test_old_fields_stay(engine: Engine) -> None:
+    """What Compose 1.29 reads, which speaks the newest version that an engine has."""
+    container = engine.start()
+    created = events_of(engine, "container", container)[0]
+    assert (created["status"], created["id"], created["from"]) == ("create", container, engine.image)
+    assert created["Actor"]["ID"] == container and created["Action"] == "create"
+
+
 def test_names_given_by_commit_and_import(engine: Engine) -> None:
     """There is an event of each name that an image gets, with the image's labels."""
     container = engine.docker("create", "--label", "mine=1", engine.image, "true").out.strip()

@@ -40,10 +40,14 @@ async def info(call: Call) -> Response:
     return json_response(info_json(await engine_info(call.engine), call.version))
 
 
-def event_json(event: Event, version: tuple[int, int]) -> dict[str, Any]:
-    """One event. The fields status, id and from are older than the rest; Docker dropped them in 1.52."""
+def event_json(event: Event) -> dict[str, Any]:
+    """One event. The fields status, id and from are older than the rest.
+
+    Docker dropped them in 1.52. Here they stay: Compose 1.29 and docker-py's users read them, and take the engine's
+    newest version.
+    """
     made: dict[str, Any] = {}
-    if version < (1, 52) and event.type in ("container", "image"):
+    if event.type in ("container", "image"):
         made["status"] = event.action
         made["id"] = event.actor_id
         if event.type == "container" and "image" in event.attributes:
@@ -73,7 +77,7 @@ async def events(call: Call) -> Response:
     async def shaped() -> AsyncIterator[object]:
         try:
             async for event in found:
-                yield event_json(event, call.version)
+                yield event_json(event)
         finally:
             aclose = getattr(found, "aclose", None)
             if aclose is not None:
