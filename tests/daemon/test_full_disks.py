@@ -199,8 +199,9 @@ def complaint(answer: Answer) -> str:
 
 def findings(daemon: Tared) -> list[Any]:
     """What fsck says, every byte read."""
-    lines = asker(daemon)("GET", "/tare/fsck").body.splitlines()
-    return [found for line in lines if (found := json.loads(line).get("Finding"))]
+    lines = [json.loads(line) for line in asker(daemon)("GET", "/tare/fsck").body.splitlines()]
+    assert "Done" in lines[-1], lines[-1]
+    return [found for line in lines if (found := line.get("Finding"))]
 
 
 def seen(daemon: Tared) -> tuple[Any, ...]:
@@ -285,6 +286,27 @@ def test_room_is_made_on_a_full_disk(small: tuple[Tared, Disk]) -> None:
     finally:
         disk.free()
     check_whole(daemon, before)
+
+
+def test_what_only_reads_works_on_a_full_disk(small: tuple[Tared, Disk]) -> None:
+    """What helps to see what is wrong, and to carry things away: fsck, df, save, export, diff, cp out of a container."""
+    daemon, disk = small
+    ask, image = asker(daemon), f"{daemon.engine.image}:latest"
+    disk.fill(0)
+    try:
+        assert findings(daemon) == []
+        for path, query in (
+            ("/system/df", {}),
+            ("/images/version/get", {}),
+            ("/containers/work/export", {}),
+            ("/containers/work/changes", {}),
+            ("/containers/work/archive", {"path": "/etc/passwd"}),
+            ("/tare/diff", {"from": image, "to": "version"}),
+        ):
+            answer = ask("GET", path, None, **query)
+            assert answer.status == 200, (path, answer, daemon.log_tail(20))
+    finally:
+        disk.free()
 
 
 def test_an_engine_starts_on_a_full_disk(small: tuple[Tared, Disk]) -> None:

@@ -31,8 +31,9 @@ def own() -> Iterator[Tared]:
 
 
 def findings(engine: Engine) -> list[object]:
-    lines = engine.api.request("GET", "/tare/fsck").body.splitlines()
-    return [found for line in lines if (found := json.loads(line).get("Finding"))]
+    lines = [json.loads(line) for line in engine.api.request("GET", "/tare/fsck").body.splitlines()]
+    assert "Done" in lines[-1], lines[-1]
+    return [found for line in lines if (found := line.get("Finding"))]
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -54,7 +54,7 @@ async def compare_views(engine: Engine, old_ref: str, new_ref: str, *, patches: 
 
 def _compare(engine: Engine, old: View, new: View, patches: bool) -> list[Difference]:
     layers = sorted({*old.layers, *new.layers})
-    with engine.layers.lease(layers), _stack(engine, old) as before, _stack(engine, new) as after:
+    with engine.layers.lease(layers, reads=True), _stack(engine, old) as before, _stack(engine, new) as after:
         return compare(before, after, patches=patches)
 
 

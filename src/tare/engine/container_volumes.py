@@ -18,6 +18,7 @@ from tare.engine.mount_specs import Wanted
 from tare.engine.options import ContainerConfig, HostOptions
 from tare.engine.records import Container, MountPoint
 from tare.errors import InvalidArgument, NotFound, TareError
+from tare.storage.database import making_room
 from tare.volumes import copy_up, shared
 from tare.volumes.records import ANONYMOUS_LABEL, Volume
 
@@ -284,10 +285,11 @@ def destroy(engine: Engine, name: str, users: Iterable[str], *, keep: bool = Fal
     """Removes a volume and says so; keep: it waits in the trash, if the engine has one. Raises NotFound, Conflict."""
     volume = engine.volumes.find(name)
     try:
-        if keep and trash.is_on(engine):
-            trash.thrown(engine, trash_volumes.throw(engine, name, tuple(users)))
-        else:
-            engine.volumes.remove(name, tuple(users))
+        with making_room():
+            if keep and trash.is_on(engine):
+                trash.thrown(engine, trash_volumes.throw(engine, name, tuple(users)))
+            else:
+                engine.volumes.remove(name, tuple(users))
     except Exception as error:
         if engine.volumes.get(name) is not None:
             raise

@@ -15,6 +15,7 @@ from tare.engine.sweep import discard_directory
 from tare.errors import TareError
 from tare.runtime.messages import Exited
 from tare.runtime.monitor_client import read_exit
+from tare.storage.database import making_room
 from tare.values.timestamps import now_ns
 
 KILLED = 137
@@ -88,6 +89,11 @@ async def _wait_pidfd(pidfd: int) -> None:
 
 async def _handle_exit(engine: Engine, container_id: str, end: _End) -> None:
     """Safe to repeat after a failure or a crash at any point."""
+    with making_room():  # on a full disk, too: what ended can then be removed
+        await _handle_exit_now(engine, container_id, end)
+
+
+async def _handle_exit_now(engine: Engine, container_id: str, end: _End) -> None:
     exited = end.exited
     container = engine.containers.get(container_id)
     if container is None:

@@ -19,6 +19,7 @@ from tare.errors import Conflict
 from tare.images.fsck import check_images
 from tare.storage.fsck import Check, check_database, check_layers, check_roots
 from tare.storage.fsck import Finding as Finding
+from tare.storage.full_disk import naming_the_disk
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,8 @@ async def _run(engine: Engine, repair: bool, contents: bool, tell: Callable[[Tol
     failure: Exception | None = None
     end: Checked | None = None
     try:
-        end = await in_thread(_check, engine, repair, contents, tell)
+        with naming_the_disk(engine.layers.root):
+            end = await in_thread(_check, engine, repair, contents, tell)
     except Stopped:
         pass
     except Exception as error:

@@ -154,7 +154,7 @@ class _Push:
 
     def _send(self, repository: Repository, name: str, reference: Reference, image: Image) -> tuple[str, bytes]:
         """Sends one image's blobs, then its manifest under a tag or its digest; returns the manifest and its digest."""
-        with self._engine.layers.lease(image.diff_ids, what="push") as lease:
+        with self._engine.layers.lease(image.diff_ids, what="push", reads=True) as lease:
             pushes = LayerPushes(self._job, repository, lease)
             part = is_digest(name)
             first = name if part else self._engine.images.target(reference)

@@ -22,6 +22,7 @@ from tare.engine.engine import Engine
 from tare.engine.records import Container, WaitResult
 from tare.engine.sweep import discard_directory, empty_trash_soon
 from tare.errors import Conflict, NotFound
+from tare.storage.database import making_room
 
 
 async def remove_container(
@@ -96,7 +97,8 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
     """
     unfinished.forget(engine, container.id)
     try:
-        await _discard(engine, container, volumes, keep)
+        with making_room():
+            await _discard(engine, container, volumes, keep)
     except Exception as error:
         again = functools.partial(_discard_again, engine, container.id, volumes, keep)
         unfinished.finish_later(engine, container.id, f"remove {container.id[:12]}", again, error)
@@ -106,7 +108,8 @@ async def discard(engine: Engine, container: Container, *, volumes: bool = False
 async def _discard_again(engine: Engine, container_id: str, volumes: bool, keep: bool) -> None:
     container = engine.containers.get(container_id)
     if container is not None:
-        await _discard(engine, container, volumes, keep)
+        with making_room():
+            await _discard(engine, container, volumes, keep)
 
 
 async def _discard(engine: Engine, container: Container, volumes: bool, keep: bool) -> None:

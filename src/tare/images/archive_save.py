@@ -104,7 +104,7 @@ def save(
     without: digests of layers that are left out. notes: further documents by name.
     """
     diff_ids = list(dict.fromkeys(diff_id for one in chosen for diff_id in one.image.diff_ids))
-    with images.layers.lease(diff_ids, what="save") as lease:
+    with images.layers.lease(diff_ids, what="save", reads=True) as lease:
         plan = planned(images, chosen)
         for layer in plan.layers.values():
             held = images.layers.hold(layer.diff_id, lease)

@@ -14,10 +14,24 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from tare import errors, faults
 from tare.storage.full_disk import Reserve, full_disk_error
+
+_making_room: ContextVar[bool] = ContextVar("making_room", default=False)
+
+
+@contextmanager
+def making_room() -> Iterator[None]:
+    """A removal, or what follows a program's end: all its transactions may use what is kept in reserve."""
+    token = _making_room.set(True)
+    try:
+        yield
+    finally:
+        _making_room.reset(token)
+
 
 Value = str | int | float | bytes | None
 
@@ -100,13 +114,13 @@ class Database:
     def transaction(self, durable: bool = True, *, frees: bool = False) -> Iterator[Transaction]:
         """BEGIN IMMEDIATE … COMMIT; rolled back if the block raises. Not nestable.
 
-        frees: what follows gives space back; on a full disk it may use what is kept in reserve.
+        frees: what follows gives space back, or helps to; on a full disk it may use what is kept in reserve.
         Raises ResourceExhausted, with the disk's name, for whatever fails in it for want of space.
         """
         with self._write_lock:
             if self._writing_thread is not None:
                 raise errors.Internal("a database transaction can't be opened inside another")
-            if frees:
+            if frees or _making_room.get():
                 self._reserve.release()
             elif self._reserve.is_missing:
                 self._reserve.refill()

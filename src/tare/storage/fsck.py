@@ -107,7 +107,7 @@ def check_layers(check: Check, layers: Layers) -> None:
 def _check_layer(check: Check, layers: Layers, layer: Layer) -> None:
     check.told(f"layer {layer.diff_id}")
     try:
-        with layers.lease([layer.diff_id], what="check"):
+        with layers.lease([layer.diff_id], what="check", reads=True):
             _check_held_layer(check, layers, layer)
     except errors.NotFound:
         return  # removed meanwhile

@@ -79,7 +79,7 @@ class Layers:
         self.damage = Damage(db)
         self.originals = Originals(
             self.root / "originals", db, self.trash, self.reassemble, lambda diff_id: self.get(diff_id).tar_bytes,
-            lambda diff_id: self.lease([diff_id], what="look at a compressed layer"),
+            lambda diff_id: self.lease([diff_id], what="look at a compressed layer", reads=True),
         )  # fmt: skip
         self.packing = Packing(self.root / "packs", self, db)
         self._lock = threading.Lock()
@@ -138,7 +138,7 @@ class Layers:
         found = self.originals.find(digest)
         if found is None or self.damage.of(found.diff_id) or not self.originals.has(digest):
             return None
-        with self.db.transaction(durable=False) as tx:
+        with self.db.transaction(durable=False, frees=lease.reads) as tx:
             if tx.one("SELECT 1 FROM originals WHERE digest = ?", (digest,)) is None:
                 return None
             for held in (digest, found.diff_id):
@@ -327,10 +327,13 @@ class Layers:
     # -- keeping and collecting -----------------------------------------------------------------------------------
 
     @contextmanager
-    def lease(self, diff_ids: Sequence[str] = (), what: str = "") -> Iterator[Lease]:
-        """A lease on the named layers (NotFound if one is gone) and on those added with it. what: the verb."""
-        lease = Lease()
-        with self.db.transaction(durable=False) as tx:
+    def lease(self, diff_ids: Sequence[str] = (), what: str = "", *, reads: bool = False) -> Iterator[Lease]:
+        """A lease on the named layers (NotFound if one is gone) and on those added with it.
+
+        what: the verb. reads: it stores nothing, and must go on a full disk.
+        """
+        lease = Lease(reads=reads)
+        with self.db.transaction(durable=False, frees=reads) as tx:
             self.leases.begin(tx, lease, what)
             for diff_id in diff_ids:
                 if tx.one("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)) is None:
@@ -359,7 +362,7 @@ class Layers:
             return None
         if lease is None or diff_id in lease.diff_ids:
             return present
-        with self.db.transaction(durable=False) as tx:
+        with self.db.transaction(durable=False, frees=lease.reads) as tx:
             row = tx.one("SELECT * FROM layers WHERE diff_id = ?", (diff_id,))
             if row is None:
                 return None

@@ -22,11 +22,15 @@ from tare.storage.database import Database, Transaction
 
 
 class Lease:
-    """One verb's hold. It holds what it was begun with and what was added to it; `Layers.lease` ends it."""
+    """One verb's hold. It holds what it was begun with and what was added to it; `Layers.lease` ends it.
 
-    __slots__ = ("diff_ids", "lease_id", "originals")
+    reads: the verb stores nothing, and helps to make room: it must go on a full disk.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("diff_ids", "lease_id", "originals", "reads")
+
+    def __init__(self, *, reads: bool = False) -> None:
+        self.reads = reads
         self.lease_id = os.urandom(16).hex()
         self.diff_ids: set[str] = set()
         self.originals: set[str] = set()

@@ -320,7 +320,7 @@ class Snapshots:
 
     def export_layers(self, diff_ids: Sequence[str], write: Write) -> None:
         """Writes the merged view of layers alone, bottom first in diff_ids, as a tar."""
-        with self.layers.lease(diff_ids), Stack(self._layer_directories(tuple(diff_ids))) as stack:
+        with self.layers.lease(diff_ids, reads=True), Stack(self._layer_directories(tuple(diff_ids))) as stack:
             export_stack(stack, write)
 
     def sizes(self, snapshot_id: str) -> tuple[int, int]:
