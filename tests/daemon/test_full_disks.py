@@ -289,7 +289,7 @@ def test_room_is_made_on_a_full_disk(small: tuple[Tared, Disk]) -> None:
 
 
 def test_what_only_reads_works_on_a_full_disk(small: tuple[Tared, Disk]) -> None:
-    """What helps to see what is wrong, and to carry things away: fsck, df, save, export, diff, cp out of a container."""
+    """What helps to see what is wrong and to carry things away: fsck, df, save, export, diff, cp out of it."""
     daemon, disk = small
     ask, image = asker(daemon), f"{daemon.engine.image}:latest"
     disk.fill(0)
