@@ -13,7 +13,7 @@ import msgspec
 from tare.errors import KernelError, Unsupported
 from tare.kernel import mounts
 from tare.kernel.fds import OVERLAYFS_SUPER_MAGIC, file_system_type, make_directories
-from tare.kernel.namespaces import acting_as
+from tare.kernel.namespaces import CLONE_NEWNS, acting_as, open_namespace, setns, unshare
 from tare.runtime.steps.init import Init
 
 _PROPAGATION = {
@@ -179,28 +179,28 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
         return self._mount_mapped_in_place(user_fd, owner)
 
     def _mount_mapped_in_place(self, user_fd: int, owner: tuple[int, int]) -> int:
-        """As above, for older kernels (5.19): the clones stand over the layers themselves, in this mount namespace.
+        """As above, for older kernels (5.19), whose overlayfs wants layers that are mounted somewhere.
 
-        Overlay clones once more what it is made of, so that they go with the old root.
+        The clones stand over the layers themselves, in a mount namespace that goes at once: overlay has its own then.
         """
-        above = os.path.dirname(self.upper) if self.upper else ""
-        for path in dict.fromkeys((*self.lower, *([above] if above else []))):
-            tree_fd = mounts.clone_tree(path)
-            target_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                mounts.map_ids(tree_fd, user_fd, about=path)
-                mounts.move_mount(tree_fd, target_fd, about=path)
-            finally:
-                os.close(tree_fd)
-                os.close(target_fd)
+        host_fd = open_namespace("/proc/thread-self/ns/mnt")
         try:
-            with acting_as(*owner):
-                self._mount_classic(self.lower[0])
+            unshare(CLONE_NEWNS)
+            try:
+                mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_PRIVATE)
+                for path in dict.fromkeys((*self.lower, *([os.path.dirname(self.upper)] if self.upper else []))):
+                    _map_in_place(path, user_fd)
+                with acting_as(*owner):
+                    self._mount_classic(self.lower[0])
+                return mounts.clone_tree(self.lower[0])
+            finally:
+                setns(host_fd, CLONE_NEWNS)
         except KernelError as error:
             if error.call != "mount" or error.errno != errno.EINVAL:
                 raise
             raise Unsupported("user namespaces on this kernel, whose overlayfs takes no mapped layers") from error
-        return mounts.clone_tree(self.lower[0])
+        finally:
+            os.close(host_fd)
 
     def _mount_classic(self, place: str) -> None:
         """By mount(2), which copies a page of options: where layers' paths are longer, descriptors stand for them."""
@@ -221,6 +221,18 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
         options = [f"lowerdir={':'.join(layers)}"]
         options += [f"{key}={escape_comma(value)}" for key, value in self._options()]
         return ",".join([*options, "volatile"] if self.volatile else options)
+
+
+def _map_in_place(path: str, user_fd: int) -> None:
+    """Mounts a directory over itself, with its owners shown as a user namespace's ids."""
+    tree_fd = mounts.clone_tree(path)
+    target_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mounts.map_ids(tree_fd, user_fd, about=path)
+        mounts.move_mount(tree_fd, target_fd, about=path)
+    finally:
+        os.close(tree_fd)
+        os.close(target_fd)
 
 
 def escape_comma(path: str) -> str:
