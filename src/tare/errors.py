@@ -19,7 +19,52 @@ Error texts are protocol (docker-py tells ImageNotFound from NotFound by the tex
 
 from __future__ import annotations
 
+import errno
 import os
+
+# What musl words otherwise than glibc (man 3 strerror), of what an engine meets; Docker's texts agree with glibc's.
+_TEXTS = {
+    errno.EIO: "Input/output error",
+    errno.ECHILD: "No child processes",
+    errno.ENOMEM: "Cannot allocate memory",
+    errno.EBUSY: "Device or resource busy",
+    errno.EXDEV: "Invalid cross-device link",
+    errno.EMFILE: "Too many open files",
+    errno.ENOTTY: "Inappropriate ioctl for device",
+    errno.ESPIPE: "Illegal seek",
+    errno.EDOM: "Numerical argument out of domain",
+    errno.ERANGE: "Numerical result out of range",
+    errno.EDEADLK: "Resource deadlock avoided",
+    errno.ENAMETOOLONG: "File name too long",
+    errno.ELOOP: "Too many levels of symbolic links",
+    errno.ETIME: "Timer expired",
+    errno.EREMOTE: "Object is remote",
+    errno.EOVERFLOW: "Value too large for defined data type",
+    errno.EILSEQ: "Invalid or incomplete multibyte or wide character",
+    errno.EUSERS: "Too many users",
+    errno.ENOTSOCK: "Socket operation on non-socket",
+    errno.EMSGSIZE: "Message too long",
+    errno.EOPNOTSUPP: "Operation not supported",
+    errno.EADDRINUSE: "Address already in use",
+    errno.EADDRNOTAVAIL: "Cannot assign requested address",
+    errno.ENETUNREACH: "Network is unreachable",
+    errno.ENETRESET: "Network dropped connection on reset",
+    errno.ECONNABORTED: "Software caused connection abort",
+    errno.EISCONN: "Transport endpoint is already connected",
+    errno.ENOTCONN: "Transport endpoint is not connected",
+    errno.ESHUTDOWN: "Cannot send after transport endpoint shutdown",
+    errno.ETIMEDOUT: "Connection timed out",
+    errno.EHOSTUNREACH: "No route to host",
+    errno.EINPROGRESS: "Operation now in progress",
+    errno.EUCLEAN: "Structure needs cleaning",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EOWNERDEAD: "Owner died",
+}
+
+
+def system_text(number: int) -> str:
+    """strerror(3) as Docker's users know it, whatever the C library: clients compare these texts."""
+    return _TEXTS.get(number) or os.strerror(number)
 
 
 class TareError(Exception):
@@ -83,4 +128,4 @@ class KernelError(Internal):
         self.context = context
         where = f" {path}" if path is not None else ""
         why = f"{context}: " if context else ""
-        super().__init__(f"{why}{call}{where}: {os.strerror(errno)}")
+        super().__init__(f"{why}{call}{where}: {system_text(errno)}")

@@ -12,9 +12,11 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,31 @@ def test_the_root_is_what_it_says(rooted: RootedEngine, other: Engine) -> None:
     assert ("/usr/lib64/python3." in maps, "/x86_64-linux-gnu/" in maps) == (kind == "lib64", kind == "trixie")
     assert (rooted.root.path / "var/lib/dpkg").exists() == (kind == "trixie")
     assert (rooted.root.path / "bin").is_symlink() == (kind != "musl")
+
+
+def test_errors_have_one_text_everywhere(rooted: RootedEngine, other: Engine) -> None:
+    """What the C library of this root calls otherwise is told as elsewhere."""
+    program = (
+        "import errno, json, os; from tare.errors import system_text as text;"
+        "print(json.dumps({n: text(n) for n in errno.errorcode if os.strerror(n) != 'No error information'}))"
+    )
+    told = json.loads(rooted.root.run("python3", "-c", program))
+    assert {int(number): text for number, text in told.items() if text != os.strerror(int(number))} == {}
+    flags = ("-d", "-p", "8086:80")
+    with socket_in(rooted, 8086):
+        refused = other.docker("run", *flags, other.image, "true", check=False)
+    assert ": bind: address already in use" in refused.err
+
+
+@contextmanager
+def socket_in(rooted: RootedEngine, port: int) -> Iterator[None]:
+    """Someone who listens on that port where the engine is."""
+    script = "import socket; s = socket.create_server(('', int(__import__('sys').argv[1]))); print(flush=True); input()"
+    argv = [*rooted.engine.enter, sys.executable, "-c", script, str(port)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as listener:
+        assert listener.stdout is not None
+        listener.stdout.readline()
+        yield
 
 
 def test_the_locked_libraries_install_by_their_digests(tmp_path: Path) -> None:

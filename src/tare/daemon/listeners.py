@@ -11,7 +11,7 @@ import stat
 
 from tare.daemon.scoped_sockets import ScopedSocket, parse_socket
 from tare.daemon.settings import DaemonSettings
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, system_text
 
 DEFAULT_PORT = 2375
 DEFAULT_TLS_PORT = 2376
@@ -67,7 +67,9 @@ def _unix(path: str, group: str) -> socket.socket:
         sock.bind(path)
     except OSError as error:
         sock.close()
-        raise InvalidArgument(f"can't listen on unix://{path}: {error.strerror or error}") from error
+        raise InvalidArgument(
+            f"can't listen on unix://{path}: {system_text(error.errno) if error.errno else error}"
+        ) from error
     finally:
         os.umask(old)
     try:
@@ -120,7 +122,7 @@ def _tcp(address: str, context: ssl.SSLContext | None) -> list[socket.socket]:
             sock.bind(where)
         except OSError as error:
             sock.close()
-            raise InvalidArgument(f"can't listen on tcp://{address}: {error.strerror}") from error
+            raise InvalidArgument(f"can't listen on tcp://{address}: {system_text(error.errno or 0)}") from error
         sock.listen(BACKLOG)
         sockets.append(sock)
     return sockets

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tare.daemon.scoped_sockets import check_group, parse_socket
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, system_text
 from tare.values.timestamps import parse_duration
 from tare.values.units import parse_bytes
 
@@ -257,7 +257,9 @@ def _read_config(path: str | None) -> dict[str, object]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidArgument(f"unable to configure the engine with file {path}: {error.strerror}") from error
+        raise InvalidArgument(
+            f"unable to configure the engine with file {path}: {system_text(error.errno or 0)}"
+        ) from error
     except ValueError as error:
         raise InvalidArgument(f"unable to configure the engine with file {path}: {error}") from error
     if not isinstance(found, dict):

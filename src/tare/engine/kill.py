@@ -7,7 +7,7 @@ import signal as signals
 from tare.engine import restart_policy
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container
-from tare.errors import Conflict, Internal, KernelError
+from tare.errors import Conflict, Internal, KernelError, system_text
 from tare.runtime.cgroups import open_cgroup
 from tare.values.signals import parse_signal, signal_name
 
@@ -40,7 +40,7 @@ def deliver(engine: Engine, container: Container, live: Live, number: int) -> No
         if not live.link.send_signal(number):
             return
     except OSError as error:
-        raise Internal(f"cannot kill container {container.id}: {error.strerror}") from error
+        raise Internal(f"cannot kill container {container.id}: {system_text(error.errno or 0)}") from error
     engine.events.container(container, "kill", signal=str(number))
     current = engine.containers.get(container.id)
     if current is not None and current.state.paused and number in (signals.SIGKILL, container.stop_signal):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable
 
 from tare import faults
@@ -24,7 +23,7 @@ from tare.engine.log_files import Entry
 from tare.engine.log_options import is_shipped
 from tare.engine.log_position import PositionedReader, load_position, save_position
 from tare.engine.records import Container, LogShipping
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, system_text
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 15.0
@@ -83,7 +82,7 @@ def _words(error: Exception) -> str:
     """What went wrong, without the attempt's details, so that the same text means the same."""
     if type(error) in (ConnectionRefusedError, FileNotFoundError, TimeoutError, BrokenPipeError, ConnectionResetError):
         number = error.errno if isinstance(error, OSError) else None
-        return os.strerror(number) if number else str(error) or "the server doesn't answer in time"
+        return system_text(number) if number else str(error) or "the server doesn't answer in time"
     return str(error) or type(error).__name__
 
 

@@ -7,7 +7,7 @@ import re
 import stat
 
 from tare.engine.options import DeviceMapping, HostOptions
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, system_text
 from tare.oci.runtime_spec import LinuxDevice, LinuxDeviceCgroup
 
 _RULE = re.compile(r"([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})\Z")
@@ -72,7 +72,7 @@ def _mapped(mapping: DeviceMapping) -> list[tuple[LinuxDevice, LinuxDeviceCgroup
             raise InvalidArgument(f"{failed}: no such file or directory")
         return [_node(path, inside, access) for path, inside in pairs]
     except OSError as error:
-        raise InvalidArgument(f"{failed}: {(error.strerror or '').lower()}") from error
+        raise InvalidArgument(f"{failed}: {system_text(error.errno or 0).lower()}") from error
 
 
 def _node(path: str, inside: str, access: str) -> tuple[LinuxDevice, LinuxDeviceCgroup]:

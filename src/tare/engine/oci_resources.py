@@ -6,7 +6,7 @@ import os
 import stat
 
 from tare.engine.options import ResourceOptions, ThrottleDevice
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, system_text
 from tare.oci.runtime_spec import (
     LinuxBlockIO,
     LinuxCPU,
@@ -87,7 +87,7 @@ def _numbers(path: str) -> tuple[int, int]:
     try:
         info = os.stat(path)
     except OSError as error:
-        raise InvalidArgument(f"{path}: {(error.strerror or '').lower()}") from error
+        raise InvalidArgument(f"{path}: {system_text(error.errno or 0).lower()}") from error
     if not stat.S_ISBLK(info.st_mode):
         raise InvalidArgument(f"{path}: not a block device")
     return os.major(info.st_rdev), os.minor(info.st_rdev)

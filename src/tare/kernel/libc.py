@@ -116,7 +116,8 @@ def fork_into_cgroup(cgroup_fd: int) -> int:
     """os.fork(), but the child starts in the cgroup (v2, Linux 5.7) that `cgroup_fd` holds; returns 0 in the child.
 
     Spares the 5 to 30 ms that moving a process there takes after idle. The interpreter's own hooks are run around the
-    call, as os.fork() runs them, and the GIL is held throughout; the C library's are not, so the caller must have one thread.
+    call, as os.fork() runs them, and the GIL is held throughout; the C library's are not: the caller must have one
+    thread.
     """
     arguments = _clone_args.pack(_CLONE_INTO_CGROUP, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd)
     number = _numbers.get("clone3")

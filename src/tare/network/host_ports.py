@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 from collections.abc import Iterator
 
 from tare import faults
-from tare.errors import Internal, InvalidArgument, ResourceExhausted, Unsupported
+from tare.errors import Internal, InvalidArgument, ResourceExhausted, Unsupported, system_text
 from tare.network.records import PortBinding, PortRequest
 from tare.network.uplink import Uplink
 
@@ -181,7 +180,7 @@ def _bind(protocol: str, address: str, port: int) -> socket.socket | None:
     except OSError as error:
         if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             return None
-        raise Internal(f"socket({protocol}): {error.strerror}") from error
+        raise Internal(f"socket({protocol}): {system_text(error.errno or 0)}") from error
     try:
         if family == socket.AF_INET6:
             holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -193,7 +192,7 @@ def _bind(protocol: str, address: str, port: int) -> socket.socket | None:
             _bind_beside_dying(holder, address, port)
     except OSError as error:
         holder.close()
-        why = os.strerror(error.errno or 0).lower()
+        why = system_text(error.errno or 0).lower()
         version = 6 if family == socket.AF_INET6 else 4
         raise ResourceExhausted(f"listen {protocol}{version} {_shown(address)}:{port}: bind: {why}") from error
     return holder

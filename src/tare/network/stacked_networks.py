@@ -17,7 +17,7 @@ from collections.abc import Collection
 import msgspec
 
 from tare import faults
-from tare.errors import Forbidden, InvalidArgument, KernelError, Unavailable, Unsupported
+from tare.errors import Forbidden, InvalidArgument, KernelError, Unavailable, Unsupported, system_text
 from tare.kernel import netlink_route as route
 from tare.kernel import netlink_stacked as stacked
 from tare.kernel.netlink import Request
@@ -169,7 +169,7 @@ def connect(sock: RouteSocket, record: EndpointRecord, namespace: Netns, parent:
         if error.errno == errno.EOPNOTSUPP:
             raise Unsupported(f"this kernel ({os.uname().release}) has no {record.driver} links") from error
         if error.errno in (errno.EBUSY, errno.EINVAL, errno.EADDRINUSE):
-            why = os.strerror(error.errno).lower()
+            why = system_text(error.errno).lower()
             raise Unavailable(f"failed to create the {record.driver} port on {parent.name}: {why}") from error
         raise
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from tare.errors import Unavailable
+from tare.errors import Unavailable, system_text
 from tare.kernel import process
 from tare.kernel.namespaces import pidfd_open
 from tare.kernel.netlink_route import RouteSocket
@@ -202,7 +202,7 @@ class Keeper:
         except OSError as error:
             os.close(alive_fd)
             os.close(ready_fd)
-            raise Unavailable(f"{program.name}: {error.strerror}") from error
+            raise Unavailable(f"{program.name}: {system_text(error.errno or 0)}") from error
         finally:
             os.close(ready_there_fd)
             os.close(alive_there_fd)

@@ -6,13 +6,12 @@ It must never choose a port, or start one by itself: that is the keeper's part.
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from tare.errors import Unavailable
+from tare.errors import Unavailable, system_text
 
 LINK = "uplink0"
 ADDRESS, GATEWAY, RESOLVER, PREFIX = "10.0.2.100", "10.0.2.2", "10.0.2.3", 24
@@ -212,4 +211,4 @@ def refused_text(port: Port, error: OSError) -> str:
     """Docker's words for a port that can't be had, without the sentence around them."""
     shown = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
     version = 6 if ":" in port.host_ip else 4
-    return f"listen {port.protocol}{version} {shown}:{port.number}: bind: {os.strerror(error.errno or 0).lower()}"
+    return f"listen {port.protocol}{version} {shown}:{port.number}: bind: {system_text(error.errno or 0).lower()}"

@@ -24,6 +24,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from tare.errors import system_text
 from tare.registry.transport import adopt
 
 _CONNECTIONS = 4
@@ -97,7 +98,10 @@ def explain(error: Exception) -> str | None:
         return f"dial tcp: lookup {error.conn.host}: no such host"
     if isinstance(error, NewConnectionError):
         cause = error.__cause__ or error.__context__
-        reason = (cause.strerror or str(cause)).lower() if isinstance(cause, OSError) else str(error)
+        reason = str(error)
+        if isinstance(cause, OSError):  # a name that isn't found has a negative number, and its own text
+            number = cause.errno or 0
+            reason = (system_text(number) if number > 0 else cause.strerror or str(cause)).lower()
         return f"dial tcp {error.conn.host}:{error.conn.port}: connect: {reason}"
     if isinstance(error, ConnectTimeoutError):
         return "dial tcp: i/o timeout"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 
 import msgspec
 
-from tare.errors import KernelError, TareError
+from tare.errors import KernelError, TareError, system_text
 
 EXIT_ENGINE = 125
 EXIT_NOT_EXECUTABLE = 126
@@ -78,7 +77,7 @@ def sentence(error: BaseException) -> str:
 
 def errno_text(number: int) -> str:
     """strerror(3) the way Go prints it."""
-    text = os.strerror(number)
+    text = system_text(number)
     return text[:1].lower() + text[1:]
 
 

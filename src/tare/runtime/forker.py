@@ -16,6 +16,7 @@ import sys
 
 import msgspec
 
+from tare.errors import system_text
 from tare.kernel import process
 from tare.kernel.fds import close_others
 from tare.runtime import messages, quiet
@@ -109,7 +110,7 @@ def _refuse(link_fd: int, error: OSError) -> None:
             received = messages.receive(link)
             if received is not None:
                 with socket.socket(fileno=received[1][0]) as report:
-                    messages.send(report, messages.Failed(f"fork: {error.strerror}", 125))
+                    messages.send(report, messages.Failed(f"fork: {system_text(error.errno or 0)}", 125))
                 for fd in received[1][1:]:
                     os.close(fd)
         except (OSError, msgspec.DecodeError):

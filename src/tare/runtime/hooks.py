@@ -11,7 +11,7 @@ import signal
 
 import msgspec
 
-from tare.errors import InvalidArgument, KernelError
+from tare.errors import InvalidArgument, KernelError, system_text
 from tare.kernel.fds import set_cloexec_from
 from tare.oci.runtime_spec import Hook
 
@@ -78,7 +78,7 @@ def _become_hook(hook: PlannedHook, input_fd: int, output_fd: int) -> None:
         environment = dict(word.partition("=")[::2] for word in hook.env)
         os.execve(hook.path, list(hook.args), environment)
     except OSError as error:
-        os.write(2, f"{hook.path}: {error.strerror}".encode())
+        os.write(2, f"{hook.path}: {system_text(error.errno or 0)}".encode())
     finally:
         os._exit(127)
 

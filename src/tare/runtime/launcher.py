@@ -15,7 +15,7 @@ import sys
 
 import msgspec
 
-from tare.errors import TareError
+from tare.errors import TareError, system_text
 from tare.kernel import netns, process
 from tare.runtime import live_mounts, messages, view
 from tare.runtime.cgroups import known_hierarchies
@@ -111,7 +111,7 @@ def _serve_request(connection: socket.socket, spares: Spares, poller: select.pol
 def _refuse(report_fd: int, error: OSError) -> None:
     report = socket.socket(fileno=os.dup(report_fd))
     try:
-        messages.send(report, messages.Failed(f"fork: {error.strerror}", 125))
+        messages.send(report, messages.Failed(f"fork: {system_text(error.errno or 0)}", 125))
     except OSError:
         pass
     finally:

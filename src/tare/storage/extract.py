@@ -236,7 +236,7 @@ def explained(error: OSError, name: str) -> errors.TareError:
     if number == errno.EROFS:
         return errors.Forbidden(f'"{name}": read-only file system')
     if number in _USER_ERRORS:
-        return errors.InvalidArgument(f'"{name}": {os.strerror(number)}')
+        return errors.InvalidArgument(f'"{name}": {errors.system_text(number)}')
     return errors.KernelError(number, "extract", name)
 
 

@@ -142,7 +142,7 @@ class Overwriter(TreeWriter):
         try:
             return fds.make_directories(self._whole_root_fd, target)
         except errors.KernelError as error:
-            raise OSError(error.errno, os.strerror(error.errno)) from error
+            raise OSError(error.errno, errors.system_text(error.errno)) from error
 
     @staticmethod
     def _check(descriptor: int, at: bytes) -> None:
@@ -192,7 +192,7 @@ def _remove(parent: int, name: bytes, path: bytes, depth: int) -> None:
             return
         if error.errno == errno.EXDEV:
             raise Target(f"unlinkat {shown(path)}: device or resource busy") from error
-        raise OSError(error.errno, os.strerror(error.errno)) from error
+        raise OSError(error.errno, errors.system_text(error.errno)) from error
     try:
         for below in os.listdir(directory_fd):
             encoded = os.fsencode(below)

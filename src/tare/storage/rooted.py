@@ -108,7 +108,7 @@ def unresolved(number: int, path: str) -> errors.TareError:
     if number == errno.ENOENT:
         return Missing(path)
     if number in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-        return errors.InvalidArgument(f"lstat {path}: {os.strerror(number).lower()}")
+        return errors.InvalidArgument(f"lstat {path}: {errors.system_text(number).lower()}")
     return errors.KernelError(number, "lstat", path)
 
 

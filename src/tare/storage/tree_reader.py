@@ -23,7 +23,7 @@ def open_beneath(root_fd: int, path: bytes, flags: int) -> int:
     try:
         return fds.openat2(root_fd, os.fsdecode(path) or ".", flags | os.O_NOFOLLOW, 0, _BENEATH)
     except errors.KernelError as error:
-        raise OSError(error.errno, os.strerror(error.errno), path) from error
+        raise OSError(error.errno, errors.system_text(error.errno), path) from error
 
 
 def open_directory_beneath(root_fd: int, path: bytes) -> int:
@@ -32,7 +32,7 @@ def open_directory_beneath(root_fd: int, path: bytes) -> int:
         return open_beneath(root_fd, path, _DIRECTORY)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
+            raise NotADirectoryError(errno.ENOTDIR, errors.system_text(errno.ENOTDIR), path) from error
         raise
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.errors import InvalidArgument, KernelError
+from tare.errors import InvalidArgument, KernelError, system_text
 from tare.kernel import mounts
 from tare.volumes.records import LocalMount
 
@@ -71,7 +71,7 @@ def make(path: Path, wanted: LocalMount) -> int:
         why = f"{error.context}: " if error.context else ""
         raise InvalidArgument(
             f"error while mounting volume '{path}': failed to mount local volume: mount {wanted.device}:{path}, "
-            f"data: {','.join(data)}: {why}{os.strerror(error.errno).lower()}"
+            f"data: {','.join(data)}: {why}{system_text(error.errno).lower()}"
         ) from error
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, InvalidArgument, NotFound, system_text
 from tare.storage.database import Database, Transaction
 from tare.storage.durable import sync_directory
 from tare.storage.merged import Stack
@@ -365,5 +365,5 @@ def _open_device(path: Path, wanted: LocalMount) -> int:
         return os.open(wanted.device, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidArgument(
-            f"failed to mount local volume: mount {wanted.device}:{path}: {os.strerror(error.errno or 0).lower()}"
+            f"failed to mount local volume: mount {wanted.device}:{path}: {system_text(error.errno or 0).lower()}"
         ) from error
