@@ -84,6 +84,9 @@ TABLE: dict[str, Case] = {
     ),
     "a name of one letter": Case("POST", f"{CREATE}?name=x", 400, "^" + BAD_NAME.format("x"), {"Image": "{image}"}),
     "a name of a path": Case("POST", f"{CREATE}?name=..%2Fx", 400, "^Invalid container name", {"Image": "{image}"}),
+    "a name without end": Case(
+        "POST", f"{CREATE}?name={'n' * 256}", 400, "at most 255 characters", {"Image": "{image}"}, only_newer=True
+    ),
     "a name that is taken": Case("POST", f"{CREATE}?name={{name}}", 409, TAKEN, {"Image": "{image}", "Cmd": ["x"]}),
     "no body": Case("POST", CREATE, 400),
     "half a body": Case("POST", CREATE, 400, ".", b'{"Image": "x"'),

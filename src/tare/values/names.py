@@ -35,8 +35,10 @@ def random_name(attempt: int = 0) -> str:
 
 
 def check_container_name(name: str) -> str:
-    """name without a leading slash. Raises InvalidArgument with Docker's text."""
+    """name without a leading slash. Raises InvalidArgument with Docker's text; too long ones Docker takes."""
     bare = name.removeprefix("/")
-    if not _NAME.match(bare) or len(bare) > MAX_LENGTH:
+    if len(bare) > MAX_LENGTH:
+        raise InvalidArgument(f"Invalid container name ({name[:40]}…), at most {MAX_LENGTH} characters are allowed")
+    if not _NAME.match(bare):
         raise InvalidArgument(f"Invalid container name ({name[:300]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     return bare
