@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 from tare.cli.table import format_table
-from tare.cli.visible import visible_cell
 from tare.client.jsontext import format_json
 
 TYPE_CHECKING = False
@@ -72,8 +71,11 @@ def print_rows(
     """template: --format's text, "" or "table" for the default table of `columns`."""
     if template in ("", "table"):
         cells = [[headers[name] for name in columns]]
-        shown = visible_cell if sys.stdout.isatty() else str
-        cells += [[shown(row.text(name)) for name in columns] for row in rows]
+        cells += [[row.text(name) for name in columns] for row in rows]
+        if sys.stdout.isatty():
+            from tare.cli.visible import visible_cell  # not loaded for pipes
+
+            cells = [[visible_cell(cell) for cell in row] for row in cells]
         session.out(format_table(cells))
         return
     if template in ("json", "{{json .}}"):

@@ -10,7 +10,7 @@ import sys
 
 from tare.cli.command import CliError, Command, Flag, UsageError, Values
 from tare.cli.flags import HelpAsked, check_count, parse_flags
-from tare.cli.session import Session, describe
+from tare.cli.session import Session, describe, shown
 from tare.cli.tree import ABSENT, ALIASES, COMMANDS, GROUPS, module_of
 from tare.client.config_file import config_directory
 from tare.client.errors import ClientError
@@ -109,7 +109,7 @@ def run(arguments: list[str]) -> int:
         return cli_error(path, error)
     except ClientError as error:
         sys.stdout.flush()
-        sys.stderr.write(shown(describe(error)) + "\n")
+        sys.stderr.write(shown(describe(error), sys.stderr) + "\n")
         return 1
 
 
@@ -175,15 +175,8 @@ def cli_error(path: str, error: CliError) -> int:
         text = error.message
         if error.prefix:
             text = f"tare: {text}\n\nRun 'tare {path} --help' for more information"
-        sys.stderr.write(shown(text) + "\n")
+        sys.stderr.write(shown(text, sys.stderr) + "\n")
     return error.code
-
-
-def shown(text: str) -> str:
-    """An error's text, which may hold foreign names, for stderr."""
-    from tare.cli.visible import visible
-
-    return visible(text) if sys.stderr.isatty() else text
 
 
 def show_help(path: str, stream: object) -> int:

@@ -9,7 +9,6 @@ import os
 import sys
 
 from tare.cli.command import CliError
-from tare.cli.visible import visible
 from tare.client.endpoint import choose_endpoint
 from tare.client.engine import Engine
 from tare.client.errors import ApiError, BadHost, CannotConnect, ClientError
@@ -19,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable, Iterable
+    from typing import TextIO
 
     from tare.client.endpoint import TlsWish
 
@@ -69,6 +69,15 @@ def describe(error: Exception) -> str:
     return str(error)
 
 
+def shown(text: str, stream: TextIO) -> str:
+    """Text that may have foreign words in it, for one of our streams."""
+    if not stream.isatty():
+        return text
+    from tare.cli.visible import visible  # not loaded for pipes: scripts start `tare` often
+
+    return visible(text)
+
+
 class Session:
     """path: the command as typed ("ps", "container ls"). host, context, tls: what the global flags said."""
 
@@ -89,7 +98,7 @@ class Session:
 
     def out(self, text: str) -> None:
         """One line, or several, on stdout; nothing in it acts on a terminal."""
-        sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
+        sys.stdout.write(shown(text, sys.stdout) + "\n")
 
     def out_as_is(self, text: str) -> None:
         """The same, where the user asked for what acts on a terminal."""
@@ -97,7 +106,7 @@ class Session:
 
     def err(self, text: str) -> None:
         sys.stdout.flush()
-        sys.stderr.write((visible(text) if sys.stderr.isatty() else text) + "\n")
+        sys.stderr.write(shown(text, sys.stderr) + "\n")
         sys.stderr.flush()
 
     def require(self, version: str, what: str) -> None:
