@@ -9,6 +9,7 @@ import signal
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,10 +25,10 @@ END = [f"engine.exit.{step}" for step in ("seen", "released", "stored")]
 OPTIONS = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Tared]:
+@contextmanager
+def armable(*args: str) -> Iterator[Tared]:
     """A daemon whose fault points can be armed while it runs."""
-    daemon = Tared("--trash-keep", "0")
+    daemon = Tared(*args)
     daemon.make_armable()
     try:
         daemon.start()
@@ -36,6 +37,13 @@ def shared() -> Iterator[Tared]:
     finally:
         daemon.stop()
         daemon.scrub()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Tared]:
+    """One without a trash."""
+    with armable("--trash-keep", "0") as daemon:
+        yield daemon
 
 
 @pytest.fixture
@@ -163,16 +171,9 @@ def test_a_volume_whose_files_could_not_be_thrown_away(shared: Tared, engine: En
 
 @pytest.fixture(scope="module")
 def keeping_daemon() -> Iterator[Tared]:
-    """One with a trash, whose fault points can be armed."""
-    daemon = Tared()
-    daemon.make_armable()
-    try:
-        daemon.start()
-        daemon.engine.prepare()
+    """One with a trash."""
+    with armable() as daemon:
         yield daemon
-    finally:
-        daemon.stop()
-        daemon.scrub()
 
 
 @pytest.fixture
