@@ -77,7 +77,8 @@ def main() -> int:
         crowds = [measure_crowd(engine, options.many, progress) for engine in (docker, tare) if options.many]
         count = options.versions
         versions = [measure_versions(engine, count, progress) for engine in (docker, tare) if count]
-        images = measure_images((docker, tare), options.images, progress) if options.images else {}
+        if options.images:
+            report_images(measure_images((docker, tare), options.images, progress), docker.name, tare.name)
     except BenchError as error:
         keep = True
         print(f"The benchmark failed: {error}", file=sys.stderr)
@@ -92,8 +93,6 @@ def main() -> int:
         report_crowds(*crowds)
     if versions:
         report_versions(*versions)
-    if images:
-        report_images(images, docker.name, tare.name)
     return 1 if any(task.failure for task in tasks) else 0
 
 
