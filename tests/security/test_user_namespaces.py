@@ -237,7 +237,7 @@ def test_network_of_its_own(tare: Engine, box: str) -> None:
     assert "0% packet loss" in sh(tare, box, "ping -c 1 -W 2 127.0.0.1")
     done = run(tare, "ip addr add 10.9.9.9/24 dev lo && ip addr", "--cap-add", "NET_ADMIN")
     assert "10.9.9.9" in done.out
-    assert run(tare, "cat /proc/sys/net/core/somaxconn", "--sysctl", "net.core.somaxconn=77").out == "77\n"
+    assert run(tare, "cat /proc/sys/net/ipv4/ip_default_ttl", "--sysctl", "net.ipv4.ip_default_ttl=77").out == "77\n"
 
 
 def test_published_ports(tare: Engine) -> None:
