@@ -305,7 +305,7 @@ def test_a_disk_that_runs_full() -> None:
     """What waits goes, the oldest first, as soon as less is free than is to be; what is removed then goes at once."""
     daemon = Tared("--trash-free=40%")
     daemon.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tare-test", str(daemon.data_root)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=52m", "tare-test", str(daemon.data_root)], check=True)
     with daemon:
         engine = daemon.engine
         engine.prepare()
