@@ -63,7 +63,7 @@ def test_host_process_cannot_take_a_published_port(engine: Engine) -> None:
         async with engine:
             box = await engine.attach(PortRequest(80, host_port=8080), PortRequest(53, "udp", host_port=5353))
             for port, kind in ((8080, socket.SOCK_STREAM), (5353, socket.SOCK_DGRAM)):
-                with pytest.raises(OSError, match="Address already in use"):
+                with pytest.raises(OSError, match="in use"):
                     bound(port, kind, reuse=True)
             await engine.network.release(box.record.container_id)
             bound(8080).close()
@@ -85,7 +85,7 @@ def test_port_with_dying_connections_is_free(engine: Engine) -> None:
             box = await engine.attach(PortRequest(80, host_port=8080))
             with listen(box.namespace_fd, 80) as inside:
                 assert talk(None, "127.0.0.1", 8080, inside)
-            with pytest.raises(OSError, match="Address already in use"), bound(8080, reuse=True) as other:
+            with pytest.raises(OSError, match="in use"), bound(8080, reuse=True) as other:
                 other.listen()
 
     asyncio.run(scenario())

@@ -176,5 +176,7 @@ compose() {
 
 cc=$cache/musl-gcc flags="-O2 -fPIC"
 [ -z "${4-}" ] || { "$4"; exit; }
+exec 9> lock
+flock 9 # two runs would compile into one another
 for step in packages unpack zlib bzip xz ffi sqlite openssl python compose; do once $step; done
 : > done
