@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable
-
 from tare.engine.engine import Engine, in_thread
 from tare.storage.chunks.tidy import Tidied, note_everything, tidy
-
-_NICE = 10
 
 
 async def pack_versions(engine: Engine, *, unpack: bool = False) -> Tidied:
     """Packs whatever no container sees, lineage or not: of each path the older layers' files over the newer ones'.
 
     unpack: makes all plain instead, and leaves them so for a day. Raises ResourceExhausted (no space to unpack).
+    At the engine's own priority: a thread below it that holds the interpreter's lock would stop the engine.
     """
-    return await in_thread(_nicely, (lambda: _unpack(engine)) if unpack else (lambda: _pack(engine)))
+    return await in_thread(_unpack if unpack else _pack, engine)
 
 
 def _pack(engine: Engine) -> Tidied:
@@ -34,22 +29,3 @@ def _unpack(engine: Engine) -> Tidied:
             files, used = files + 1, used + file.size
     packing.give_back()
     return Tidied(files=files, freed_bytes=-used)
-
-
-def _nicely(work: Callable[[], Tidied]) -> Tidied:
-    """In a thread of its own, since a lowered priority can't always be raised again."""
-    done: list[Tidied | BaseException] = []
-
-    def run() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        try:
-            done.append(work())
-        except BaseException as error:  # raised again in the caller's thread
-            done.append(error)
-
-    thread = threading.Thread(target=run, name="tare-pack", daemon=True)
-    thread.start()
-    thread.join()
-    if isinstance(done[0], BaseException):
-        raise done[0]
-    return done[0]
