@@ -257,7 +257,7 @@ class NetlinkSocket:
             raise KernelError(error.errno or 0, "sendmsg(AF_NETLINK)") from error
 
     def _enlarge_buffers(self) -> None:
-        """A transaction of thousands of elements is one datagram; only CAP_NET_ADMIN of the host goes beyond the limit."""
+        """A transaction of thousands of elements is one datagram; beyond the limit only with CAP_NET_ADMIN outside."""
         so_sndbufforce, so_rcvbufforce = 32, 33  # asm-generic/socket.h; not in Python's socket module
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, so_sndbufforce, _BUFFER_BYTES)
