@@ -43,7 +43,7 @@ def harmless(text: str) -> None:
         ("ps", "-a", "--format", "table {{.Names}}\\t{{.Labels}}"),
         ("ps", "-a", "--format", "json"),
         ("inspect", "CONTAINER"),
-        ("events", "--since", "1h", "--until", "0s"),
+        ("events", "--since", "1h", "--until=-1s"),  # whole seconds: now is before what was made just now
         ("why", "CONTAINER"),
     ],
     ids=lambda args: " ".join(args),
