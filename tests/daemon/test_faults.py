@@ -179,7 +179,8 @@ def volumes(daemon: Tared) -> Sequence[Verb]:
 def copies(daemon: Tared) -> Sequence[Verb]:
     """Copies into a container and out of it, stopped and running."""
     ask = asker(daemon)
-    run = {"Image": daemon.engine.image, "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
+    host = {"NetworkMode": "none", "Binds": ["/usr:/not/in/the/image"]}
+    run = {"Image": daemon.engine.image, "Cmd": ["sleep", "1000"], "HostConfig": host}
     archive = small_tar("etc/group", "new/one", "two")
 
     def put() -> Answer:
@@ -192,6 +193,7 @@ def copies(daemon: Tared) -> Sequence[Verb]:
 
     return [
         Verb("create", lambda: ask("POST", "/containers/create", run, name="first")),
+        Verb("copy out of one that never ran", lambda: ask("GET", "/containers/first/archive", path="/bin")),
         Verb("copy into a stopped one", put),
         Verb("copy out of a stopped one", get),
         Verb("start", lambda: ask("POST", "/containers/first/start")),
