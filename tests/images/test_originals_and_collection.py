@@ -92,3 +92,21 @@ def test_an_image_goes_while_it_is_saved(rooms: Rooms) -> None:
     rooms.layers.empty_trash()
     assert check(rooms) == []
     assert load(rooms.images, io.BytesIO(out.getvalue()))[0].image.repo_tags == ("a:1",)
+
+
+def test_a_search_gives_way_to_a_removal(rooms: Rooms) -> None:
+    """It ends when nothing but itself keeps the layer, so that the room comes back."""
+    load(rooms.images, io.BytesIO(ARCHIVE))
+    originals, asked = rooms.layers.originals, []
+
+    def stopped() -> bool:
+        if originals.looked_at and rooms.images.all():
+            remove(rooms.images, "a:1")
+        asked.append(originals.looked_at in rooms.layers.only_leased)
+        return asked[-1]
+
+    assert originals.slim(stopped) == 0
+    assert True in asked
+    assert rooms.layers.all() == [] and originals.all() == []
+    rooms.layers.empty_trash()
+    assert check(rooms) == []

@@ -22,8 +22,13 @@ async def _slim(engine: Engine) -> None:
     try:
         while not engine.shutting_down:
             engine.slim_again = False
-            await in_thread(engine.layers.originals.slim, Pace(lambda: engine.shutting_down))
+            await in_thread(engine.layers.originals.slim, Pace(lambda: engine.shutting_down or _is_unwanted(engine)))
             if not engine.slim_again:
                 break
     finally:
         engine.slimming = False
+
+
+def _is_unwanted(engine: Engine) -> bool:
+    """Whether nothing but the search keeps the layer that it looks at: its image was removed."""
+    return engine.layers.originals.looked_at in engine.layers.only_leased

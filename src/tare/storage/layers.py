@@ -84,7 +84,8 @@ class Layers:
         self.packing = Packing(self.root / "packs", self, db)
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
-        self._only_leased = False
+        self.only_leased: frozenset[str] = frozenset()
+        """Layers that the last collection spared for a lease alone."""
         self._untidy = False  # something could not be thrown away: `empty_trash` tries again
         self.repair()
 
@@ -344,7 +345,7 @@ class Layers:
             yield lease
         finally:
             self.leases.end(lease)
-            if self._only_leased:
+            if self.only_leased:
                 with suppress(errors.ResourceExhausted):  # a full disk: the next collection takes them
                     self.collect()
 
@@ -406,7 +407,7 @@ class Layers:
                     held.update(row["diff_ids"].split())
                 every = [_layer(row) for row in tx.all("SELECT * FROM layers")]
                 # Whose image went while somebody worked on it: the end of the lease collects again.
-                self._only_leased = any(layer.diff_id in leased and layer.diff_id not in held for layer in every)
+                self.only_leased = frozenset(one.diff_id for one in every if one.diff_id in leased - held)
                 held |= leased
                 held |= self.packing.kept(tx, held)
                 garbage = [layer for layer in every if layer.diff_id not in held]

@@ -133,6 +133,8 @@ class Originals:
         self._lock = threading.Lock()
         self._unfit: set[str] = set()
         self._spools: set[str] = set()
+        self.looked_at = ""
+        """The layer whose way `slim` is looking for; empty otherwise."""
         durable.make_private_directory(root)
 
     # -- looking ------------------------------------------------------------------------------------------------------
@@ -265,7 +267,10 @@ class Originals:
 
     @names_its_disk
     def slim(self, stopped: Callable[[], bool] = lambda: False) -> int:
-        """Looks for ways to make what is kept; returns how many bytes that freed. Slow, for a background thread."""
+        """Looks for ways to make what is kept; returns how many bytes that freed. Slow, for a background thread.
+
+        stopped: asked often; ends the search of the layer that is `looked_at`, and then, if it still says so, all.
+        """
         freed = 0
         for original in self.all():
             if stopped():
@@ -278,11 +283,15 @@ class Originals:
         path = self.path(original.digest)
         try:
             with self._hold(original.diff_id):
-                way = self._find_way(original, path, stopped)
+                self.looked_at = original.diff_id
+                try:
+                    way = self._find_way(original, path, stopped)
+                    if stopped():
+                        return 0
+                finally:
+                    self.looked_at = ""
         except (FileNotFoundError, errors.NotFound):
             return 0  # collected meanwhile
-        if stopped():
-            return 0
         with self._lock:
             with self._db.transaction() as tx:
                 changed = tx.run(
