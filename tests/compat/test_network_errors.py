@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from support.engine import Engine
+from support.placeholders import fill
 
 BRIDGE = "com.docker.network.bridge."
 
@@ -199,16 +200,6 @@ def stage(engine: Engine) -> Iterator[dict[str, str]]:
         engine.clean()
         for name in names.values():
             engine.api.request("DELETE", f"/networks/{name}", check=False)
-
-
-def fill(value: Any, stage: dict[str, str]) -> Any:
-    """The value with placeholders replaced."""
-    if isinstance(value, dict):
-        return {key: fill(item, stage) for key, item in value.items()}
-    if isinstance(value, str):
-        for key, text in stage.items():
-            value = value.replace("{" + key + "}", text)
-    return value
 
 
 def test_refused_in_dockers_words(engine: Engine, stage: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from support.engine import Engine
+from support.placeholders import fill
 
 NO = "no-such"
 NO_CONTAINER = f"[Nn]o such container: {NO}$"
@@ -238,16 +239,6 @@ def stage(any_engine: Engine) -> Iterator[dict[str, str]]:
     yield {"image": engine.image, "bare": bare, "running": running, "created": created, "name": name}
     engine.clean()
     engine.clean_images()
-
-
-def fill(value: Any, stage: dict[str, str]) -> Any:
-    """The value with placeholders replaced."""
-    if isinstance(value, dict):
-        return {key: fill(item, stage) for key, item in value.items()}
-    if isinstance(value, str):
-        for key, text in stage.items():
-            value = value.replace("{" + key + "}", text)
-    return value
 
 
 @pytest.mark.parametrize("case", TABLE)
