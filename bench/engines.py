@@ -61,6 +61,8 @@ class Engine:
         command += ["--pidfile", str(self.pidfile), "-H", f"unix://{self.socket}", "--bip", self.bip]
         if self.kind == "tared":
             command += ["--bridge", self.bridge]
+        else:
+            command += ["--cgroup-parent", self.bridge]  # so that it can be told from another dockerd's, and removed
         if self.netns:
             subprocess.run(["ip", "netns", "add", self.netns], check=True)
             subprocess.run(["ip", "-n", self.netns, "link", "set", "lo", "up"], check=True)
@@ -91,6 +93,9 @@ class Engine:
                 self.process.kill()
         if self.netns:
             subprocess.run(["ip", "netns", "delete", self.netns], capture_output=True)
+            for group in Path("/sys/fs/cgroup").glob(f"**/{self.bridge}"):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
         else:
             subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
 
@@ -127,6 +132,18 @@ class Engine:
             "HostConfig": {"NetworkMode": network},
         }
         return str(self.call("POST", "/containers/create", body)["Id"])
+
+    def started(self, image: str, script: str) -> str:
+        """A container that has run a script and sleeps."""
+        body = {"Image": image, "Cmd": ["sh", "-c", f"{script}; echo ready; exec sleep 3600"]}
+        container = str(self.call("POST", "/containers/create", {**body, "HostConfig": {"NetworkMode": "none"}})["Id"])
+        self.call("POST", f"/containers/{container}/start")
+        end = time.monotonic() + 120
+        while b"ready" not in self.call("GET", f"/containers/{container}/logs", stdout="1"):
+            if time.monotonic() > end:
+                raise BenchError(f"{self.name}: a container did not get ready: {script}")
+            time.sleep(0.05)
+        return container
 
     def exec_attached(self, container: str, command: list[str]) -> None:
         """Runs a command in a container and reads its stream to the end, as `docker exec` does."""

@@ -236,8 +236,8 @@ def one_round(engine: Engine, roots: Roots, number: int) -> list[tuple[str, floa
 
 def containers(engine: Engine, image: str) -> list[tuple[str, float]]:
     """Export, commit and diff of a container with few changes, and commit and diff of one with many."""
-    few = started(engine, image, "echo changed > /etc/motd; echo new > /srv/new")
-    many = started(engine, image, MANY)
+    few = engine.started(image, "echo changed > /etc/motd; echo new > /srv/new")
+    many = engine.started(image, MANY)
     try:
         rows = [("export of a container", timed(lambda: drain(engine, f"/containers/{few}/export")))]
         for what, container in (("2 files", few), (f"{MANY_FILES:,} files", many)):
@@ -248,19 +248,6 @@ def containers(engine: Engine, image: str) -> list[tuple[str, float]]:
         engine.remove(few)
         engine.remove(many)
     return rows
-
-
-def started(engine: Engine, image: str, script: str) -> str:
-    """A container that has run a script and sleeps."""
-    body = {"Image": image, "Cmd": ["sh", "-c", f"{script}; echo ready; exec sleep 3600"]}
-    container = str(engine.call("POST", "/containers/create", {**body, "HostConfig": {"NetworkMode": "none"}})["Id"])
-    engine.call("POST", f"/containers/{container}/start")
-    end = time.monotonic() + 120
-    while b"ready" not in engine.call("GET", f"/containers/{container}/logs", stdout="1"):
-        if time.monotonic() > end:
-            raise BenchError(f"{engine.name}: a container did not get ready")
-        time.sleep(0.05)
-    return container
 
 
 def changes(engine: Engine, container: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engines import BenchError, Engine
+from engines import Engine
 
 DATABASE_MB = 64
 LARGE_MB = 1024
@@ -79,15 +79,7 @@ def single_commits(engine: Engine, progress: Callable[[str], None]) -> list[Row]
 def filled(engine: Engine, image: str, megabytes: int) -> str:
     """A running container with a file of random bytes."""
     fill = f"/bin/busybox dd of=/data bs=1M count={megabytes} if=/dev/urandom 2>/dev/null; " if megabytes else ""
-    body = {"Image": image, "Cmd": ["sh", "-c", f"{fill}echo ready; exec sleep 3600"]}
-    container = str(engine.call("POST", "/containers/create", {**body, "HostConfig": {"NetworkMode": "none"}})["Id"])
-    engine.call("POST", f"/containers/{container}/start")
-    end = time.monotonic() + 120
-    while b"ready" not in engine.call("GET", f"/containers/{container}/logs", stdout="1"):
-        if time.monotonic() > end:
-            raise BenchError(f"{engine.name}: a container did not write its {megabytes} MB")
-        time.sleep(0.1)
-    return container
+    return engine.started(image, f"{fill}true")
 
 
 def commit(engine: Engine, container: str, tag: str) -> None:
