@@ -203,8 +203,19 @@ def reached(namespace_fd: int | None, kind: int, address: str, port: int, *, spe
 def telling(namespace_fd: int | None, port: int, address: str = "0.0.0.0") -> Iterator[None]:
     """A server, TCP and UDP, that tells everyone by which address it sees them."""
     servers = [listen(namespace_fd, port, kind, address) for kind in (TCP, UDP)]
+    try:
+        with _serving(lambda ending_fd: _tell(servers[0], servers[1], ending_fd)):
+            yield
+    finally:
+        for server in servers:
+            server.close()
+
+
+@contextmanager
+def _serving(serve: Callable[[int], None]) -> Iterator[None]:
+    """A thread that serves until the descriptor that it is given can be read."""
     ending_fds = os.pipe()
-    thread = threading.Thread(target=_tell, args=(servers[0], servers[1], ending_fds[0]))
+    thread = threading.Thread(target=serve, args=(ending_fds[0],))
     thread.start()
     try:
         yield
@@ -212,8 +223,6 @@ def telling(namespace_fd: int | None, port: int, address: str = "0.0.0.0") -> It
         os.close(ending_fds[1])
         thread.join()
         os.close(ending_fds[0])
-        for server in servers:
-            server.close()
 
 
 def _tell(stream: socket.socket, datagrams: socket.socket, ending_fd: int) -> None:
@@ -237,21 +246,14 @@ def _tell(stream: socket.socket, datagrams: socket.socket, ending_fd: int) -> No
 def naming(name: str, address: str) -> Iterator[None]:
     """A server of names on the host's loopback that knows one name."""
     with listen(None, 53, UDP, "127.0.0.1") as server:
-        ending_fds = os.pipe()
 
-        def serve() -> None:
-            while ending_fds[0] not in select.select([server.fileno(), ending_fds[0]], [], [])[0]:
+        def serve(ending_fd: int) -> None:
+            while ending_fd not in select.select([server.fileno(), ending_fd], [], [])[0]:
                 data, seen = server.recvfrom(512)
                 reply = dnslib.DNSRecord.parse(data).reply()
                 if str(reply.q.qname).rstrip(".") == name and reply.q.qtype == dnslib.QTYPE.A:
                     reply.add_answer(dnslib.RR(name, dnslib.QTYPE.A, rdata=dnslib.A(address), ttl=1))
                 server.sendto(reply.pack(), seen)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
+        with _serving(serve):
             yield
-        finally:
-            os.close(ending_fds[1])
-            thread.join()
-            os.close(ending_fds[0])
