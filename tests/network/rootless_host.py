@@ -27,13 +27,16 @@ from tare.kernel import process
 from tare.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, unshare, write_id_maps, write_proc
 from tare.kernel.netlink_route import RouteSocket
 from tare.kernel.nftables import NftablesSocket
-from tare.network import rules
+from tare.network import dns_answers, dns_forward, rules
 from tare.network.doors import Doors
 from tare.network.name_server import RESOLVER_ADDRESS
 from tare.network.records import Endpoint, EndpointRequest, NetworkRequest, NetworkSettings, PortRequest
 from tare.network.uplink import KeptUplink
 from tare.network.uplink_keeper import keep
 from tare.values.ids import new_id
+
+LOADED_BEFORE = (dns_answers, dns_forward)
+"""What the room loads late: the user that this becomes may have no way there (a checkout below a 0700 directory)."""
 
 NOBODY = 65534
 PLACE = Path("/mnt")
