@@ -123,7 +123,7 @@ class RunningServer:
     def connect(self) -> socket.socket:
         """A new connection with a time limit."""
         made = socket.socket(self.family)
-        made.settimeout(10)
+        made.settimeout(60)
         made.connect(self.address)
         if self.client_context is not None:
             return self.client_context.wrap_socket(made, server_hostname="localhost", suppress_ragged_eofs=False)

@@ -196,7 +196,7 @@ def test_a_body_that_nobody_reads_stays_in_the_socket(http: RunningServer, seen:
     """While the handler doesn't read, the client's writes block; when it does, everything arrives."""
     with http.connect() as sock:
         sock.sendall(get("/unread", f"Content-Length: {32 << 20}\r\nConnection: close\r\n", "POST"))
-        assert seen.started.wait(10)
+        assert seen.started.wait(60)
         sock.settimeout(0.3)
         sent = 0
         try:
@@ -206,7 +206,7 @@ def test_a_body_that_nobody_reads_stays_in_the_socket(http: RunningServer, seen:
             pass
         assert sent < 8 << 20
         http.loop.call_soon_threadsafe(seen.may_read.set)
-        sock.settimeout(10)
+        sock.settimeout(60)
         left = (32 << 20) - sent
         while left:
             left -= sock.send(CHUNK[:left])
@@ -217,7 +217,7 @@ def test_a_slow_client_holds_the_stream_back(http: RunningServer, seen: Watched)
     """While the client doesn't read, the producer waits: little more than the buffers is made."""
     with http.connect() as sock:
         sock.sendall(get("/endless"))
-        assert seen.started.wait(10)
+        assert seen.started.wait(60)
         read_exactly(sock, 1 << 20)
         last = -1
 
@@ -231,7 +231,7 @@ def test_a_slow_client_holds_the_stream_back(http: RunningServer, seen: Watched)
         before = seen.sent_bytes
         read_exactly(sock, 2 << 20)
         wait_until(lambda: seen.sent_bytes > before, "the producer goes on")
-    assert seen.closed.wait(10)
+    assert seen.closed.wait(60)
 
 
 def test_a_fast_stream_leaves_room_for_others(http: RunningServer) -> None:
@@ -251,7 +251,7 @@ def test_a_fast_stream_leaves_room_for_others(http: RunningServer) -> None:
             assert http.talk(get("/echo", "Connection: close\r\n")).endswith(b"GET:")
     finally:
         stop.set()
-        taker.join(10)
+        taker.join(60)
 
 
 @pytest.mark.parametrize("path", ["/hang", "/quiet", "/endless"])
@@ -259,8 +259,8 @@ def test_a_vanished_client_costs_nothing(both: RunningServer, seen: Watched, pat
     """When a client closes, its request is cancelled and its stream let go, even if the stream was silent."""
     with both.connect() as sock:
         sock.sendall(get(path))
-        assert seen.started.wait(10)
-    assert (seen.cancelled if path == "/hang" else seen.closed).wait(10)
+        assert seen.started.wait(60)
+    assert (seen.cancelled if path == "/hang" else seen.closed).wait(60)
     wait_until(lambda: both.connections() == 0, "the connection is gone")
 
 
@@ -274,10 +274,10 @@ def test_a_half_closed_unix_client_is_noticed_when_it_closes(http: RunningServer
     with http.connect() as sock:
         sock.sendall(get("/quiet"))
         sock.shutdown(socket.SHUT_WR)
-        assert seen.started.wait(10)
+        assert seen.started.wait(60)
         read_until(sock, b"\r\n\r\n")
         assert not seen.closed.is_set()
-    assert seen.closed.wait(10)
+    assert seen.closed.wait(60)
 
 
 def test_a_body_that_breaks_off_is_an_error(http: RunningServer) -> None:
@@ -322,7 +322,7 @@ def test_hijacked_streams_push_back_both_ways(http: RunningServer) -> None:
             assert chunk
             back.update(chunk)
             left -= len(chunk)
-        writer.join(10)
+        writer.join(60)
         assert back.hexdigest() == expected and read_all(sock) == b"bye"
 
 
@@ -333,7 +333,7 @@ def test_a_hijacked_client_that_half_closed_is_noticed_when_it_closes(http: Runn
         sock.shutdown(socket.SHUT_WR)
         read_until(sock, b"bye")
         assert not seen.closed.is_set()
-    assert seen.closed.wait(10)
+    assert seen.closed.wait(60)
     wait_until(lambda: http.connections() == 0, "the connection is gone")
 
 
@@ -412,7 +412,7 @@ def test_streams_do_not_hold_up_the_end(seen: Watched, tmp_path: Path) -> None:
         slow.sendall(b"ok")
         server.loop.call_soon_threadsafe(seen.may_read.set)
         assert read_all(slow).endswith(b"2")
-        closing.result(10)
+        closing.result(60)
         for sock in (stream, raw, slow):
             sock.close()
 
@@ -422,7 +422,7 @@ def test_closing_the_server_ends_what_runs(seen: Watched, tmp_path: Path) -> Non
     with running(seen, tmp_path) as server:
         idle, busy = server.connect(), server.connect()
         busy.sendall(get("/hang"))
-        assert seen.started.wait(10)
+        assert seen.started.wait(60)
     assert seen.cancelled.is_set()
     for sock in (idle, busy):
         assert sock.recv(1) == b""

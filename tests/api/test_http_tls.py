@@ -83,7 +83,7 @@ def test_a_slow_client_holds_the_stream_back(https: RunningServer, seen: Watched
 
         wait_until(settled, "the producer stops")
         assert seen.sent_bytes < 16 << 20
-    assert seen.closed.wait(10)
+    assert seen.closed.wait(60)
 
 
 @pytest.mark.parametrize("farewell", ["FIN", "close_notify"])
@@ -110,7 +110,7 @@ def _after_close_notify(https: RunningServer) -> bytes:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = https.client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     with socket.create_connection(https.address) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         got = b""
 
         def step(call: object) -> bool:
@@ -146,7 +146,7 @@ def test_strangers_are_turned_away(https: RunningServer, certificate: Path) -> N
     """Plain HTTP, noise, and a client without a certificate don't reach the handler."""
     for data in (get("/echo"), os.urandom(100)):
         with socket.create_connection(https.address) as sock:
-            sock.settimeout(10)
+            sock.settimeout(60)
             sock.sendall(data)
             try:
                 assert b"HTTP/1.1 200" not in read_all(sock)
@@ -154,7 +154,7 @@ def test_strangers_are_turned_away(https: RunningServer, certificate: Path) -> N
                 pass
     nameless = ssl.create_default_context(cafile=str(certificate))
     with pytest.raises((ssl.SSLError, ConnectionError)), socket.create_connection(https.address) as bare:
-        bare.settimeout(10)
+        bare.settimeout(60)
         with nameless.wrap_socket(bare, server_hostname="localhost") as sock:
             sock.sendall(get("/echo"))
             assert b"HTTP" not in sock.recv(100)

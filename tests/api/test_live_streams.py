@@ -62,7 +62,7 @@ def test_attach_in_a_websocket(any_engine: Engine) -> None:
     body = {**SLEEP, "Cmd": ["sh", "-c", "read x; echo got $x; echo err >&2"], "OpenStdin": True}
     container = started(any_engine, body)
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(60)
         sock.connect(str(any_engine.socket))
         path = f"/containers/{container}/attach/ws?stream=1&stdin=1&stdout=1&stderr=1"
         more = "Host: localhost\r\nOrigin: http://localhost\r\n"
@@ -111,7 +111,7 @@ def test_clients_that_vanish_leave_no_descriptor(any_engine: Engine) -> None:
             ("POST", f"/containers/{container}/wait"),
         ):
             with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(10)
+                sock.settimeout(60)
                 sock.connect(str(any_engine.socket))
                 sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 assert sock.recv(12) == b"HTTP/1.1 200"

@@ -77,7 +77,7 @@ class Place:
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str, str]:
         process = self.popen(*arguments, **variables)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=100)
         return process.returncode, out, err
 
     @property
@@ -135,7 +135,7 @@ def test_two_at_once_end_with_one_engine(place: Place) -> None:
     """Commands that start together all work, and one engine is left."""
     commands = [place.popen("ps", "-q") for _ in range(4)]
     for command in commands:
-        out, _err = command.communicate(timeout=30)
+        out, _err = command.communicate(timeout=100)
         assert (command.returncode, out) == (0, "")
     assert len(place.started) == 1
 

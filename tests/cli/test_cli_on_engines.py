@@ -88,7 +88,7 @@ def test_a_killed_container_is_128_and_the_signal(client: Client) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     assert client("kill", name).out == f"{name}\n"
-    process.communicate(timeout=20)
+    process.communicate(timeout=100)
     assert process.returncode == 137
     assert client("wait", name).out == "137\n"
     client("rm", name)
@@ -139,7 +139,7 @@ def test_256_megabytes_through_exec(client: Client, box: str, tmp_path: Path) ->
             while piece := stdout.read(1 << 20):
                 found.update(piece)
                 peak_kib = max(peak_kib, peak_memory_kib(process.pid))
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert found.digest() == digest.digest()
     assert 0 < peak_kib < 64 << 10
 
@@ -224,7 +224,7 @@ def test_signals_are_passed_on(client: Client) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=100)
     assert (process.returncode, out) == (9, b"got\n")
 
 
@@ -234,7 +234,7 @@ def test_the_reader_that_goes_away(client: Client, box: str) -> None:
     assert process.stdout is not None and process.stderr is not None and process.stdin is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(20) == -signal.SIGPIPE
+    assert process.wait(60) == -signal.SIGPIPE
     assert process.stderr.read() == b""
     process.stderr.close()
     process.stdin.close()
@@ -275,7 +275,7 @@ def test_following_logs(client: Client) -> None:
     assert follow.stdout.readline() == b"one\n"
     assert client("exec", name, "sh", "-c", "echo > /proc/1/fd/0").code in (0, 1, 137)  # it may go with its container
     client("attach", name, input=b"go\n")
-    out, err = follow.communicate(timeout=20)
+    out, err = follow.communicate(timeout=100)
     assert (out, err) == (b"three\n", b"two\n")
     assert client("logs", "--tail", "1", name).out == "three\n"
     assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z one\n", client("logs", "-t", name).out)

@@ -136,7 +136,7 @@ def home(tmp_path: Path) -> Path:
 def shell(home: Path, *argv: str) -> str:
     """What a shell prints."""
     environment = clean_environment({"PATH": f"{home}:{os.environ['PATH']}", "HOME": str(home)})
-    done = subprocess.run(argv, cwd=home, env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(argv, cwd=home, env=environment, capture_output=True, text=True, timeout=100)
     assert done.stderr == ""
     return done.stdout
 

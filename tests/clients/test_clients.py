@@ -10,6 +10,8 @@ import pytest
 from support.clients import Scenario, installed, scenario_file
 from support.engine import Engine
 
+pytestmark = pytest.mark.timeout(1000)
+
 
 def test_python_on_whales(scenario: Scenario, python: str) -> None:
     """python-on-whales: run, exec, copy, logs, volumes, images, system, all by the official command line."""
@@ -42,7 +44,6 @@ def test_docker_api_for_ruby(scenario: Scenario) -> None:
     scenario("ruby", scenario_file("ruby_life.rb"))
 
 
-@pytest.mark.timeout(260)
 @pytest.mark.parametrize(("origin", "networks"), [("debian", "networks"), ("pypi", "bridge")])
 def test_compose(scenario: Scenario, engine: Engine, origin: str, networks: str) -> None:
     """Compose 1.29: a project's whole life, on the default bridge and on a network of its own with names."""

@@ -115,7 +115,7 @@ def test_save_to_a_file_and_to_standard_output(engine: Engine, tmp_path: Path) -
     engine.docker("tag", engine.image, name)
     path = tmp_path / "out.tar"
     engine.docker("save", "--output", str(path), name)
-    done = subprocess.run(engine.argv("save", name), capture_output=True, check=True, timeout=40)
+    done = subprocess.run(engine.argv("save", name), capture_output=True, check=True, timeout=100)
     assert {*names_in(done.stdout)} == {*names_in(path.read_bytes())}
     engine.docker("rmi", name)
     assert engine.docker("load", "-i", str(path)).out.endswith(f"Loaded image: {name}:latest\n")
@@ -160,7 +160,7 @@ def test_export_to_a_file_and_to_standard_output(engine: Engine, tmp_path: Path)
     for container, has in ((never, False), (running, True)):
         path = tmp_path / container[:12]
         engine.docker("export", "-o", str(path), container)
-        done = subprocess.run(engine.argv("export", container), capture_output=True, check=True, timeout=40)
+        done = subprocess.run(engine.argv("export", container), capture_output=True, check=True, timeout=100)
         found = names_in(path.read_bytes())
         assert {*found} == {*names_in(done.stdout)}
         assert ("made" in found) == has and "bin/busybox" in found

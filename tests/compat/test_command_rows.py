@@ -95,7 +95,7 @@ def test_attach_without_input(engine: Engine, client: Client) -> None:
     with subprocess.Popen([*argv, *flags, name], stdout=subprocess.PIPE, env=clean_environment(), text=True) as process:
         wait_until(lambda: _is_attached(engine, name), "it is attached")
         engine.docker("exec", name, "touch", "/go")
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=100)
     assert (out, process.returncode) == ("seen\n", 3)
     client("attach", *flags, name, check=False)  # it has ended: refused, or at its end at once
 

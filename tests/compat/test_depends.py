@@ -68,7 +68,7 @@ def test_healthy_is_waited_for(tare: Engine) -> None:
         wait_until(lambda: state(tare, low)["Health"]["Log"], "a failed probe")  # type: ignore[index]
         assert state(tare, top)["Status"] == "created"
         tare.docker("exec", low, "touch", "/ready")
-        assert starting.wait(20) == 0
+        assert starting.wait(60) == 0
     finally:
         starting.kill()
         starting.communicate()
@@ -142,7 +142,7 @@ def test_removal_ends_the_waiting(tare: Engine) -> None:
     try:
         wait_until(lambda: state(tare, low)["Running"], "the dependency runs")
         tare.docker("rm", "-f", top)
-        assert starting.wait(10) == 1
+        assert starting.wait(40) == 1
     finally:
         starting.kill()
         starting.communicate()

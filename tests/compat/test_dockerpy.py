@@ -90,7 +90,7 @@ def test_exec_by_socket(engine: Engine) -> None:
     made = engine.sdk.api.exec_create(container, ["cat"], stdin=True)["Id"]
     connection = engine.sdk.api.exec_start(made, socket=True)
     sock = getattr(connection, "_sock", connection)
-    sock.settimeout(10)
+    sock.settimeout(60)
     sock.sendall(b"by hand")
     sock.shutdown(1)
     received = b"".join(iter(lambda: sock.recv(4096), b""))
@@ -104,7 +104,7 @@ def test_attach_socket(engine: Engine) -> None:
     connection = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
     container.start()
     sock = getattr(connection, "_sock", connection)
-    sock.settimeout(10)
+    sock.settimeout(60)
     sock.sendall(b"line\n")
     received = b"".join(iter(lambda: sock.recv(4096), b""))
     assert received[8:] == b"got-line\n"

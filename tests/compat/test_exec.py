@@ -155,7 +155,7 @@ def test_256_mib_through_cat(engine: Engine, running: str) -> None:
     while chunk := client.stdout.read(1 << 20):
         received.update(chunk)
     os.waitpid(writer, 0)
-    assert client.wait(30) == 0
+    assert client.wait(60) == 0
     for _ in range(256):
         sent.update(block)
     assert sent.digest() == received.digest()

@@ -161,7 +161,7 @@ def test_wait(engine: Engine) -> None:
     container = engine.start(command=["sh", "-c", "read x; exit 5"], flags=["-i"])
     waiting = engine.popen("wait", container)
     engine.docker("attach", container, input="go\n", check=False)
-    out, _ = waiting.communicate(timeout=20)
+    out, _ = waiting.communicate(timeout=100)
     assert out == b"5\n"
     assert engine.docker("wait", container).out == "5\n"
 

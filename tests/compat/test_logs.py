@@ -98,7 +98,7 @@ def test_follow_to_the_end(engine: Engine) -> None:
         assert follower.stdout is not None and follower.stdout.readline() == b"one\n"
     engine.docker("exec", container, "touch", "/go")
     for follower in followers:
-        out, err = follower.communicate(timeout=20)
+        out, err = follower.communicate(timeout=100)
         assert (out, err, follower.returncode) == (b"three\n", b"two\n", 0)
     engine.docker("rm", "-f", container)
 
@@ -109,7 +109,7 @@ def test_follow_ends_on_removal(engine: Engine) -> None:
     follower = engine.popen("logs", "-f", container)
     assert follower.stdout is not None and follower.stdout.readline() == b"up\n"
     engine.docker("rm", "-f", container)
-    follower.communicate(timeout=20)
+    follower.communicate(timeout=100)
 
 
 def test_follow_over_a_restart(engine: Engine) -> None:
@@ -135,7 +135,7 @@ def test_bytes_are_kept(engine: Engine, script: str, out: bytes) -> None:
     container = engine.docker("run", "-d", engine.image, "sh", "-c", script).out.strip()
     engine.exit_code(container)
     client = engine.popen("logs", container)
-    assert client.communicate(timeout=20)[0] == out
+    assert client.communicate(timeout=100)[0] == out
     engine.docker("rm", container)
 
 

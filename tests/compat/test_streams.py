@@ -50,7 +50,7 @@ def test_input_sent_with_the_request(tare: Engine) -> None:
     container = interactive(engine, command="head -c 5")
     engine.api.request("POST", f"/containers/{container}/start")
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(engine.socket))
         path = f"/v1.41/containers/{container}/attach?stream=1&stdin=1&stdout=1"
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
@@ -120,7 +120,7 @@ def test_version_prefixes(tare: Engine, version: str) -> None:
 def test_keep_alive_and_pipelining(engine: Engine) -> None:
     """Two requests in one packet get two answers on one connection, in order."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(engine.socket))
         sock.sendall(
             b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\nGET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -136,7 +136,7 @@ def test_chunked_request_body(engine: Engine) -> None:
     chunks = b"".join(f"{len(part):x}\r\n".encode() + part + b"\r\n" for part in (body[:7], body[7:])) + b"0\r\n\r\n"
     head = b"POST /containers/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(engine.socket))
         sock.sendall(head + b"Content-Type: application/json\r\n\r\n" + chunks)
         assert read_all(sock).startswith(b"HTTP/1.1 201 ")
@@ -147,7 +147,7 @@ def test_expect_continue(engine: Engine) -> None:
     body = json.dumps({"Image": engine.image, "Cmd": ["true"]}).encode()
     head = f"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(engine.socket))
         sock.sendall(head.encode() + b"Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n")
         first = sock.recv(100)
@@ -161,7 +161,7 @@ def test_many_clients_at_once(engine: Engine) -> None:
     socks = []
     for _ in range(50):
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(str(engine.socket))
         socks.append(sock)
     for sock in socks:

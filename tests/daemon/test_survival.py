@@ -239,7 +239,7 @@ def test_two_daemons_on_one_root(up: Tared) -> None:
         ["--data-root", f"{up.home}/data2", "--exec-root", str(up.exec_root)],
     ):
         environment = {**os.environ, "TARE_TEST_MARK": up.mark}
-        done = subprocess.run([*other, *roots], capture_output=True, text=True, timeout=20, env=environment)
+        done = subprocess.run([*other, *roots], capture_output=True, text=True, timeout=100, env=environment)
         assert done.returncode != 0 and "another tared uses" in done.stderr
     assert up.engine.api.request("GET", "/_ping").status == 200
 

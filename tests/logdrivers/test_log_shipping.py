@@ -213,7 +213,9 @@ def test_a_monitor_that_dies_in_rotation(tmp_path: Path, point: str, files: int)
     clear = "clear" if "clear" in point else ""
     for first, fault in ((0, ""), (1000, f"{point}:kill"), (2000, ""), (3000, "")):
         environment = {**os.environ, "TARE_FAULT": fault}
-        subprocess.run([sys.executable, "-c", WRITER, path, str(files), str(first), clear], env=environment, timeout=20)
+        subprocess.run(
+            [sys.executable, "-c", WRITER, path, str(files), str(first), clear], env=environment, timeout=100
+        )
         if first != 2000:  # the reader is late once
             while entries := reader.read():
                 got += [int(entry.log[5:]) for entry in entries]

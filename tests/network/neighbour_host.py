@@ -31,7 +31,7 @@ def tell(server: socket.socket) -> None:
 
 def dial(namespace_fd: int | None, address: str, port: int) -> str:
     try:
-        with client_socket(namespace_fd, timeout=1, to=address) as client:
+        with client_socket(namespace_fd, timeout=3, to=address) as client:
             client.connect((address, port))
             return client.recv(64).decode()
     except OSError as error:

@@ -57,7 +57,7 @@ class Topology:
     def router(self, *command: str) -> None:
         """Runs `ip` at the router."""
         with inside(self.router_fd):
-            subprocess.run(["ip", *command], check=True, timeout=10)
+            subprocess.run(["ip", *command], check=True, timeout=60)
 
     @contextmanager
     def neighbour(self, path: Path) -> Iterator[Neighbour]:

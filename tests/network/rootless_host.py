@@ -59,7 +59,7 @@ def lay_out() -> None:
 
 
 def mount(*words: str) -> None:
-    subprocess.run(["mount", *words], check=True, timeout=10)
+    subprocess.run(["mount", *words], check=True, timeout=60)
 
 
 def show(path: Path, closed: Path, aside: Path) -> None:
@@ -95,7 +95,7 @@ def tell(server: socket.socket, kind: int) -> None:
         with accepted, contextlib.suppress(OSError):
             accepted.sendall(str(seen[0]).encode())
             accepted.shutdown(socket.SHUT_WR)
-            accepted.settimeout(1)
+            accepted.settimeout(60)
             accepted.recv(64)  # what is left unread would turn the end into a reset
 
 
@@ -152,7 +152,7 @@ class Side:
     async def create(self, name: str) -> str:
         return (await self.engine.network.create(NetworkRequest(name=name))).subnet
 
-    async def dial(self, name: str, protocol: str, address: str, port: str, patience_s: str = "3") -> str:
+    async def dial(self, name: str, protocol: str, address: str, port: str, patience_s: str = "20") -> str:
         """What a container is told at an address."""
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
 
@@ -167,7 +167,7 @@ class Side:
     async def hold(self, name: str, address: str, port: str) -> None:
         """A TCP connection that stays open."""
         with inside(fd) if (fd := self.boxes[name][1].namespace_fd) is not None else contextlib.nullcontext():
-            self.held = socket.create_connection((address, int(port)), 3)
+            self.held = socket.create_connection((address, int(port)), 20)
 
     async def say(self, text: str) -> None:
         """On the connection that was held open, which ends then."""
@@ -178,7 +178,7 @@ class Side:
         """What a container's server of names says."""
 
         def ask() -> list[str]:
-            with client_socket(self.boxes[name][1].namespace_fd, socket.SOCK_DGRAM, 3) as client:
+            with client_socket(self.boxes[name][1].namespace_fd, socket.SOCK_DGRAM, 20) as client:
                 client.sendto(dnslib.DNSRecord.question(wanted).pack(), (RESOLVER_ADDRESS, 53))
                 return [str(row.rdata) for row in dnslib.DNSRecord.parse(client.recv(512)).rr]
 

@@ -24,13 +24,13 @@ import dnslib
 from network_world import OUTSIDE, Outside, client_socket, listen
 from rootless_host import NOBODY
 
-from support.deadline import wait_until
+from support.deadline import PATIENCE, wait_until
 from tare.kernel import netlink_route as route
 from tare.kernel.netlink_route import RouteSocket
 
 T = TypeVar("T")
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
-_PATIENCE_S = 15.0
+_PATIENCE_S = 15.0 * PATIENCE
 
 
 def missing(program: str) -> str:
@@ -99,7 +99,7 @@ class Rootless:
 
         def told_inside() -> object:
             try:
-                return self.ask("dial", name, protocol, address, port, 0.7)
+                return self.ask("dial", name, protocol, address, port, 2)
             except Refused:
                 return None
 
@@ -120,11 +120,11 @@ class Rootless:
         path = shutil.which(program)
         assert path is not None
         there = ["nsenter", "-t", str(self.process.pid), "-m"]
-        subprocess.run([*there, "mount", "--bind", "/dev/null", path], check=True, timeout=10)
+        subprocess.run([*there, "mount", "--bind", "/dev/null", path], check=True, timeout=60)
         try:
             yield
         finally:
-            subprocess.run([*there, "umount", path], check=True, timeout=10)
+            subprocess.run([*there, "umount", path], check=True, timeout=60)
 
     def _answer(self) -> object:
         assert self.process.stdout is not None
@@ -163,7 +163,7 @@ def is_gone(pid: int) -> bool:
 
 def eventually(look: Callable[[], T]) -> T:
     """What `look` says as soon as that is true."""
-    return wait_until(look, "what the test waits for", _PATIENCE_S)
+    return wait_until(look, "what the test waits for", 15)
 
 
 @contextmanager
@@ -235,7 +235,7 @@ def _tell(stream: socket.socket, datagrams: socket.socket, ending_fd: int) -> No
             with accepted, suppress(OSError):
                 accepted.sendall(str(seen[0]).encode())
                 accepted.shutdown(socket.SHUT_WR)
-                accepted.settimeout(1)
+                accepted.settimeout(60)
                 accepted.recv(64)  # what is left unread would turn the end into a reset
         if datagrams.fileno() in ready:
             _data, seen = datagrams.recvfrom(64)

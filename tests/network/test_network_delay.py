@@ -267,6 +267,6 @@ def test_what_is_lost_is_lost(engine: Engine) -> None:
                 with inside(box.namespace_fd), RouteSocket() as sock:
                     assert sock.link("eth0") is not None
                 await engine.network.set_rate(box.record.container_id, box.record.network_id, None)
-                assert is_reachable(None, box.ip, 80, timeout=DEADLINE_S)
+                assert is_reachable(None, box.ip, 80, expected=True)
 
     asyncio.run(scenario())

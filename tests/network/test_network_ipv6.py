@@ -242,7 +242,7 @@ def test_egress_policy_bounds_ipv6_too(engine: Engine, outside: Outside) -> None
                     ("allow=[2001:db8:1::2]:80", True),
                 ):
                     box = await join(engine, "own", egress=egress)
-                    assert is_reachable(box.namespace_fd, OUTSIDE6, 80, timeout=2.0) == reaches
+                    assert is_reachable(box.namespace_fd, OUTSIDE6, 80, expected=reaches) == reaches
                     if reaches:
                         server.accept()[0].close()
                     assert not is_reachable(box.namespace_fd, "fd00:7::1", 81)

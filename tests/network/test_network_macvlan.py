@@ -171,8 +171,8 @@ def test_modes_say_whether_neighbours_reach_each_other(
             network = await lan(engine, options={"macvlan_mode": mode})
             one, two = await join(engine, network, "one"), await join(engine, network, "two")
             with listen(two.namespace_fd, 80):
-                assert is_reachable(one.namespace_fd, two.ip, 80) == reaches
-                assert is_reachable(outside.namespace_fd, two.ip, 80)
+                assert is_reachable(one.namespace_fd, two.ip, 80, expected=reaches) == reaches
+                assert is_reachable(outside.namespace_fd, two.ip, 80, expected=True)
 
     asyncio.run(scenario())
 

@@ -110,7 +110,7 @@ def test_routed_ports_obey_publish_allow(host: None, tmp_path: Path) -> None:
             await own(engine, **{MODE4: "routed"})
             box = await join(engine, "own", PortRequest(80))
             with listen(box.namespace_fd, 80):
-                assert is_reachable(outside.namespace_fd, box.ip, 80) == reached
+                assert is_reachable(outside.namespace_fd, box.ip, 80, expected=reached) == reached
             await engine.network.release(box.record.container_id)
 
     try:

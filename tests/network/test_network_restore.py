@@ -158,7 +158,7 @@ def test_stray_link_is_removed(engine: Engine, tmp_path: Path) -> None:
 def test_killed_at(point: str, host: None, tmp_path: Path) -> None:
     """Killed at this point, the engine comes up again, does the same, and leaves nothing."""
     command = [sys.executable, "-c", textwrap.dedent(_LIFE), str(Path(__file__).parent), str(tmp_path)]
-    died = subprocess.run(command, env={**os.environ, "TARE_FAULT": f"{point}:kill"}, timeout=20, check=False)
+    died = subprocess.run(command, env={**os.environ, "TARE_FAULT": f"{point}:kill"}, timeout=100, check=False)
     assert died.returncode == -signal.SIGKILL
 
     async def next_life() -> None:
@@ -385,7 +385,7 @@ def test_a_tighter_policy_shuts_the_old_ones_names_after_a_crash(
     """kill -9 between a policy's change and the packet filter's: at the next start what only the old policy allowed is
     shut, while the names that another container has learned stay open."""
     command = [sys.executable, "-c", textwrap.dedent(_TIGHTENED), str(Path(__file__).parent), str(tmp_path), whose]
-    died = subprocess.run(command, env={**os.environ, "TARE_FAULT": f"{point}:kill"}, timeout=20, check=False)
+    died = subprocess.run(command, env={**os.environ, "TARE_FAULT": f"{point}:kill"}, timeout=100, check=False)
     assert died.returncode == -signal.SIGKILL
 
     def open_ways() -> set[bytes]:

@@ -279,7 +279,7 @@ def test_nothing_outlives_an_engine_that_dies_as_it_starts(program: str, monkeyp
     with private_host(), machine():
         died = begin(program)
         with died.stdin or nullcontext(), died.stdout or nullcontext():
-            died.wait(15)
+            died.wait(60)
         with RouteSocket() as sock:
             assert {link.name for link in sock.links()} == {"lo", "wan0"}
         assert processes_here() == {os.getpid()}

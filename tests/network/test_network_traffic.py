@@ -170,7 +170,7 @@ def test_unpublished_port_is_shut_to_the_outside(engine: Engine, outside: Outsid
             outside.route_through_host()
             box = await engine.attach(PortRequest(81, host_port=8081))
             with listen(box.namespace_fd, 80), listen(box.namespace_fd, 81):
-                assert is_reachable(None, box.ip, 80)
+                assert is_reachable(None, box.ip, 80, expected=True)
                 assert not is_reachable(outside.namespace_fd, box.ip, 80)
                 assert not is_reachable(outside.namespace_fd, box.ip, 81)
 

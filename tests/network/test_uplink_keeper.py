@@ -19,7 +19,7 @@ class Keeper:
 
     def __init__(self, directory: Path) -> None:
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.connection.settimeout(10)
+        self.connection.settimeout(60)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         words = [sys.executable, "-m", "tare.network.uplink_keeper", str(theirs.fileno()), str(directory)]
         self.process = subprocess.Popen(words, pass_fds=(theirs.fileno(),))
@@ -39,7 +39,7 @@ def keeper(tmp_path: Path) -> Iterator[Keeper]:
     made = Keeper(tmp_path / "uplink")
     with made.connection:
         yield made
-    assert made.process.wait(10) == 0
+    assert made.process.wait(60) == 0
     assert os.listdir(tmp_path) == []
 
 

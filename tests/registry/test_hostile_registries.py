@@ -293,7 +293,7 @@ def test_a_client_that_leaves_ends_its_pull(tare: Engine, scripted: ScriptedRegi
         exchange.end_headers()
         exchange.wfile.flush()
         waiting.set()
-        exchange.connection.settimeout(20)
+        exchange.connection.settimeout(60)
         if not exchange.rfile.read(1):
             gone.set()
 
@@ -301,9 +301,9 @@ def test_a_client_that_leaves_ends_its_pull(tare: Engine, scripted: ScriptedRegi
     scripted.script[f"/blobs/{good().manifest['layers'][0]['digest']}"] = silent
     threads = thread_count(tared)
     with tare.api.opened("POST", "/images/create", query={"fromImage": f"{scripted.host}/x", "tag": "1"}) as answer:
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         answer.readline()
-    assert gone.wait(10), "the connection to the registry is still there"
+    assert gone.wait(30), "the connection to the registry is still there"
     wait_until(lambda: thread_count(tared) <= threads, "its threads have ended")
 
 

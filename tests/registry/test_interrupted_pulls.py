@@ -104,7 +104,7 @@ def test_two_pulls_share_the_work(tare: Engine, scripted: ScriptedRegistry) -> N
         exchange.send_header("Content-Length", str(len(data)))
         exchange.end_headers()
         exchange.wfile.write(data[:100_000])
-        go.wait(15)
+        go.wait(60)
         exchange.wfile.write(data[100_000:])
 
     scripted.script[f"/blobs/{layers[1]}"] = gate
@@ -118,7 +118,7 @@ def test_two_pulls_share_the_work(tare: Engine, scripted: ScriptedRegistry) -> N
         lines.close()
         rest = pool.submit(lambda: b"".join(other))
         go.set()
-        assert b"Status: Downloaded newer image" in rest.result(20)
+        assert b"Status: Downloaded newer image" in rest.result(60)
     assert [len(scripted.asked(layer)) for layer in layers] == [1, 1]
     forget(tare, f"{scripted.host}/y:1")
 
@@ -130,7 +130,7 @@ def test_collection_spares_what_is_being_pulled(tare: Engine, scripted: Scripted
     go = threading.Event()
 
     def gate(exchange: Exchange) -> None:
-        go.wait(15)
+        go.wait(60)
         scripted.serve(exchange)
 
     scripted.script[f"/blobs/{built.manifest['layers'][1]['digest']}"] = gate
@@ -283,7 +283,7 @@ def test_a_client_that_leaves_ends_its_push(tare: Engine, scripted: ScriptedRegi
 
     def hang(exchange: Exchange) -> None:
         begun.set()
-        exchange.connection.settimeout(20)
+        exchange.connection.settimeout(60)
         if not exchange.rfile.read(1):
             gone.set()
 
@@ -292,8 +292,8 @@ def test_a_client_that_leaves_ends_its_push(tare: Engine, scripted: ScriptedRegi
     name = f"{scripted.host}/x"
     tare.import_image(f"{name}:1", layer_tar("leaves"))
     with tare.api.opened("POST", f"/images/{name}/push", query={"tag": "1"}):
-        assert begun.wait(10)
-    assert gone.wait(10)
+        assert begun.wait(60)
+    assert gone.wait(30)
     assert "x/manifests/1" not in scripted.documents
     forget(tare, f"{name}:1")
 

@@ -194,6 +194,6 @@ def test_a_head_that_trickles_has_its_time(scripted: ScriptedRegistry) -> None:
     while len(scripted.heard) < 2 and thread.is_alive():
         thread.join(0.01)
     transport.cancel()
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive() and isinstance(caught[0], Cancelled)
     transport.close()

@@ -77,12 +77,12 @@ def test_what_is_called_off_behind_a_proxy_ends_at_once(proxy: SilentProxy, sche
     url = f"{scheme}://registry.test/v2/"
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(transport.request, Endpoint(f"{scheme}://registry.test", "registry.test"), "GET", url)
-        assert proxy.asked.wait(10)
+        assert proxy.asked.wait(60)
         assert proxy.heard.startswith(b"CONNECT" if scheme == "https" else f"GET {url}".encode())
         transport.cancel()
         with pytest.raises(Cancelled):
-            asking.result(5)
-    assert proxy.left.wait(5)
+            asking.result(30)
+    assert proxy.left.wait(30)
     transport.close()
 
 
@@ -98,17 +98,17 @@ def test_a_client_that_leaves_ends_its_pull_behind_a_proxy(daemon: Tared) -> Non
         def ask() -> None:
             connection = UnixConnection(str(daemon.socket), 30)
             connection.request("POST", "/images/create?" + urlencode(query))
-            leaving.wait(30)
+            leaving.wait(60)
             connection.close()
 
         client = threading.Thread(target=ask)
         client.start()
         try:
-            assert made.asked.wait(15)
+            assert made.asked.wait(60)
         finally:
             leaving.set()
             client.join()
-        assert made.left.wait(10)
+        assert made.left.wait(30)
     finally:
         made.stop()
 
@@ -230,7 +230,7 @@ def hold(go: threading.Event) -> Callable[[Exchange], None]:
     """Says nothing until told, then that it hasn't the blob."""
 
     def silent(exchange: Exchange) -> None:
-        go.wait(30)
+        go.wait(60)
         exchange.refuse(404, "BLOB_UNKNOWN", "it isn't here")
 
     return silent
@@ -273,7 +273,7 @@ def test_who_shares_a_download_brings_a_source_along(tare: Engine, scripted: Scr
         exchange.send_header("Content-Length", str(len(data)))
         exchange.end_headers()
         exchange.wfile.write(data[: len(data) // 2])
-        go.wait(30)
+        go.wait(60)
         exchange.close_connection = True
 
     other = ScriptedRegistry()

@@ -120,7 +120,7 @@ def test_the_library_refuses_a_stranger(tls_engine: TlsEngine, tmp_path: Path) -
 def test_nothing_is_said_in_the_clear(tls_engine: TlsEngine) -> None:
     """A plain request on the TLS port gets no answer of HTTP."""
     with socket.create_connection(("127.0.0.1", tls_engine.port)) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
             assert b"HTTP/1.1 200" not in sock.recv(1000)

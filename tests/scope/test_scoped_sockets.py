@@ -392,7 +392,7 @@ BODIES = {
 def raw(path: Path, head: str, body: bytes) -> bytes:
     """What a server answers to bytes as they are."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(path))
         client.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
         found = b""
@@ -437,7 +437,7 @@ def test_nothing_behind_a_request_is_unscoped(world: World) -> None:
     first = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"
     second = b"POST /containers/red/stop?t=0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(sock))
         client.sendall(first + second)
         found = b""

@@ -186,7 +186,7 @@ def test_devices_and_pipes_come_through_harmless(tare: Engine) -> None:
     result = tare.docker("import", "-", reference, input=made(nodes), check=False)
     if result.code == 0:
         container = tare.docker("create", reference, "x").out.strip()
-        exported = tare.popen("export", container).communicate(timeout=20)[0]
+        exported = tare.popen("export", container).communicate(timeout=100)[0]
         with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
             assert tar.getmember("mem").ischr() and tar.getmember("pipe").isfifo()
 

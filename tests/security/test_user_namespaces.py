@@ -51,7 +51,7 @@ def first_id(pid: int, kind: str = "uid") -> int:
 def as_its_root(pid: int, *argv: str) -> subprocess.CompletedProcess[str]:
     """Runs a command of the host as root of a container's user namespace, with everything else the host's."""
     enter = ["nsenter", "--user", "--setuid", "0", "--setgid", "0", "--target", str(pid), "--", *argv]
-    return subprocess.run(enter, capture_output=True, text=True, timeout=20)
+    return subprocess.run(enter, capture_output=True, text=True, timeout=100)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_commit_and_export_have_the_containers_ids(tare: Engine) -> None:
     assert plain.out.split()[2:4] == ["7", "8"] and "/home" in plain.err
     again = tare.tare_cli("run", "--rm", *PRIVATE, name, "sh", "-c", listed, check=False)
     assert again.out.split()[2:4] == ["7", "8"]
-    exported = subprocess.run(tare.argv("export", container), capture_output=True, timeout=40, check=True).stdout
+    exported = subprocess.run(tare.argv("export", container), capture_output=True, timeout=100, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
         assert (tar.getmember("made").uid, tar.getmember("made").gid) == (7, 8)
         assert tar.getmember("bin/busybox").uid == 0
@@ -353,7 +353,7 @@ def test_copies_have_the_containers_ids(tare: Engine, tmp_path: Path) -> None:
     """`cp` out of and into a running container, and into a stopped one, sees the ids that the container sees."""
     container = start(tare)
     sh(tare, container, "mkdir /d; touch /d/f; chown 7:8 /d/f; chmod 4711 /d/f")
-    out = subprocess.run(tare.argv("cp", f"{container}:/d", "-"), capture_output=True, timeout=40, check=True).stdout
+    out = subprocess.run(tare.argv("cp", f"{container}:/d", "-"), capture_output=True, timeout=100, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(out)) as tar:
         assert {(entry.name.rstrip("/"), entry.uid, entry.gid) for entry in tar} == {("d", 0, 0), ("d/f", 7, 8)}
     data = io.BytesIO()

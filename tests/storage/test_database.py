@@ -54,7 +54,7 @@ def test_rollback(tmp_path: Path) -> None:
         seen: list[int] = []
         other = threading.Thread(target=lambda: seen.append(len(db.all("SELECT * FROM a"))))
         other.start()
-        other.join(10)
+        other.join(60)
         assert seen == [0]
         raise ZeroDivisionError
     assert db.all("SELECT * FROM a") == []

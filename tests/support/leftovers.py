@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.deadline import PATIENCE
 from support.processes import marked
 
 PLACES = ("/run", "/run/docker", "/run/netns", "/run/lock", "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")
@@ -96,7 +97,7 @@ def remaining(before: set[str], marks: Iterable[str], *, everything: bool = EXCL
 def assert_none(before: set[str], marks: Iterable[str], *, everything: bool = EXCLUSIVE, timeout_s: float = 8) -> None:
     """AssertionError with a list of what is left, once the kernel had timeout_s to clean up by itself."""
     marks = tuple(marks)
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while left := remaining(before, marks, everything=everything):
         if time.monotonic() > end:
             raise AssertionError("left behind:\n  " + "\n  ".join(left))

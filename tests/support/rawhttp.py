@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from support.deadline import PATIENCE
 from support.openapi import check_response
 
 observers: list[Callable[[str, str, str, int, bytes], None]] = []
@@ -49,10 +50,10 @@ class Answer:
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTPConnection on a unix socket."""
+    """HTTPConnection on a unix socket. timeout: in seconds on a quiet machine."""
 
     def __init__(self, path: str, timeout: float = 30) -> None:
-        super().__init__("localhost", timeout=timeout)
+        super().__init__("localhost", timeout=timeout * PATIENCE)
         self._path = path
 
     def connect(self) -> None:
@@ -121,7 +122,7 @@ class RawClient:
     ) -> tuple[int, dict[str, str], socket.socket, bytes]:
         """Takes a connection over (POST): status, headers, the socket, and bytes that came with the headers."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(20)
+        sock.settimeout(20 * PATIENCE)
         sock.connect(self.path)
         data = b"" if body is None else json.dumps(body).encode()
         lines = [f"POST {self._target(path, query)} HTTP/1.1", "Host: localhost", f"Content-Length: {len(data)}"]

@@ -128,9 +128,9 @@ class Registry:
 
     def get(self, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
         """(status, headers, body) of a request to this registry, without TLS or passwords."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         if self._certificates is not None:
-            connection = HTTPSConnection("127.0.0.1", self.port, timeout=10, context=ssl._create_unverified_context())
+            connection = HTTPSConnection("127.0.0.1", self.port, timeout=60, context=ssl._create_unverified_context())
         try:
             connection.request(method, path, headers={"Accept": ACCEPT})
             answer: HTTPResponse = connection.getresponse()

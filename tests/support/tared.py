@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from support.deadline import wait_until
+from support.deadline import PATIENCE, wait_until
 from support.engine import Engine, clean_environment
 from support.leftovers import alias
 from support.processes import children, end_all, is_alive, kill, marked
@@ -149,14 +149,14 @@ class Tared:
         for victim in victims:
             kill(victim)
         assert self.process is not None
-        self.process.wait(10)
+        self.process.wait(10 * PATIENCE)
         for victim in victims:
             wait_until(lambda victim=victim: not is_alive(victim), f"process {victim} is gone")  # type: ignore[misc]
 
     def wait_dead(self, timeout_s: float = 15) -> int:
         """Waits until the daemon has ended by itself; returns its exit status (negative: signal)."""
         assert self.process is not None
-        return self.process.wait(timeout_s)
+        return self.process.wait(timeout_s * PATIENCE)
 
     def restart(self, *, env: Mapping[str, str] | None = None) -> Tared:
         """Stops the daemon if it runs, and starts it anew on the same roots."""
@@ -170,7 +170,7 @@ class Tared:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout_s)
+            return self.process.wait(timeout_s * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"tared did not end on SIGTERM:\n{self.log_tail()}") from None
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
+from support.deadline import PATIENCE
+
 
 class Terminal:
     """Runs argv as the foreground program of a new pty and speaks with it."""
@@ -63,7 +65,7 @@ class Terminal:
 
         nudge: called now and then while it hasn't shown.
         """
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while (at := self.seen.find(text, self._mark)) < 0:
             left = end - time.monotonic()
             if nudge is not None:
@@ -76,7 +78,7 @@ class Terminal:
 
     def wait(self, timeout_s: float = 15) -> int:
         """Reads to the end and returns the program's exit code."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while (left := end - time.monotonic()) > 0 and self._read(left):
             pass
         return self.process.wait(max(0.1, end - time.monotonic()))

@@ -108,7 +108,7 @@ class RootedEngine:
         """kill -9 of tared: containers and the root's namespaces stay."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
 
     def stop(self) -> None:
         """Containers, then the engine, then what it had."""
@@ -116,12 +116,12 @@ class RootedEngine:
             if self.process is not None and self.process.poll() is None:
                 self.engine.clean()
                 self.process.terminate()
-                self.process.wait(20)
+                self.process.wait(60)
         finally:
             for one in (self.process, self.holder):
                 if one is not None and one.poll() is None:
                     kill(one.pid)
-            self.holder.wait(20)
+            self.holder.wait(60)
             shutil.rmtree(self.root.path, ignore_errors=True)
 
 

@@ -116,7 +116,7 @@ def test_contexts_name_engines_and_nobody_guesses(near: Engine, far: Engine, tmp
 
     def tare(*args: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "tare.cli.main", *args]
-        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=40)
+        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=100)
 
     name = near.unique("image")
     made = version(near, near.image, name, b"x")

@@ -25,7 +25,7 @@ async def run(docker: aiodocker.Docker) -> None:
     }
     container = await docker.containers.create_or_replace(config=config, name=NAME)
     await container.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for line in container.log(stdout=True, stderr=True, follow=True):
             if line.strip() == "err":
                 break
@@ -61,7 +61,7 @@ async def attach(container: aiodocker.docker.DockerContainer) -> None:
     """What is typed into an attached stream comes back by cat."""
     async with container.attach(stdin=True, stdout=True, stderr=True, logs=False) as stream:
         await stream.write_in(b"typed\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             message = await stream.read_out()
     assert message is not None and message.data == b"typed\n" and message.stream == 1, message
 
@@ -106,7 +106,7 @@ async def main() -> None:
         assert (await docker.system.info())["OSType"] == "linux"
         await run(docker)
         actions: list[str] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "destroy" not in actions:
                 event = await subscriber.get()
                 if event["Actor"]["Attributes"].get("name") == NAME:

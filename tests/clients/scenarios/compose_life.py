@@ -46,7 +46,7 @@ volumes:
 def compose(*args: str, code: int = 0) -> str:
     """Output of one command, which must exit with the code."""
     argv = [COMPOSE, "--ansi", "never", "-p", NAME, "-f", str(SCRATCH / "compose.yml"), *args]
-    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=200)
     assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
     return done.stdout + done.stderr
 
@@ -88,10 +88,10 @@ def main() -> None:
 
 def fetch(url: str) -> str:
     """What the server says, once it listens."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 return str(answer.read().decode().strip())
         except OSError:
             if time.monotonic() > end:

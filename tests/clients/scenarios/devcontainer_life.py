@@ -28,7 +28,7 @@ def devcontainer(*args: str) -> str:
     """Output of one command."""
     options = ["--workspace-folder", str(SCRATCH), "--skip-post-attach"] if args[0] == "up" else []
     options = options or ["--workspace-folder", str(SCRATCH)]
-    done = subprocess.run(["node", CLI, args[0], *options, *args[1:]], capture_output=True, text=True, timeout=80)
+    done = subprocess.run(["node", CLI, args[0], *options, *args[1:]], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, (args, done.stdout[-2000:], done.stderr[-3000:])
     return done.stdout
 

@@ -28,7 +28,7 @@ scrape_configs:
 def discovered(port: int) -> list[dict[str, str]]:
     """Labels of what was found so far."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets", timeout=30) as answer:
             return [target["discoveredLabels"] for target in json.load(answer)["data"]["activeTargets"]]
     except OSError:
         return []
@@ -44,7 +44,7 @@ def main() -> None:
     with (SCRATCH / "log").open("w") as log:
         server = subprocess.Popen([*argv, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 40
+        end = time.monotonic() + 120
         while not (found := discovered(port)):
             assert time.monotonic() < end, (SCRATCH / "log").read_text()[-3000:]
             time.sleep(0.2)
@@ -55,7 +55,7 @@ def main() -> None:
         assert labels["__address__"].endswith(":9100"), labels
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(20)
+        server.wait(60)
         subprocess.run([*docker, "rm", "-f", NAME], check=True, capture_output=True)
 
 

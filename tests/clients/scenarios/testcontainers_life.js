@@ -28,7 +28,7 @@ async function main() {
     .withExposedPorts(80)
     .withCopyContentToContainer([{ content: "copied in", target: "/note" }])
     .withWaitStrategy(Wait.forAll([Wait.forLogMessage("ready to serve"), Wait.forListeningPorts()]))
-    .withStartupTimeout(30000)
+    .withStartupTimeout(120000)
     .start();
   try {
     assert.strictEqual(await fetch(container.getHost(), container.getMappedPort(80)), "from a container\n");

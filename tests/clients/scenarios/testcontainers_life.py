@@ -18,12 +18,12 @@ def main() -> None:
     container.with_exposed_ports(80).with_env("A", "1").with_name(NAME).with_kwargs(labels={"scenario": NAME})
     container.with_volume_mapping(os.environ["SCRATCH"], "/seed", "ro")
     container.with_command(["sh", "-c", SERVER])
-    container.waiting_for(LogMessageWaitStrategy("ready to serve").with_startup_timeout(20))
+    container.waiting_for(LogMessageWaitStrategy("ready to serve").with_startup_timeout(120))
     with open(f"{os.environ['SCRATCH']}/index.html", "w") as file:
         file.write("from a container")
     with container as running:
         host, port = running.get_container_host_ip(), running.get_exposed_port(80)
-        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=60) as answer:
             assert answer.read() == b"from a container"
         code, output = running.exec(["sh", "-c", "echo $A; exit 4"])
         assert (code, output) == (4, b"1\n"), (code, output)
