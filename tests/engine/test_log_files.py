@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import resource
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tare.engine.log_files import LogReader
-from tare.runtime.jsonlog import MAX_ENTRY_BYTES, JsonLog
+from tare.runtime.jsonlog import MAX_ENTRY_BYTES, JsonLog, first_index, rotated_files
+
+PIECES = [
+    b"\n",
+    b"\r",
+    b"a line\n",
+    b"\\n",
+    b"\\",
+    b'"',
+    b"x" * 20_000,
+    "\u20ac\n".encode(),
+    b"\xe2\x82\n",
+    b"\xff",
+    b"\0",
+]
+"""What lines are made of: their ends, what JSON escapes, what is too long, what isn't UTF-8."""
 
 
 def read_all(reader: LogReader) -> list[str]:
@@ -129,3 +149,80 @@ def test_a_missing_number_hides_nothing(tmp_path: Path) -> None:
     found = read_all(reader)
     assert found[0] == "line 1\n" and found[-1] == "line 100\n" and 60 < len(found) < 100
     reader.close()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    numbers=st.lists(st.lists(st.integers(0, len(PIECES) - 1), max_size=12), max_size=6),
+    max_bytes=st.sampled_from([0, 200, 1000, 50_000]),
+)
+def test_entries_are_lines_however_they_came(numbers: list[list[int]], max_bytes: int) -> None:
+    """Every line is an entry of its own, in order; a file that is larger than its bound has one only."""
+    chunks = [b"".join(PIECES[number] for number in chunk) for chunk in numbers]
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/log"
+        log = JsonLog(path, max_bytes, 1000, b'{"a":"b"}')
+        for chunk in chunks:
+            log.write("stdout", chunk)
+        log.close()
+        files = [Path(name) for name in (*rotated_files(path), path)]
+        entries = [[json.loads(line) for line in file.read_bytes().splitlines()] for file in files]
+        for file, inside in zip(files, entries, strict=True):
+            assert not max_bytes or file.stat().st_size <= max_bytes or len(inside) == 1
+    flat = [entry for inside in entries for entry in inside]
+    assert "".join(e["log"] for e in flat) == b"".join(chunks).decode("utf-8", "replace")
+    assert all(e["log"].find("\n") in (-1, len(e["log"]) - 1) and len(e["log"]) <= MAX_ENTRY_BYTES for e in flat)
+    assert all(e["stream"] == "stdout" and e["attrs"] == {"a": "b"} for e in flat)
+
+
+def test_what_a_full_disk_tore_is_taken_back(tmp_path: Path) -> None:
+    """An entry that didn't fit leaves no half of itself, at whose end the next one would be lost, too."""
+    path = tmp_path / "log"
+    log = JsonLog(str(path))
+    log.write("stdout", b"before\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = 3 * path.stat().st_size + 20
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))  # like a disk that fills: a part is written, then an error
+    try:
+        with pytest.raises(OSError, match="too large"):
+            log.write("stdout", b"lost..\n" * 9)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.write("stdout", b"after\n")
+    log.close()
+    assert read_all(LogReader(str(path))) == ["before\n", "lost..\n", "lost..\n", "after\n"]
+
+
+def test_a_failed_rotation_writes_nowhere_else(tmp_path: Path) -> None:
+    """Where a file can't be renamed, entries are lost until it can, and no other file of the process gets them."""
+    path = tmp_path / "log"
+    (tmp_path / "log.1").mkdir()
+    log = JsonLog(str(path), max_bytes=100, max_files=2)
+    log.write("stdout", b"one\n")
+    with pytest.raises(OSError, match="directory"):
+        log.write("stdout", b"two\n")
+    with (tmp_path / "another").open("wb"), pytest.raises(OSError, match="directory"):
+        log.write("stdout", b"three\n")
+    assert (tmp_path / "another").read_bytes() == b""
+    (tmp_path / "log.1").rmdir()
+    log.write("stdout", b"four\n")
+    log.close()
+    assert read_all(LogReader(str(path))) == ["one\n", "four\n"]
+
+
+def test_no_entry_comes_before_a_header(tmp_path: Path) -> None:
+    """Where a full disk has no room for a new file's header, no entry is written: all after it were miscounted."""
+    path = tmp_path / "log"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = JsonLog(str(path), max_bytes=200, max_files=2, counted=True)
+    log.write("stdout", b"one\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            log.write("stdout", b"x" * 200 + b"\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.write("stdout", b"two\n")
+    log.close()
+    assert read_all(LogReader(str(path))) == ["one\n", "two\n"]
+    assert first_index(str(path)) == 1

@@ -66,69 +66,89 @@ class JsonLog:
         self._fd = os.open(self.path, flags, 0o640)
         self._size = os.fstat(self._fd).st_size
         if self.counted and not self._size:
-            header = b"%s%d}\n" % (HEADER, next_index(self.path))
-            _write_all(self._fd, header)
-            self._size = len(header)
+            try:
+                self._write(b"%s%d}\n" % (HEADER, next_index(self.path)))
+            except OSError:
+                self._close()  # no entry may come before the header
+                raise
 
     def write(self, stream: str, data: bytes) -> None:
-        """Appends output of a stream ("stdout" or "stderr"); an unfinished line waits for its end."""
+        """Appends output of a stream ("stdout" or "stderr"); an unfinished line waits for its end.
+
+        Raises OSError as write(2), open(2), rename(2); then some of it is lost, and what is in the log is whole.
+        """
         data = self._partial[stream] + data
-        lines = data.splitlines(keepends=True) if b"\r" not in data else _split_newlines(data)
-        rest = b""
-        if lines and not lines[-1].endswith(b"\n"):
-            rest = lines.pop()
-            if len(rest) >= MAX_ENTRY_BYTES:
-                whole = len(rest) - len(rest) % MAX_ENTRY_BYTES
-                lines.append(rest[:whole])
-                rest = rest[whole:]
-        self._partial[stream] = rest
-        if lines:
-            self._append(stream, lines)
+        end = data.rfind(b"\n") + 1
+        unfinished = len(data) - end
+        if unfinished >= MAX_ENTRY_BYTES:
+            end += unfinished - unfinished % MAX_ENTRY_BYTES
+        self._partial[stream] = data[end:]
+        if end:
+            self._append(stream, data[:end])
 
     def flush(self) -> None:
         """Writes unfinished lines: the streams have ended."""
         for stream, rest in self._partial.items():
             if rest:
                 self._partial[stream] = b""
-                self._append(stream, [rest])
+                self._append(stream, rest)
 
     def close(self) -> None:
         """Flushes and closes."""
         self.flush()
-        os.close(self._fd)
+        self._close()
 
     def clear(self) -> None:
         """Empties the log: the current file, and all that were rotated away."""
         self._wait_compressor()
         clear_files(self.path, counted=self.counted)
-        os.close(self._fd)
+        self._close()
         self._open()
 
-    def _append(self, stream: str, lines: list[bytes]) -> None:
-        tail = f',"stream":"{stream}","time":"{_now()}"'.encode() + self._end
-        out = []
-        for line in lines:
-            for at in range(0, len(line), MAX_ENTRY_BYTES):
-                text = line[at : at + MAX_ENTRY_BYTES].decode("utf-8", "replace")
-                out.append(b'{"log":' + _encode(text) + tail)
-        if not self.max_bytes:
-            self._write(b"".join(out))
-            return
-        for entry in out:
-            if self._size and self._size + len(entry) > self.max_bytes:
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _append(self, stream: str, data: bytes) -> None:
+        entries = _format_entries(data, f',"stream":"{stream}","time":"{_now()}"'.encode() + self._end)
+        if self._fd < 0:
+            self._open()  # a rotation failed
+        at = 0
+        while at < len(entries):
+            end = self._fitting(entries, at)
+            if end == at and self._size:
                 self._rotate()
-            self._write(entry)
+                end = self._fitting(entries, at)
+            end = end if end > at else entries.index(b"\n", at) + 1  # larger than a whole file: it has one to itself
+            self._write(entries[at:end])
+            at = end
+
+    def _fitting(self, entries: bytes, at: int) -> int:
+        """Where those of the entries end, from `at` on, that the current file has room for."""
+        room = self.max_bytes - self._size
+        if not self.max_bytes or len(entries) - at <= room:
+            return len(entries)
+        return entries.rfind(b"\n", at, at + room) + 1 or at if room > 0 else at
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            count = os.write(self._fd, view)
-            self.written_bytes += count
-            self._size += count
-            view = view[count:]
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._fd, view[done:])
+        except OSError:
+            whole = data.rfind(b"\n", 0, done) + 1
+            # half an entry would take the next one with it; the file may have been emptied by others meanwhile
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - (done - whole))
+            done = whole
+            raise
+        finally:
+            self.written_bytes += done
+            self._size += done
 
     def _rotate(self) -> None:
-        os.close(self._fd)
+        self._close()
         self._wait_compressor()
         if self.max_files > 1:
             _unlink(f"{self.path}.{self.max_files - 1}")
@@ -316,6 +336,24 @@ def _unlink(path: str) -> None:
             os.unlink(name)
         except FileNotFoundError:
             pass
+
+
+def _format_entries(data: bytes, tail: bytes) -> bytes:
+    """An entry for each line of data, none with more than MAX_ENTRY_BYTES of it; tail: what follows an entry's text.
+
+    Data ends with a newline, or has none after the last whole entry.
+    """
+    short = len(data) <= MAX_ENTRY_BYTES or max(map(len, data.split(b"\n"))) < MAX_ENTRY_BYTES
+    if short and data.endswith(b"\n") and b"\\" not in data:
+        # all at once: in the text as JSON, a backslash and an n is a line's end and nothing else
+        text = _encode(data[:-1].decode("utf-8", "replace"))
+        return b'{"log":' + text[:-1].replace(b"\\n", b'\\n"' + tail + b'{"log":"') + b'\\n"' + tail
+    out = []
+    for line in data.splitlines(keepends=True) if b"\r" not in data else _split_newlines(data):
+        for at in range(0, len(line), MAX_ENTRY_BYTES):
+            text = _encode(line[at : at + MAX_ENTRY_BYTES].decode("utf-8", "replace"))
+            out.append(b'{"log":' + text + tail)
+    return b"".join(out)
 
 
 def _split_newlines(data: bytes) -> list[bytes]:
