@@ -18,8 +18,10 @@ from support.processes import end_all
 from support.rawhttp import RawClient
 from support.tared import unmount_below
 
-DOCKERD = Path("/usr/sbin/dockerd")
 REUSE = "TARE_TEST_DOCKERD"
+ROOT = Path(os.environ.get("TARE_PEER_ROOT", "/"))
+"""Where the real Docker's programs are: below usr/sbin and usr/bin there. Its libraries are this machine's."""
+DOCKERD = ROOT / "usr/sbin/dockerd"
 # Brings lo up in the new namespace without iproute2 (man 7 netdevice), then becomes dockerd.
 BOOT = """
 import fcntl, os, socket, struct, sys
@@ -60,7 +62,7 @@ class Dockerd:
         argv = ["unshare", "--net", sys.executable, "-c", BOOT, str(DOCKERD), *options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_environment(), start_new_session=True
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), start_new_session=True
             )
         self.engine.enter = ["nsenter", f"--net=/proc/{self.process.pid}/ns/net", "--"]
         wait_until(self._answers, "dockerd answers _ping", 60)
@@ -91,7 +93,7 @@ class Dockerd:
             if self.process is not None:
                 self.process.send_signal(signal.SIGTERM)
                 try:
-                    self.process.wait(30)
+                    self.process.wait(60)
                 except subprocess.TimeoutExpired:
                     self.process.kill()
                     self.process.wait()
@@ -110,6 +112,12 @@ class Dockerd:
                     os.rmdir(path)
                 except OSError:
                     pass
+
+
+def _environment() -> dict[str, str]:
+    """Its own containerd, runc and docker-proxy are found before this machine's."""
+    path = os.environ.get("PATH", os.defpath)
+    return clean_environment({"PATH": f"{ROOT / 'usr/sbin'}:{ROOT / 'usr/bin'}:{path}"} if ROOT != Path("/") else {})
 
 
 def _docker_cgroups() -> list[Path]:

@@ -73,6 +73,11 @@ class Engine:
         return self.name == "tare"
 
     @functools.cached_property
+    def release(self) -> int:
+        """The major version of Docker whose behaviour is to be expected: a dockerd's own; ours follows the newest."""
+        return sys.maxsize if self.is_tare else int(self.api.request("GET", "/version").json["Version"].split(".")[0])
+
+    @functools.cached_property
     def sdk(self) -> Any:
         """docker-py's client."""
         import docker
