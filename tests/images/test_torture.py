@@ -32,6 +32,8 @@ from tare.values.reference import parse_reference
 
 WHOLE = os.environ.get("TARE_TORTURE") == "all"
 FILES, SPARSE_BYTES = (100_000, 5 << 30) if WHOLE else (2_000, 64 << 20)
+STEP_S = 1200 if WHOLE else 120
+pytestmark = pytest.mark.timeout(6 * STEP_S)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def in_seconds(described: torture.Described) -> torture.Described:
 
 
 def command(*words: object, **more: object) -> str:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=600, **more)  # type: ignore[call-overload]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=STEP_S, **more)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
 
@@ -246,10 +248,10 @@ def test_through_docker(story: tuple[Rooms, Image, torture.Described], tmp_path:
     archive = saved(rooms, tmp_path / "one.tar", "torture:1")
     name = docker_engine.unique()
     try:
-        docker_engine.docker("load", "-i", str(archive), timeout=120)
-        docker_engine.docker("save", "-o", str(tmp_path / "two.tar"), "torture:1", timeout=120)
+        docker_engine.docker("load", "-i", str(archive), timeout=STEP_S)
+        docker_engine.docker("save", "-o", str(tmp_path / "two.tar"), "torture:1", timeout=STEP_S)
         docker_engine.docker("create", "--name", name, "torture:1", "x")
-        docker_engine.docker("export", "-o", str(tmp_path / "export.tar"), name, timeout=120)
+        docker_engine.docker("export", "-o", str(tmp_path / "export.tar"), name, timeout=STEP_S)
     finally:
         docker_engine.docker("rm", "-f", name, check=False)
         docker_engine.docker("rmi", "-f", "torture:1", check=False)
