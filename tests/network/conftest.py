@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from network_topology import Topology
 from network_world import Engine, Outside, private_host
 
 from tare.kernel.netlink_route import RouteSocket
@@ -37,3 +38,11 @@ def outside(host: None) -> Iterator[Outside]:
     world = Outside()
     yield world
     world.close()
+
+
+@pytest.fixture
+def world(host: None) -> Iterator[Topology]:
+    """Two hosts, a router, a client: this thread is in the first host."""
+    made = Topology()
+    yield made
+    made.close()

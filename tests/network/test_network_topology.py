@@ -29,13 +29,6 @@ from tare.values.ids import new_id
 ROUTED = {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}
 
 
-@pytest.fixture
-def world(host: None) -> Iterator[Topology]:
-    made = Topology()
-    yield made
-    made.close()
-
-
 @contextmanager
 def telling(box: Endpoint, port: int = 80) -> Iterator[None]:
     """A server in a container that tells clients by which address it sees them."""
@@ -166,7 +159,7 @@ def test_trusted_links_obey_publish_allow(host: None, world: Topology, tmp_path:
             wish = EndpointRequest(mode="own", container_name="box", ports=(PortRequest(80, host_port=8080),))
             box = await engine.network.attach(new_id(), wish)
             with listen(box.namespace_fd, 80):
-                assert is_reachable(world.client_fd, box.ip, 80) == reached
+                assert is_reachable(world.client_fd, box.ip, 80, expected=reached) == reached
 
     asyncio.run(scenario("198.51.100.0/24", False))
     asyncio.run(scenario("203.0.113.0/24", True))

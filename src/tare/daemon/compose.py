@@ -159,6 +159,7 @@ def _network_settings(settings: DaemonSettings) -> NetworkSettings:
         ipv6=settings.ipv6,
         subnet6=settings.fixed_cidr_v6,
         publish_allow=tuple(settings.publish_allow),
+        allow_direct_routing=settings.allow_direct_routing,
         table="tare" if settings.bridge in ("tare0", "none") else "tare_" + re.sub(r"\W", "_", settings.bridge),
     )
 

@@ -40,6 +40,7 @@ class DaemonSettings(msgspec.Struct, kw_only=True):
     fixed_cidr_v6: str = ""
     network_guard: bool = True
     publish_allow: list[str] = []
+    allow_direct_routing: bool = False
     ip_forward: bool = True
     ip_masq: bool = True
     iptables: bool = True
@@ -117,6 +118,7 @@ _HELP = {
     "mtu": "MTU of the default network",
     "icc": "let containers of the default network reach each other",
     "network_guard": "keep containers of the default network from using others' addresses",
+    "allow_direct_routing": "let other machines reach published ports at containers' own addresses, too",
     "ip": "host address that published ports are bound to",
     "ipv6": "give containers of the default network IPv6 addresses, too",
     "fixed_cidr_v6": "IPv6 subnet of the default network (default: a unique local one)",

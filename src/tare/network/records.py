@@ -22,7 +22,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     subnet: the bridge's address with its prefix (as `--bip`), or a subnet whose first address the bridge then takes;
     None: the first of `address_pools` that is free here. table: the nftables table (family inet), this engine's alone.
     host_resolv_conf: where the resolvers stand that names are looked up with. publish_allow: subnets whose addresses
-    may reach published ports (empty: all); the host itself always may.
+    may reach published ports (empty: all); the host itself always may. allow_direct_routing: other machines reach
+    published ports at the containers' own addresses, too.
     """
 
     enabled: bool = True
@@ -42,6 +43,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     warm_namespaces: int = 3
     host_resolv_conf: str = "/etc/resolv.conf"
     publish_allow: tuple[str, ...] = ()
+    allow_direct_routing: bool = False
 
 
 class PortRequest(msgspec.Struct, frozen=True):

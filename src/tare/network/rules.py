@@ -36,7 +36,7 @@ _OWN_GATEWAYS = "own_gateways"
 PUBLISH_ALLOW = "publish_allow"
 ROUTED_PORTS = "routed_ports"
 _ROUTED, _OPEN = "routed", "unprotected"  # bridges by their gateway mode
-_TRUSTED = "trusted"
+_TRUSTED, _DIRECT = "trusted", "direct"
 
 _ECHO, _ECHO6 = bytes((8,)), bytes((128,))  # RFC 792, RFC 4443
 _RTN_LOCAL = (2).to_bytes(4, sys.byteorder)
@@ -69,6 +69,7 @@ SETS = (
     nft.Set(_MAY_TALK, _LINK_PAIR),
     nft.Set(_INTERNAL, _LINK),
     nft.Set(_TRUSTED, _LINK_PAIR),
+    nft.Set(_DIRECT, _LINK),
     *(item for family in FAMILIES for item in _sets_of(family)),
     *egress_rules.SETS,
 )
@@ -84,7 +85,8 @@ _CHAINS = (_RAW, _DNAT, _DNAT_HOST, _FORWARD, _SNAT)
 class BridgeRules(msgspec.Struct, frozen=True):
     """What the rules need to know of one bridge network. interfaces: the bridge's addresses with their subnets.
 
-    trusted: links from which published ports are reached at the containers' own addresses, too.
+    trusted: links from which published ports are reached at the containers' own addresses, too; direct: from all of the
+    host's that aren't bridges of these.
     """
 
     bridge_name: str
@@ -94,6 +96,7 @@ class BridgeRules(msgspec.Struct, frozen=True):
     internal: bool = False
     modes: tuple[str, str] = (NAT, NAT)
     trusted: tuple[str, ...] = ()
+    direct: bool = False
 
     def mode(self, version: int) -> str:
         """The gateway mode of an address family."""
@@ -154,6 +157,8 @@ def build_table(
     transaction.add_elements(
         _TRUSTED, [nft.Element(nft.link_name(link) + nft.link_name(bridge)) for link, bridge in pairs]
     )
+    direct = [nft.Element(nft.link_name(item.bridge_name)) for item in bridges if item.direct]
+    transaction.add_elements(_DIRECT, direct)
     for family in FAMILIES:
         gateways = [
             (nft.link_name(item.bridge_name), interface.ip.packed)
@@ -363,7 +368,8 @@ def _forward_rules(allows: bool) -> list[nft.Rule]:
 def _direct_rules(family: Family, allows: bool) -> list[nft.Rule]:
     """Who is reached at its own address: published ports and pings of routed networks, all of unprotected ones.
 
-    From trusted links also the published ports of the others (com.docker.network.bridge.trusted_host_interfaces).
+    From trusted links also the published ports of the others (com.docker.network.bridge.trusted_host_interfaces), and
+    with --allow-direct-routing from all links but containers'.
     """
     to = nft.load_meta(nft.META_OIFNAME)
     routed = (to, nft.in_set(_ROUTED + family.suffix), *family.matches)
@@ -384,6 +390,11 @@ def _direct_rules(family: Family, allows: bool) -> list[nft.Rule]:
             _FORWARD.name,
             (*trusted, *family.matches, *source, *port, nft.accept()),
             f"trusted links: published ports, {name}",
+        ),
+        nft.Rule(
+            _FORWARD.name,
+            (*foreign, to, nft.in_set(_DIRECT), *family.matches, *source, *port, nft.accept()),
+            f"direct routing: published ports, {name}",
         ),
         nft.Rule(_FORWARD.name, (*routed, *source, *port, nft.accept()), f"routed networks: published ports, {name}"),
         nft.Rule(

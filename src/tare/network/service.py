@@ -66,7 +66,10 @@ class Network:
         self._pool = NamespacePool(doors.make_netns, settings.warm_namespaces)
         self._host_ports = HostPorts(settings.default_bind_address, doors.uplink)
         self._route = RouteSocket()
-        self._table = Table(settings.table, self._store, settings.publish_allow) if settings.firewall else None
+        direct = settings.allow_direct_routing
+        self._table = (
+            Table(settings.table, self._store, settings.publish_allow, direct=direct) if settings.firewall else None
+        )
         self._watch: TableWatch | None = None
         self._leaving = Leaving(db, self._route)
         self._bridges = Bridges(db, self._route, self._leaving, publishes=settings.firewall)

@@ -27,8 +27,9 @@ _FIRST_GROUP, _GROUPS = 20_000, 20_000  # nflog's, by the table's name: engines 
 class Table:
     """Publishing is one element; whenever the table isn't as it should be, it is built anew from what is recorded."""
 
-    def __init__(self, name: str, store: NetworkStore, allow: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, store: NetworkStore, allow: Sequence[str] = (), *, direct: bool = False) -> None:
         self.name = name
+        self._direct = direct
         self.allow = [ipaddress.ip_network(text) for text in allow]
         self._store = store
         self._socket = NftablesSocket()
@@ -107,24 +108,25 @@ class Table:
 
     def unpublish(self, record: EndpointRecord, *, is_recorded: bool = True) -> None:
         """Closes the endpoint's ports. is_recorded: whether the database still says that they are open."""
+        own = [] if is_recorded else self._store.endpoints_of(record.container_id)
+        # Of two host ports that lead to the same port of the container, the other one may still be open.
+        kept = {port for item in own if item.endpoint_id == record.endpoint_id for port in self._published(item)}
+        gone = [port for port in self._published(record) if port not in kept]
         try:
-            self._socket.commit(rules.unpublish(self.name, published(record)))
+            self._socket.commit(rules.unpublish(self.name, gone))
         except KernelError as error:
             if not is_missing(error):
                 raise
             self.rebuild(without=record.endpoint_id if is_recorded else "")
-            return
-        if self._trusts(record):  # of two host ports that lead to the same, the other one may still be open
-            self.rebuild(without=record.endpoint_id if is_recorded else "")
 
-    def _trusts(self, record: EndpointRecord) -> bool:
+    def _is_direct(self, record: EndpointRecord) -> bool:
         network = self._store.network_by_id(record.network_id)
-        return network is not None and bool(network.trusted_links)
+        return self._direct or (network is not None and bool(network.trusted_links))
 
     def _published(self, record: EndpointRecord) -> list[rules.PublishedPort]:
-        """An endpoint's ports as the rules want them; from a trusted link they are reached at its own address, too."""
+        """An endpoint's ports as the rules want them; where links are trusted, at its own address, too."""
         found = list(published(record))
-        if self._trusts(record):
+        if self._is_direct(record):
             found += [
                 msgspec.structs.replace(port, host_ip=port.container_ip, host_port=0)
                 for port in found
@@ -170,7 +172,7 @@ class Table:
 
     def _bridges(self) -> list[rules.BridgeRules]:
         return [
-            _bridge_rules(record)
+            msgspec.structs.replace(_bridge_rules(record), direct=self._direct)
             for record in self._store.networks()
             if record.driver == BRIDGE and not record.unsettled
         ]
