@@ -118,6 +118,7 @@ def test_kill_by_name_and_number(engine: Engine) -> None:
 def test_restart(engine: Engine) -> None:
     """restart gives the same container a new process; its files stay; a stopped one is started."""
     container = engine.start(command=["sh", "-c", "echo x >> /runs; sleep 1000"])
+    wait_until(lambda: engine.docker("exec", container, "cat", "/runs", check=False).out == "x\n", "it ran once")
     before = engine.inspect(container)["State"]["Pid"]
     engine.docker("restart", "-t", "0", container)
     shown = engine.inspect(container)

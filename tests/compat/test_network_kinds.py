@@ -70,7 +70,7 @@ def test_macvlan(engine: Engine, post: Post, parent: str) -> None:
     assert engine.docker("exec", box, "nc", f"{name}-s", "80").out == "here\n"
     assert set(inspect(engine, name)["Containers"]) == {server, box}
     engine.in_network("ip", "address", "add", "10.238.1.9/24", "dev", f"{parent}x")
-    assert engine.in_network("nc", "-w", "3", "10.238.1.77", "80").out == "here\n"
+    assert engine.in_network("busybox", "nc", "-w", "3", "10.238.1.77", "80").out == "here\n"
     engine.docker("network", "disconnect", name, box)
     assert "eth0" not in engine.docker("exec", box, "ip", "link").out
     taken = engine.docker("run", "--network", name, "--ip", "10.238.1.77", engine.image, "true", check=False)
