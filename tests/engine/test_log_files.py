@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,35 @@ def test_no_entry_comes_before_a_header(tmp_path: Path) -> None:
     log.close()
     assert read_all(LogReader(str(path))) == ["one\n", "two\n"]
     assert first_index(str(path)) == 1
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])
+def test_a_follower_misses_no_rotation(tmp_path: Path, compress: bool) -> None:
+    """Whose log rotated more than once while it looked away reads what the older files have, too."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path, max_bytes=300, max_files=50, compress=compress)
+    write_lines(log, 1, 2)
+    reader = LogReader(path)
+    assert read_all(reader) == ["line 1\n", "line 2\n"]
+    write_lines(log, 3, 40)
+    assert read_all(reader) == [f"line {number}\n" for number in range(3, 41)]
+    write_lines(log, 41, 42)
+    assert read_all(reader) == ["line 41\n", "line 42\n"]
+    reader.close()
+    log.close()
+
+
+def test_a_reader_of_a_log_that_rotates_all_the_time(tmp_path: Path) -> None:
+    """Files that move on while they are read: each line is read once."""
+    path = str(tmp_path / "log")
+    log = JsonLog(path, max_bytes=1000, max_files=2000)
+    reader, found = LogReader(path), []
+    writer = threading.Thread(target=write_lines, args=(log, 1, 700))
+    writer.start()
+    while writer.is_alive():
+        found += read_all(reader)
+    writer.join()
+    found += read_all(reader)
+    assert found == [f"line {number}\n" for number in range(1, 701)]
+    reader.close()
+    log.close()

@@ -223,6 +223,8 @@ def compress_file(source: int, path: str) -> None:
     while data := os.read(source, BLOCK_BYTES):
         _write_all(target, packer.compress(data))
     _write_all(target, packer.flush())
+    status = os.fstat(source)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))  # readers that have the file open know it by that
     faults.point("monitor.log.compress.written")
     os.rename(aside, f"{path}.gz")
     faults.point("monitor.log.compress.renamed")
