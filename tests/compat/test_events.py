@@ -50,7 +50,12 @@ def test_each_signal_and_look_is_told(engine: Engine, verb: list[str], told: lis
     engine.docker(*verb, container)
     if "die" in told and "start" not in told and "destroy" not in told:
         engine.exit_code(container)
-    assert actions(events_of(engine, "container", container)) == ["create", "start", *told]
+    seen = actions(events_of(engine, "container", container))
+    if not engine.is_tare and engine.release > 20 and "stop" in seen:  # there stop is told before die, or after it
+        seen, told = sorted(seen), sorted(told)
+        assert seen == sorted(["create", "start", *told])
+    else:
+        assert seen == ["create", "start", *told]
 
 
 def test_an_exec_starts_before_it_ends(engine: Engine) -> None:

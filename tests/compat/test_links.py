@@ -40,11 +40,11 @@ def test_alias_and_environment(engine: Engine) -> None:
     [
         ("8000-8003/tcp", "8000", "8003"),
         ("8000-8002/udp", "8000", "8002"),
-        ("8000-8001/tcp", "", ""),
+        ("8000-8001/tcp", "8000", "8001"),
     ],
 )
 def test_environment_tells_ranges(engine: Engine, ports: str, start: str, end: str) -> None:
-    """Three and more exposed ports in a row are told as a range, too."""
+    """Exposed ports in a row are told as a range, too; by Docker 20.10 only if they are three."""
     name = engine.unique("db")
     child = engine.start("--name", name, "--expose", ports)
     address = engine.inspect(child)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
@@ -54,7 +54,7 @@ def test_environment_tells_ranges(engine: Engine, ports: str, start: str, end: s
     first = f"DB_PORT_{start}_{protocol.upper()}"
     wanted = {f"{first}_START={protocol}://{address}:{start}", f"{first}_PORT_START={start}"}
     wanted |= {f"{first}_END={protocol}://{address}:{end}", f"{first}_PORT_END={end}"}
-    assert found == (wanted if start else set())
+    assert found == (wanted if engine.release > 20 or end != "8001" else set())
     assert f"DB_PORT_8001_{protocol.upper()}_PORT=8001" in told
 
 

@@ -181,7 +181,8 @@ def test_stats_document(engine: Engine, zoo: dict[str, str]) -> None:
     """The API's numbers are the kernel's; one-shot has none of before; a stream has one line each second."""
     query = {"stream": "false", "one-shot": "true"}
     shown = engine.api.request("GET", f"/containers/{zoo['running']}/stats", query=query).json
-    assert shown["name"] == f"/{zoo['mark']}-running" and shown["id"] == zoo["running"]
+    if engine.is_tare or engine.release == 20:  # Docker 28 leaves both out of a one-shot
+        assert shown["name"] == f"/{zoo['mark']}-running" and shown["id"] == zoo["running"]
     assert shown["pids_stats"]["current"] == 1
     assert shown["memory_stats"]["usage"] > 0 and shown["memory_stats"]["limit"] > 1 << 30
     assert shown["cpu_stats"]["cpu_usage"]["total_usage"] > 0 and shown["cpu_stats"]["system_cpu_usage"] > 0

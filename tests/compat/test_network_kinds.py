@@ -63,7 +63,7 @@ def test_macvlan(engine: Engine, post: Post, parent: str) -> None:
     box = engine.start("--network", name)
     place = engine.inspect(box)["NetworkSettings"]["Networks"][name]
     assert (place["IPAddress"], place["Gateway"], place["IPPrefixLen"]) == ("10.238.1.128", "10.238.1.9", 24)
-    assert place["MacAddress"] == "02:42:0a:ee:01:80"
+    assert place["MacAddress"] == "02:42:0a:ee:01:80" or engine.name == "docker"  # by chance in Docker since 28
     assert not any(engine.inspect(server)["NetworkSettings"]["Ports"].values())
     routes = engine.docker("exec", box, "ip", "route").out.split("\n")
     assert routes[0].strip() == "default via 10.238.1.9 dev eth0"

@@ -206,9 +206,10 @@ def test_shared_alias(engine: Engine, network: Network) -> None:
 def test_static_address_and_mac(engine: Engine, network: Network) -> None:
     """--ip and --mac-address are given, taken ones and foreign ones refused; a restart keeps them."""
     name = network("--subnet", subnet(3))
-    mac = "02:42:0a:00:00:4d" if engine.is_tare else "02:42:0a:f1:03:4d"  # its own client asks 20.10 for none
+    newer = engine.release > 20
+    mac = "02:42:0a:00:00:4d" if newer else "02:42:0a:f1:03:4d"  # its own client asks 20.10 for none
     flags = ["--network", name, "--ip", "10.241.3.77"]
-    box = engine.start(*flags, *(["--mac-address", mac] if engine.is_tare else []))
+    box = engine.start(*flags, *(["--mac-address", mac] if newer else []))
     found = places(engine, box)[name]
     assert (found["IPAddress"], found["IPPrefixLen"], found["Gateway"]) == ("10.241.3.77", 24, "10.241.3.1")
     assert found["MacAddress"] == mac and found["IPAMConfig"] == {"IPv4Address": "10.241.3.77"}
@@ -217,7 +218,7 @@ def test_static_address_and_mac(engine: Engine, network: Network) -> None:
     assert "Address already in use" in taken.err
     foreign = engine.docker("run", "-d", "--network", name, "--ip", "10.9.9.9", engine.image, "true", check=False)
     outside = "Invalid address 10.9.9.9: It does not belong to any of this network's subnets"
-    assert ("no configured subnet contains IP address 10.9.9.9" if engine.is_tare else outside) in foreign.err
+    assert ("no configured subnet" if newer else outside) in foreign.err and "10.9.9.9" in foreign.err
     engine.docker("restart", "-t", "0", box)
     assert places(engine, box)[name]["IPAddress"] == "10.241.3.77"
     automatic = network()
@@ -298,7 +299,9 @@ def test_refused_connections(engine: Engine, network: Network) -> None:
 
     assert connect("host", {"Container": box}) == (
         400,
-        "container cannot be disconnected from host network or connected to host network",
+        "cannot connect container to host network - container must be created in host network mode"
+        if engine.release > 20
+        else "container cannot be disconnected from host network or connected to host network",
     )
     status, text = connect("none", {"Container": box})
     assert status == 400 and text.startswith("container cannot be connected to multiple networks with one of")
@@ -319,7 +322,8 @@ def test_missing_network_shows_at_start(engine: Engine) -> None:
     name = engine.unique("net")
     box = engine.create({"Cmd": ["sleep", "100"], "HostConfig": {"NetworkMode": name}}).json["Id"]
     answer = engine.api.request("POST", f"/containers/{box}/start")
-    assert (answer.status, answer.json["message"]) == (404, f"network {name} not found")
+    prefix = "failed to set up container networking: " if engine.release > 20 else ""
+    assert (answer.status, answer.json["message"]) == (404, f"{prefix}network {name} not found")
     engine.docker("network", "create", name)
     try:
         assert engine.api.request("POST", f"/containers/{box}/start").status == 204

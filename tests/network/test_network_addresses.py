@@ -306,7 +306,7 @@ def test_bad_mac(mac: str, engine: Engine) -> None:
 
     async def scenario() -> None:
         async with engine:
-            with pytest.raises(InvalidArgument, match=f"invalid MAC address: {mac}"):
+            with pytest.raises(InvalidArgument, match=f"invalid MAC address {mac}"):
                 await engine.network.attach(new_id(), EndpointRequest(mac=mac))
 
     asyncio.run(scenario())

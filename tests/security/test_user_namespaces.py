@@ -346,7 +346,7 @@ def test_others_may_join_it(tare: Engine) -> None:
     done = tare.docker("run", "--rm", *flags, tare.image, "sh", "-c", "ls /sys/class/net; ps")
     assert done.out.split()[:2] == ["eth0", "lo"] and "sleep 1000" in done.out
     refused = tare.docker("run", "--rm", "--ipc", f"container:{name}", tare.image, "true", check=False)
-    assert f"can't join IPC of container {container}: it has a user namespace of its own" in refused.err
+    assert f"failed to join IPC namespace: container {container}: it has a user namespace of its own" in refused.err
 
 
 def test_copies_have_the_containers_ids(tare: Engine, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class Dockerd:
 def _environment() -> dict[str, str]:
     """Its own containerd, runc and docker-proxy are found before this machine's."""
     path = os.environ.get("PATH", os.defpath)
-    return clean_environment({"PATH": f"{ROOT / 'usr/sbin'}:{ROOT / 'usr/bin'}:{path}"} if ROOT != Path("/") else {})
+    return clean_environment({"PATH": f"{ROOT / 'usr/sbin'}:{ROOT / 'usr/bin'}:{path}"} if Path("/") != ROOT else {})
 
 
 def _docker_cgroups() -> list[Path]:

@@ -62,6 +62,11 @@ def config_json(config: ContainerConfig, version: Version) -> dict[str, Any]:
     return made
 
 
+def shown_network_mode(host: HostOptions) -> str:
+    """Docker since 26 says by name which network the default one is."""
+    return "bridge" if host.network_mode in ("", "default") else host.network_mode
+
+
 def host_config_json(host: HostOptions, version: Version) -> dict[str, Any]:
     """HostConfig."""
     skip = {"container_id_file"} if version >= (1, 53) and not host.container_id_file else set()
@@ -80,6 +85,7 @@ def host_config_json(host: HostOptions, version: Version) -> dict[str, Any]:
         made.setdefault("KernelMemoryTCP", host.kernel_memory_tcp)
     # What asks for no limit of its own is told as none, as Docker does.
     made["PidsLimit"] = host.pids_limit if (host.pids_limit or 0) > 0 else None
+    made["NetworkMode"] = shown_network_mode(host)
     made["MemorySwappiness"] = None if host.memory_swappiness == -1 else host.memory_swappiness
     made["OomKillDisable"] = bool(host.oom_kill_disable)
     if version < (1, 40):
@@ -205,7 +211,7 @@ def summary_json(summary: ContainerSummary, version: Version, now_ns: int) -> di
         "Labels": dict(container.config.labels or {}),
         "State": container.state.status,
         "Status": status_text(container.state, now_ns),
-        "HostConfig": {"NetworkMode": container.host.network_mode or "default"},
+        "HostConfig": {"NetworkMode": shown_network_mode(container.host)},
         "NetworkSettings": {"Networks": networks_json(container, version)},
         "Mounts": [mount_json(mount) for mount in container.mounts],
     }

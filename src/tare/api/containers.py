@@ -28,6 +28,9 @@ from tare.values.timestamps import now_ns
 _KINDS = {"C": 0, "A": 1, "D": 2}
 
 
+_OLD_MAC = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+
+
 async def create(call: Call) -> Response:
     """POST /containers/create."""
     document = await call.json()
@@ -36,11 +39,14 @@ async def create(call: Call) -> Response:
     config, host, networking = parse_create(document)
     names = sorted(networking.endpoints_config or {})
     if call.version < (1, 44) and len(names) > 1:
-        raise InvalidArgument(f"Container cannot be connected to network endpoints: {', '.join(names)}")
+        raise InvalidArgument(f"Container cannot be created with multiple network endpoints: {', '.join(names)}")
     created = await create_container(
         call.engine, call.text("name") or None, config, host, networking, call.text("platform") or None
     )
-    return json_response({"Id": created.id, "Warnings": list(created.warnings)}, 201)
+    warnings = list(created.warnings)
+    if config.mac_address and call.version >= (1, 44):
+        warnings.append(_OLD_MAC)
+    return json_response({"Id": created.id, "Warnings": warnings}, 201)
 
 
 async def list_(call: Call) -> Response:

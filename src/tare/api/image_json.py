@@ -64,7 +64,8 @@ _NOTHING_SET = dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", 
 
 
 def config_json(image: Image, version: Version) -> dict[str, Any]:
-    """Config. Until 1.50 it also had a container's fields, which never meant anything in an image."""
+    """Config. Until 1.50 it also had a container's fields, which never meant anything in an image; since 1.52 what is
+    not set is left out."""
     config = image.config
     legacy = version < (1, 50)
     made: dict[str, Any] = dict(_CONTAINER_FIELDS) if legacy else {}
@@ -89,7 +90,7 @@ def config_json(image: Image, version: Version) -> dict[str, Any]:
         made["Shell"] = list(config.shell)
     if config.args_escaped:
         made["ArgsEscaped"] = True
-    if not legacy:
+    if version >= (1, 52):
         made = {key: value for key, value in made.items() if value not in (None, "")}
     return made
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tare.api.call import JSON_TYPE, Call, empty_response, json_response
+from tare.api.call import JSON_TYPE, MAX_JSON_BYTES, Call, empty_response, json_response
 from tare.api.messages import Response
 from tare.api.router import Route
 from tare.engine.kill import kill_container
@@ -20,10 +20,17 @@ from tare.engine.start import start_container
 from tare.engine.stop import stop_container
 from tare.engine.wait import wait_container
 from tare.engine.why import explain
+from tare.errors import InvalidArgument, Unsupported
+
+_START_BODY = "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
 
 
 async def start(call: Call) -> Response:
-    """POST /containers/{id}/start."""
+    """POST /containers/{id}/start. A body changed the container's settings before 1.24; an empty object passes."""
+    if len(await call.request.body.read_whole(MAX_JSON_BYTES)) > len("{}") + 5:
+        raise InvalidArgument(_START_BODY)
+    if call.text("checkpoint"):
+        raise Unsupported("start from a checkpoint is not supported by Tare yet")
     await start_container(call.engine, call.path["id"])
     return empty_response()
 

@@ -68,6 +68,8 @@ def info_json(info: EngineInfo, version: tuple[int, int]) -> dict[str, Any]:
         "CDISpecDirs": [],
         "Warnings": list(info.warnings) or None,
     }
+    if version >= (1, 49):
+        made["FirewallBackend"] = {"Driver": "nftables"}
     if version < (1, 50):
         made["BridgeNfIptables"] = made["BridgeNfIp6tables"] = False
     if version < (1, 42):
@@ -88,7 +90,7 @@ def _stock(info: EngineInfo) -> dict[str, Any]:
         "DockerRootDir": info.data_root,
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
             "Log": list(info.log_drivers),
         },

@@ -62,6 +62,8 @@ def check_host(host: HostOptions) -> None:
     _check_modes(host)
     for name in host.sysctls or {}:
         _check_sysctl(name, host)
+    if "" in (host.annotations or {}):
+        raise InvalidArgument("invalid Annotations: the empty string is not permitted as an annotation key")
 
 
 def check_shared_namespaces(config: ContainerConfig, host: HostOptions) -> None:
@@ -178,9 +180,9 @@ def _check_cpu(resources: ResourceOptions) -> None:
         which = "CPU Period" if resources.cpu_period else "CPU Quota"
         raise InvalidArgument(f"Conflicting options: Nano CPUs and {which} cannot both be set")
     if resources.nano_cpus < 0:
-        raise InvalidArgument(f"Range of CPUs is from 0.01 to {_cpus()}.00, as there are only {_cpus()} CPUs available")
+        raise InvalidArgument(f"range of CPUs is from 0.01 to {_cpus()}.00, as there are only {_cpus()} CPUs available")
     if resources.nano_cpus > _cpus() * 10**9 or 0 < resources.nano_cpus < 10**7:
-        raise InvalidArgument(f"Range of CPUs is from 0.01 to {_cpus()}.00, as there are only {_cpus()} CPUs available")
+        raise InvalidArgument(f"range of CPUs is from 0.01 to {_cpus()}.00, as there are only {_cpus()} CPUs available")
     if resources.cpu_period and not 1000 <= resources.cpu_period <= 1_000_000:
         raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if resources.cpu_quota and 0 < resources.cpu_quota < 1000:

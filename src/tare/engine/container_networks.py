@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from tare.engine.check import network_kind
 from tare.engine.engine import Engine
 from tare.engine.network_link import DEFAULT_NETWORKS, LINK_NAME, first_network
-from tare.engine.options import EndpointOptions, HostOptions, NetworkingOptions
+from tare.engine.options import ContainerConfig, EndpointOptions, HostOptions, NetworkingOptions
 from tare.engine.records import EndpointState
 from tare.errors import InvalidArgument, Unsupported
 from tare.network.bridge import check_link_name
@@ -18,10 +19,17 @@ SHARED_TEXT = (
     "container sharing network namespace with another container or host cannot be connected to any other network"
 )
 _PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-_HOST = "container cannot be disconnected from host network or connected to host network"
+_HOST = "cannot connect container to host network - container must be created in host network mode"
+
+_TWO_MACS = (
+    "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty"
+)
+_MAC = re.compile(r"(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 
 
-def wanted_endpoints(engine: Engine, host: HostOptions, networking: NetworkingOptions) -> tuple[EndpointState, ...]:
+def wanted_endpoints(
+    engine: Engine, config: ContainerConfig, host: HostOptions, networking: NetworkingOptions
+) -> tuple[EndpointState, ...]:
     """A new container's endpoints, the network mode's first. Raises InvalidArgument, Unsupported."""
     given = {canonical(engine, name): options for name, options in (networking.endpoints_config or {}).items()}
     if network_kind(host.network_mode) == "container":
@@ -36,6 +44,9 @@ def wanted_endpoints(engine: Engine, host: HostOptions, networking: NetworkingOp
         raise InvalidArgument(_HOST)
     if len(names) > 1 and NONE in names:
         raise InvalidArgument(_PRIVATE)
+    mac = (given.get(names[0]) or EndpointOptions()).mac_address
+    if config.mac_address and mac and config.mac_address.lower() != mac.lower():
+        raise InvalidArgument(_TWO_MACS)
     return tuple(wanted_endpoint(engine, name, given.get(name)) for name in names)
 
 
@@ -58,7 +69,9 @@ def canonical(engine: Engine, ref: str) -> str:
 def check_multiple(container_endpoints: tuple[EndpointState, ...], network: str) -> None:
     """Raises if a container's networks don't allow one more."""
     names = {state.network for state in container_endpoints}
-    if HOST in names or network == HOST:
+    if HOST in names:
+        raise InvalidArgument(SHARED_TEXT)
+    if network == HOST:
         raise InvalidArgument(_HOST)
     if NONE in names or (network == NONE and names):
         raise InvalidArgument(_PRIVATE)
@@ -67,6 +80,8 @@ def check_multiple(container_endpoints: tuple[EndpointState, ...], network: str)
 def _check(name: str, wish: EndpointOptions) -> None:
     wanted = wish.ipam_config
     own = name not in DEFAULT_NETWORKS
+    if wish.mac_address and not _MAC.fullmatch(wish.mac_address):
+        raise InvalidArgument(f"invalid MAC address {wish.mac_address}")
     if wanted is not None:
         _check_link_locals(wanted.link_local_ips or ())
         if wanted.ipv4_address:

@@ -10,6 +10,7 @@ import msgspec
 from tare import faults
 from tare.engine import check, container_volumes, depends, health_rules, links
 from tare.engine.container_networks import wanted_endpoints
+from tare.engine.disk_limit import disk_limit
 from tare.engine.egress import check_egress, check_networks
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import resolve_image
@@ -59,7 +60,7 @@ async def create_container(
     check.check_shared_namespaces(config, host)
     check_egress(host)
     check_user_namespace(host, engine.settings.userns_remap)
-    endpoints = wanted_endpoints(engine, host, networking)
+    endpoints = wanted_endpoints(engine, config, host, networking)
     check_networks(engine, host, endpoints)
     depends.check_dependencies(engine, host.depends_on or (), name)
     _, warnings = check_resources(resources(host, None))

@@ -85,9 +85,9 @@ def check_exec_startable(engine: Engine, exec_id: str) -> ExecRecord:
     record = _find(engine, exec_id).record
     if record.running or record.exit_code is not None:
         raise Conflict(
-            f"Error: Exec command {exec_id} is already running"
+            f"exec command {exec_id} is already running"
             if record.running
-            else f"Error: Exec command {exec_id} has already run"
+            else f"exec command {exec_id} has already run"
         )
     _running(engine, record.container_id)
     return record

@@ -7,7 +7,7 @@ import signal as signals
 from tare.engine import restart_policy
 from tare.engine.engine import Engine, Live
 from tare.engine.records import Container
-from tare.errors import Conflict, Internal, KernelError, system_text
+from tare.errors import Conflict, Internal, InvalidArgument, KernelError, NotFound, system_text
 from tare.runtime.cgroups import open_cgroup
 from tare.values.signals import parse_signal, signal_name
 
@@ -17,8 +17,11 @@ async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
 
     Raises NotFound, Conflict if it isn't running, InvalidArgument for an unknown signal, with Docker's texts.
     """
-    number = parse_signal(signal) if signal else int(signals.SIGKILL)
-    container = engine.containers.find(ref)
+    try:
+        number = parse_signal(signal) if signal else int(signals.SIGKILL)
+        container = engine.containers.find(ref)
+    except (InvalidArgument, NotFound) as error:
+        raise type(error)(f"cannot kill container: {ref}: {error}") from error
     live = engine.live.get(container.id)
     if container.state.status == "restarting":
         engine.containers.save_state(container.id, stopped_by_user=True, status="exited")

@@ -34,7 +34,7 @@ from tare.engine.log_options import log_settings
 from tare.engine.oci_security import parse_security
 from tare.engine.oci_spec import Surroundings, build_spec
 from tare.engine.records import Container
-from tare.errors import Conflict, InvalidArgument
+from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, ResourceExhausted
 from tare.network.records import Endpoint
 from tare.runtime import messages
 from tare.runtime.cgroups import known_hierarchies
@@ -98,7 +98,11 @@ async def _attach(engine: Engine, container: Container, undo: contextlib.AsyncEx
         return None
     links.check_startable(engine, container)
     wanted = network_link.endpoint_requests(container, engine.settings.dns)
-    endpoint = await engine.network.attach(container.id, *wanted, id_maps=user_namespaces.id_maps(container.ids))
+    ids = user_namespaces.id_maps(container.ids)
+    try:
+        endpoint = await engine.network.attach(container.id, *wanted, id_maps=ids)
+    except (NotFound, InvalidArgument, Forbidden, Conflict, ResourceExhausted) as error:  # Docker's words since 28
+        raise type(error)(f"failed to set up container networking: {error}") from error
     undo.push_async_callback(engine.network.release, container.id)
     return endpoint
 
@@ -244,11 +248,11 @@ def _shareable_pid(engine: Engine, ref: str) -> int:
     other = engine.containers.find(ref)
     if other.host.ipc_mode not in ("shareable", "host"):
         raise Conflict(
-            f"can't join IPC of container {other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor "
-            "container)"
+            f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
+            "(hint: use IpcMode:shareable for the donor container)"
         )
     if other.ids is not None:
-        raise Conflict(f"can't join IPC of container {other.id}: it has a user namespace of its own")
+        raise Conflict(f"failed to join IPC namespace: container {other.id}: it has a user namespace of its own")
     return other.state.pid
 
 

@@ -103,7 +103,7 @@ def _environment(container: Container, other: Container, alias: str) -> list[str
 
 
 def _ranges(prefix: str, address: str, ports: list[str]) -> list[str]:
-    """What tells of three and more ports in a row at once, by the first one's number. ports: in order."""
+    """What tells of two and more ports in a row at once, by the first one's number. ports: in order."""
     parsed = [
         (int(number.partition("-")[0]), protocol or "tcp")
         for number, _, protocol in (port.partition("/") for port in ports)
@@ -113,7 +113,7 @@ def _ranges(prefix: str, address: str, ports: list[str]) -> list[str]:
         first, last = parsed[at], at
         while last + 1 < len(parsed) and parsed[last + 1][0] <= first[0] + last + 1 - at:
             last += 1
-        if last > at + 1:
+        if last > at:
             end = parsed[last]
             name, until = (f"{prefix}_PORT_{first[0]}_{protocol.upper()}" for protocol in (first[1], end[1]))
             made += [f"{name}_START={first[1]}://{address}:{first[0]}", f"{name}_ADDR={address}"]

@@ -20,6 +20,7 @@ _ACCESS = ("ro", "rw")
 _LABELS = ("z", "Z")
 _CONSISTENCY = ("consistent", "cached", "delegated")
 _KINDS = (_ACCESS, _LABELS, PROPAGATION, ("nocopy",), _CONSISTENCY)
+TMPFS_OPTIONS = (("exec",), ("noexec",))  # what Docker since 27 takes beside size and mode
 _DRIVE = re.compile(r"[a-zA-Z]:\\")
 
 
@@ -101,13 +102,16 @@ def parse_mount(mount: MountOptions) -> Wanted:
     foreign = {"Bind": mount.bind_options, "Volume": mount.volume_options, "Tmpfs": mount.tmpfs_options}
     for name, given in foreign.items():
         if given is not None and name.lower() != kind:
-            raise _wrong(kind, f"field {name}Options must not be specified")
+            raise InvalidArgument(f'{name}Options must not be specified on mount type "{kind}"')
     if kind == "bind":
         return _bind(mount, destination, mount.bind_options or BindOptions())
     if kind == "volume":
         return _volume(mount, destination, mount.volume_options or VolumeOptions())
     if mount.source:
         raise _wrong(kind, "field Source must not be specified")
+    for option in (mount.tmpfs_options and mount.tmpfs_options.options) or ():
+        if option not in TMPFS_OPTIONS:
+            raise _wrong(kind, f"invalid option: {option[0] if option else ''}")
     return Wanted(point=MountPoint(type="tmpfs", source="", destination=destination, rw=not mount.read_only))
 
 
@@ -118,6 +122,9 @@ def _bind(mount: MountOptions, destination: str, options: BindOptions) -> Wanted
         raise _wrong("bind", f"invalid mount path: '{mount.source}' mount path must be absolute")
     if options.propagation and options.propagation not in PROPAGATION:
         raise _wrong("bind", f"invalid propagation mode: {options.propagation}")
+    if options.read_only_force_recursive and (not mount.read_only or options.read_only_non_recursive):
+        other = "ReadOnlyNonRecursive" if mount.read_only else "!ReadOnly"
+        raise _wrong("bind", f"mount options conflict: {other} && BindOptions.ReadOnlyForceRecursive")
     return Wanted(
         point=MountPoint(
             type="bind",

@@ -129,6 +129,7 @@ def _tmpfs_options(mount: MountOptions) -> tuple[str, ...]:
         found.append(f"size={mount.tmpfs_options.size_bytes}")
     if mount.tmpfs_options and mount.tmpfs_options.mode:
         found.append(f"mode={mount.tmpfs_options.mode:o}")
+    found += [option[0] for option in (mount.tmpfs_options and mount.tmpfs_options.options) or ()]
     if mount.read_only:
         found.append("ro")
     return tuple(found)

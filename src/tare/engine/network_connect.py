@@ -76,7 +76,9 @@ async def disconnect_locked(engine: Engine, network: str, container_id: str) -> 
     container = engine.containers.find(container_id)
     _check_own_namespace(container)
     if network == "host":
-        raise InvalidArgument("container cannot be disconnected from host network or connected to host network")
+        raise InvalidArgument(
+            "cannot disconnect container from host network - container was created in host network mode"
+        )
     gone = next((state for state in container.endpoints if state.network == network), None)
     if gone is None:
         which = "network" if container_id in engine.live else "the network"  # Docker's two texts

@@ -42,19 +42,16 @@ async def remove_container(
         raise Conflict(f"removal of container {container.id} is already in progress")
     if state.running:
         if not force:
-            raise Conflict(_running_text(container))
+            raise Conflict(_running_text(container, ref))
         await _kill(engine, container)
     await remove_stopped(engine, container.id, volumes=volumes, keep=keep)
 
 
-def _running_text(container: Container) -> str:
+def _running_text(container: Container, ref: str) -> str:
     state = container.state.status
-    hint = (
-        "unpause and then stop the container before removing or force remove"
-        if state == "paused"
-        else "stop the container before removing or force remove"
-    )
-    return f'cannot remove container "/{container.name}": container is {state}: {hint}'
+    paused = state == "paused"
+    hint = " and must be unpaused first" if paused else ": stop the container before removing or force remove"
+    return f'cannot remove container "{ref}": container is {state}{hint}'
 
 
 async def _kill(engine: Engine, container: Container) -> None:
@@ -81,7 +78,7 @@ async def _remove_stopped(engine: Engine, container_id: str, volumes: bool, keep
         if container is None:
             raise NotFound(f"No such container: {container_id}")
         if container.state.running and container.state.status != "restarting":
-            raise Conflict(_running_text(container))
+            raise Conflict(_running_text(container, container_id))
         if container.state.status != "removing":
             await unfinished.finish_now(engine, container_id)  # its end, or a removal that failed at once
             container = engine.containers.get(container_id)

@@ -17,11 +17,12 @@ async def rename_container(engine: Engine, ref: str, new_name: str) -> None:
         raise InvalidArgument("Neither old nor new names may be empty")
     try:
         name = check_container_name(new_name)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"Error when allocating new name: {error}") from error
+        if name != container.name:
+            engine.containers.check_name_free(name)
+    except (InvalidArgument, Conflict) as error:
+        raise type(error)(f"Error when allocating new name: {error}") from error
     if name == container.name:
         raise InvalidArgument("Renaming a container with the same name as its current name")
-    engine.containers.check_name_free(name)
     if container.state.status in ("removing", "dead"):
         raise Conflict("container is marked for removal and cannot be renamed")
     old = container.name

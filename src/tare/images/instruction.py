@@ -30,12 +30,13 @@ def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
     if not instructions:
         raise InvalidArgument("file with no instructions")
     for verb, _ in instructions:
-        if verb not in _VERBS:
+        if verb.lower() not in _VERBS:
             raise InvalidArgument(f"{verb} is not a valid change command")
-    if "cmd" not in {verb for verb, _ in instructions} and "entrypoint" in {verb for verb, _ in instructions}:
+    verbs = {verb.lower() for verb, _ in instructions}
+    if "cmd" not in verbs and "entrypoint" in verbs:
         config = msgspec.structs.replace(config, cmd=None)  # a new entry point doesn't get the old one's arguments
     for verb, rest in instructions:
-        config = _VERBS[verb](config, rest)
+        config = _VERBS[verb.lower()](config, rest)
     return config
 
 
@@ -52,11 +53,11 @@ def _instructions(text: str) -> list[tuple[str, str]]:
             continue
         if pending.strip():
             verb, _, rest = pending.strip().partition(" ")
-            found.append((verb.lower(), rest.strip()))
+            found.append((verb, rest.strip()))
         pending = ""
     if pending.strip():
         verb, _, rest = pending.strip().partition(" ")
-        found.append((verb.lower(), rest.strip()))
+        found.append((verb, rest.strip()))
     return found
 
 

@@ -385,7 +385,7 @@ class Endpoints:
     ) -> EndpointRecord:
         """One endpoint: recorded, linked, published."""
         if request.mac is not None and not bridge.is_unicast_mac(request.mac):
-            raise InvalidArgument(f"invalid MAC address: {request.mac}")
+            raise InvalidArgument(f"invalid MAC address {request.mac}")
         to = self._bridges.find(network)
         endpoint_id = new_id()
         with ExitStack() as undo:

@@ -287,9 +287,7 @@ class Network:
             inside = [item for item in self._store.endpoints() if item.network_id == network_id]
             if inside:
                 who = " ".join(f'name:"{item.container_name}" id:"{item.endpoint_id[:12]}"' for item in inside)
-                raise Forbidden(
-                    f"error while removing network: network {record.name} id {network_id} has active endpoints ({who})"
-                )
+                raise Forbidden(f"error while removing network: network {record.name} has active endpoints ({who})")
             record = msgspec.structs.replace(record, unsettled=True)
             self._store.put_network(record)
             faults.point("network.remove.recorded")

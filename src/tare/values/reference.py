@@ -72,9 +72,7 @@ def parse_reference(text: str) -> Reference:
         raise InvalidArgument("invalid reference format")
     if not _PATH.match(path):
         if path != path.lower() and _PATH.match(path.lower()):
-            raise InvalidArgument(
-                f"invalid reference format: repository name ({path.removeprefix(OFFICIAL_PREFIX)}) must be lowercase"
-            )
+            raise InvalidArgument(f"invalid reference format: repository name ({path}) must be lowercase")
         raise InvalidArgument("invalid reference format")
     if not _DOMAIN.match(domain):
         raise InvalidArgument("invalid reference format")
