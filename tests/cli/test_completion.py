@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -69,6 +70,39 @@ def test_what_can_stand_at_the_cursor(line: str, first: str, offered: list[str])
     answer = complete(split_line(line))
     assert answer.splitlines()[0] == first
     assert values(answer) == offered
+
+
+def test_aliases_are_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alias of config.json is offered like a command; behind it stands what can stand behind its words."""
+    monkeypatch.setenv("TARE_CONFIG", str(tmp_path))
+    ours = {
+        "alias.psa": "ps -a",
+        "alias.again": "run --restart",
+        "alias.run": "ps",
+        "alias.odd": "nosuch",
+        "alias.q": "'",
+    }
+    (tmp_path / "config.json").write_text(
+        json.dumps({"plugins": {"tare": ours}, "aliases": {"v": "volume", "builder": "x"}})
+    )
+    assert {"again", "psa", "v"} <= set(values(complete([""])))
+    assert not {"odd", "q", "builder"} & set(values(complete([""]))) and values(complete([""])).count("run") == 1
+    assert "psa\tps -a" in complete(["ps"]).splitlines()
+    assert values(complete(["psa", "--qui"])) == ["--quiet"]
+    assert values(complete(["again", "on"])) == ["on-failure"]
+    assert values(complete(["v", "prun"])) == ["prune"]
+    assert complete(["q", ""]) == ":files\n"
+    (tmp_path / "config.json").write_text("{")
+    assert "ps" in values(complete([""])) and complete(["psa", ""]) == ":files\n"
+
+
+def test_config_is_looked_for_where_the_line_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--config before the cursor holds for what is offered, too."""
+    monkeypatch.delenv("TARE_CONFIG", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "other"))
+    (tmp_path / "config.json").write_text('{"plugins": {"tare": {"alias.mine": "ps"}}}')
+    assert values(complete(["mi"])) == []
+    assert values(complete(["--config", str(tmp_path), "mi"])) == ["mine"]
 
 
 @pytest.mark.parametrize(

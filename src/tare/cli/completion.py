@@ -90,16 +90,17 @@ def complete(words: Sequence[str]) -> str:
     """The answer for a line's words without the program's name; the last one is what is being typed, maybe ""."""
     from tare.cli.command import Values
     from tare.cli.flags import parse_flags
-    from tare.cli.main import GLOBAL_FLAGS, load, make_session
+    from tare.cli.main import GLOBAL_FLAGS, load, make_session, use_config
 
     os.environ["TARE_AUTOSTART"] = "0"
     before, current = list(words[:-1]), words[-1] if words else ""
     globals_given, rest = split_flags(GLOBAL_FLAGS, before)
     if rest is None:
         return flag_value(GLOBAL_FLAGS, before[-1], current, lambda: make_session(Values({})))
+    use_config(parse_flags(GLOBAL_FLAGS, globals_given, interspersed=False)[0])
     if not rest:
-        return answer((*GLOBAL_FLAGS, HELP), current, top_level())
-    path, arguments = rest[0], rest[1:]
+        return answer((*GLOBAL_FLAGS, HELP), current, sorted([*top_level(), *aliases_offered()]))
+    path, *arguments = without_alias(rest)
     if path in GROUPS:
         if not arguments:
             return answer((), current, members(path))
@@ -199,6 +200,32 @@ def answer(flags: Sequence[Flag], current: str, offers: Offers, mode: str = NONE
 def top_level() -> Offers:
     single = [name for name in (*COMMANDS, *ALIASES) if " " not in name]
     return sorted([*GROUPS.items(), *((name, summary_of(name)) for name in single)])
+
+
+def without_alias(words: list[str]) -> list[str]:
+    """A line's words with those that config.json has for the first one."""
+    from tare.cli.command import CliError
+    from tare.cli.main import is_command, unaliased
+    from tare.client.errors import ClientError
+
+    try:
+        return words if is_command(words[0]) else unaliased(words[0], words[1:])
+    except (CliError, ClientError, OSError):
+        return words
+
+
+def aliases_offered() -> Offers:
+    """The aliases of config.json that mean a command."""
+    from tare.cli.configured import aliases
+    from tare.cli.main import is_command
+    from tare.client.errors import ClientError
+
+    try:
+        return [
+            (name, text) for name, text in aliases().items() if not is_command(name) and without_alias([name]) != [name]
+        ]
+    except (ClientError, OSError):
+        return []
 
 
 def members(group: str) -> Offers:

@@ -45,13 +45,8 @@ def alias(name: str) -> list[str]:
     Docker's command line refuses a file with other `aliases` than `builder`, and passes over `plugins` of names it
     doesn't know. An alias of an alias is none. Raises CliError for quotes that don't end.
     """
-    config = read_config()
-    plugins, aliases = config.get("plugins"), config.get("aliases")
-    ours = plugins.get("tare") if isinstance(plugins, dict) else None
-    found = ours.get(f"alias.{name}") if isinstance(ours, dict) else None
-    if found is None and isinstance(aliases, dict):
-        found = aliases.get(name)
-    if not isinstance(found, str):
+    found = aliases().get(name)
+    if found is None:
         return []
     from shlex import split
 
@@ -59,6 +54,17 @@ def alias(name: str) -> list[str]:
         return split(found)
     except ValueError as error:
         raise CliError(f"alias {name} in config.json: {error}".lower()) from None
+
+
+def aliases() -> dict[str, str]:
+    """All aliases of the file, whatever they mean."""
+    config = read_config()
+    plugins, found = config.get("plugins"), config.get("aliases")
+    named = dict(found) if isinstance(found, dict) else {}
+    ours = plugins.get("tare") if isinstance(plugins, dict) else None
+    if isinstance(ours, dict):
+        named |= {key.removeprefix("alias."): text for key, text in ours.items() if key.startswith("alias.")}
+    return {name: text for name, text in named.items() if isinstance(text, str)}
 
 
 def prune_filters(config: dict[str, Any], given: list[str]) -> list[str]:

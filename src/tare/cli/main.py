@@ -61,14 +61,19 @@ def unaliased(path: str, rest: list[str]) -> list[str]:
     return [*meant, *words[1:]] if meant and is_command(split_path(meant)[0]) else words
 
 
+def use_config(globals_: Values) -> None:
+    """What --config says holds for all that looks for the directory."""
+    if globals_["config"]:
+        os.environ.pop("TARE_CONFIG", None)
+        os.environ["DOCKER_CONFIG"] = globals_.text("config")
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     path = ""
     try:
         globals_, rest = parse_flags(GLOBAL_FLAGS, arguments, interspersed=False)
-        if globals_["config"]:
-            os.environ.pop("TARE_CONFIG", None)
-            os.environ["DOCKER_CONFIG"] = globals_.text("config")
+        use_config(globals_)
         if globals_.on("version"):
             import tare
 
