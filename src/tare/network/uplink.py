@@ -1,6 +1,7 @@
 """How an engine's network namespace meets the outside: what needs another program where there is no root.
 
-It must never be asked from a container's path: forwards come and go with published ports, which the room decides. With
+It must never be asked from a container's path: forwards come and go with published ports, which the room decides. Nor
+may a keeper that hangs hold the engine up more than once: until it has answered, no other answer is waited for. With
 root the host's own namespace is the room's, and there is nothing to do (`HostUplink`). Without, the engine lives in
 namespaces of its own, and a program outside carries packets and takes connections for it; `uplink_keeper.py` starts and
 watches that one, and `KeptUplink` speaks to it.
@@ -38,6 +39,12 @@ from tare.network.uplink_messages import (
 _log = logging.getLogger(__name__)
 
 _START_S, _FORWARD_S = 20.0, 5.0
+
+
+class _NoAnswerError(Unavailable):
+    """The keeper hangs."""
+
+
 _ERRORS: dict[str, type[TareError]] = {"taken": ResourceExhausted, "unsupported": Unsupported}
 
 
@@ -108,6 +115,8 @@ class KeptUplink:
         self._program = program
         self._started = Done()
         self._serials = itertools.count(1)
+        self._hangs = False
+        self._unsent: list[Unforward] = []
         self._reading = False
         self._trouble = ""
 
@@ -147,16 +156,27 @@ class KeptUplink:
         return "::" if ":" in host_ip else self._started.address
 
     def forward(self, protocol: str, host_ip: str, port: int) -> None:
-        self._ask(Forward(protocol, host_ip, port))
+        if self._hangs:
+            raise self._hung()
+        try:
+            self._ask(Forward(protocol, host_ip, port))
+        except _NoAnswerError:
+            self.unforward(protocol, host_ip, port)  # it may still do what it was asked
+            raise
 
     def unforward(self, protocol: str, host_ip: str, port: int) -> None:
+        request = Unforward(protocol, host_ip, port)
         try:
-            self._ask(Unforward(protocol, host_ip, port))
+            if self._hangs:
+                self._unsent.append(request)
+                self._send_unforwards()
+            else:
+                self._ask(request)
         except TareError as error:
             _log.warning("%s port %s:%d may stay open: %s", protocol, host_ip, port, error)
 
     def warnings(self) -> list[str]:
-        return [self._trouble] if self._trouble else []
+        return [text for text in (self._trouble, str(self._hung()) if self._hangs else "") if text]
 
     def reached(self) -> list[IPv4Network]:
         return [IPv4Network(text) for text in self._started.reached]
@@ -165,18 +185,37 @@ class KeptUplink:
         """Sends a request and waits for its answer; what is told meanwhile is heard."""
         serial = next(self._serials)
         try:
-            send(self._connection, msgspec.structs.replace(request, serial=serial))
+            send(self._connection, msgspec.structs.replace(request, serial=serial), wait=False)
             while True:
                 if not select.select([self._connection], [], [], timeout_s)[0]:
-                    raise Unavailable(f"the uplink's keeper doesn't answer within {timeout_s:.0f} s")
+                    self._hangs = True
+                    raise self._hung()
                 answer = self._receive()
                 if isinstance(answer, Refused) and answer.serial == serial:
                     raise _ERRORS.get(answer.kind, Unavailable)(answer.text)
                 if isinstance(answer, Done) and answer.serial == serial:
                     return answer
                 self._hear(answer)
+        except BlockingIOError as error:
+            self._hangs = True
+            raise self._hung() from error
         except OSError as error:
             raise self._gone() from error
+
+    def _send_unforwards(self) -> None:
+        """What a keeper that hangs is to do then; nothing waits for its answers."""
+        try:
+            while self._unsent:
+                send(self._connection, msgspec.structs.replace(self._unsent[0], serial=next(self._serials)), wait=False)
+                self._unsent.pop(0)
+        except BlockingIOError:
+            pass  # there is room again when it answers
+        except OSError:
+            self._gone()
+
+    @staticmethod
+    def _hung() -> _NoAnswerError:
+        return _NoAnswerError("the uplink's keeper doesn't answer: no port can be published")
 
     def _receive(self) -> Message:
         received = receive(self._connection)
@@ -197,6 +236,8 @@ class KeptUplink:
             _log.error("%s", self._trouble)
 
     def _hear(self, news: Message) -> None:
+        self._hangs = False
+        self._send_unforwards()
         if isinstance(news, Ended):
             self._trouble = f"{self.program} ended, containers reach nothing outside: {news.text}"
             _log.error("%s", self._trouble)

@@ -86,9 +86,9 @@ Message = Request | Answer | Ended | Back
 _decoder = msgspec.json.Decoder(Message)
 
 
-def send(connection: socket.socket, message: Message) -> None:
-    """One packet."""
-    connection.send(msgspec.json.encode(message))
+def send(connection: socket.socket, message: Message, *, wait: bool = True) -> None:
+    """One packet. Without wait BlockingIOError says that the other end has read none for long."""
+    connection.send(msgspec.json.encode(message), 0 if wait else socket.MSG_DONTWAIT)
 
 
 def receive(connection: socket.socket) -> tuple[Message, int] | None:
