@@ -10,7 +10,6 @@ import msgspec
 from tare import faults
 from tare.engine import check, container_volumes, depends, health_rules, links
 from tare.engine.container_networks import wanted_endpoints
-from tare.engine.disk_limit import disk_limit
 from tare.engine.egress import check_egress, check_networks
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import resolve_image
