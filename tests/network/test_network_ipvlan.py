@@ -71,6 +71,7 @@ def test_ipvlan_containers_share_their_parents_mac(ipvlan: None, engine: Engine,
             network = await lan(engine, driver="ipvlan", addresses=(WAN, WAN6), ipv6=True)
             box, other = await join(engine, network), await join(engine, network, "other")
             assert links_inside(box) == {"eth0": "ipvlan"} and default_gateway(box) == OUTSIDE
+            assert not box.record.routed_by_parent
             assert box.namespace_fd is not None
             with inside(box.namespace_fd):
                 assert mac_of("eth0") == box.mac
@@ -103,6 +104,7 @@ def test_layer_3_is_routed_by_the_parent(ipvlan: None, engine: Engine, outside: 
         async with engine:
             network = await lan(engine, driver="ipvlan", addresses=(ROUTED,), options={"ipvlan_mode": mode})
             box, other = await join(engine, network), await join(engine, network, "other")
+            assert box.record.routed_by_parent
             outside.route_through_host()
             with listen(box.namespace_fd, 80) as server:
                 assert talk(outside.namespace_fd, box.ip, 80, server) == OUTSIDE

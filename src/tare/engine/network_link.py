@@ -11,7 +11,7 @@ from tare.engine.events import Events
 from tare.engine.options import EndpointOptions, PortBinding
 from tare.engine.records import Container, EndpointState, PublishedPort
 from tare.network.rates import parse_rate
-from tare.network.records import BRIDGE, HOST, NONE, EndpointRecord, EndpointRequest, PortRequest
+from tare.network.records import BRIDGE, HOST, IPVLAN, NONE, EndpointRecord, EndpointRequest, PortRequest
 from tare.values.ids import short_id
 
 LINK_NAME = "com.docker.network.endpoint.ifname"
@@ -102,18 +102,21 @@ def parse_bindings(bindings: dict[str, tuple[PortBinding, ...] | None]) -> list[
 
 
 def endpoint_state(record: EndpointRecord, asked: EndpointState | None = None) -> EndpointState:
-    """What inspect shows of an endpoint. asked: the state of before, for what was asked."""
+    """What inspect shows of an endpoint. asked: the state of before, for what was asked.
+
+    An ipvlan link has no MAC of its own, nor on layer 3 a gateway: Docker shows neither.
+    """
     return EndpointState(
         network=record.network,
         network_id=record.network_id,
         endpoint_id=record.endpoint_id,
         ip_address=record.ip,
         prefix_length=record.prefix,
-        gateway=record.gateway,
+        gateway="" if record.routed_by_parent else record.gateway,
         ipv6_address=record.ip6,
         ipv6_prefix_length=record.prefix6,
-        ipv6_gateway=record.gateway6,
-        mac_address=record.mac,
+        ipv6_gateway="" if record.routed_by_parent else record.gateway6,
+        mac_address="" if record.driver == IPVLAN else record.mac,
         driver=record.driver,
         aliases=asked.aliases if asked is not None else (),
         wish=asked.wish if asked is not None else None,

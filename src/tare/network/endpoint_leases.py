@@ -78,6 +78,7 @@ def record_endpoint(
             rate=request.rate,
             guarded=network.guard and guards and not network.is_stacked,
             driver=network.driver,
+            routed_by_parent=network.driver == IPVLAN and network.mode in ("l3", "l3s"),
         )
         store.add_endpoint(tx, record)
     return record

@@ -103,7 +103,8 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A container's place in a network; empty addresses for host and none.
 
     guarded: its bridge port lets only frames with its own MAC and addresses pass. stale_names: its egress policy has
-    changed, and the packet filter may still know ways that names opened under the old one.
+    changed, and the packet filter may still know ways that names opened under the old one. routed_by_parent: nobody is
+    its gateway: ipvlan's modes of layer 3, in which the host's own routes lead out.
     """
 
     container_id: str
@@ -131,6 +132,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     stale_names: bool = False
     rate: Rate | None = None
     driver: str = BRIDGE
+    routed_by_parent: bool = False
 
     @property
     def is_stacked(self) -> bool:
