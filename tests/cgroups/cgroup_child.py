@@ -29,12 +29,12 @@ class Child:
                 os._exit(1)
         os.close(write_fd)
 
-    def result(self, timeout_s: float = 20.0) -> str:
+    def result(self, timeout_s: float = 80.0) -> str:
         """What the action returned, printed; empty if the child died first."""
         assert select.select([self._read_fd], [], [], timeout_s)[0], "the child said nothing"
         return os.read(self._read_fd, 65536).decode().strip()
 
-    def wait(self, timeout_s: float = 20.0) -> int:
+    def wait(self, timeout_s: float = 80.0) -> int:
         """Exit code, or -signal."""
         pidfd = os.pidfd_open(self.pid)
         try:

@@ -43,7 +43,10 @@ def test_names_and_traffic_outlive_the_daemon(daemon: Tared) -> None:
     daemon.start()
     ready = time.monotonic()
     wait_until(lambda: resolves(engine, friend, "box1"), "the name is found again", 5)
-    assert time.monotonic() - ready < 1 and answers(engine, 18061)
+    found = time.monotonic()
+    assert resolves(engine, friend, "box1")
+    look_s = time.monotonic() - found  # how long asking takes on this machine, as busy as it is
+    assert found - ready < 1 + 5 * look_s and answers(engine, 18061)
     engine.docker("network", "create", "two")
     engine.docker("network", "connect", "two", box)
     assert networks_of(engine, box) == {"one", "two"}

@@ -7,7 +7,7 @@ import time
 
 from tare.engine import pace
 
-DEADLINE_S = 20
+DEADLINE_S = 80
 
 
 def test_it_waits_while_bytes_move_and_then_goes_on() -> None:
@@ -22,10 +22,10 @@ def test_it_waits_while_bytes_move_and_then_goes_on() -> None:
         went_on_at.append(time.monotonic())
 
     thread = threading.Thread(target=work)
+    last, gap_s = time.monotonic(), 0.0
     pace.bytes_moved()
     thread.start()
     assert held.wait(DEADLINE_S)
-    last, gap_s = time.monotonic(), 0.0
     end = time.monotonic() + 1.5
     while time.monotonic() < end:  # longer than it rests for its own sake
         gap_s = max(gap_s, time.monotonic() - last)
@@ -39,8 +39,8 @@ def test_it_waits_while_bytes_move_and_then_goes_on() -> None:
 def test_an_end_is_not_held_up() -> None:
     """A shutdown is answered though bytes move."""
     keep = pace.Pace(lambda: True)
-    keep._since -= 1000
+    keep._since -= 1000  # it would rest for most of an hour
     pace.bytes_moved()
     began = time.monotonic()
     assert keep()
-    assert time.monotonic() - began < pace.QUIET_S
+    assert time.monotonic() - began < 60

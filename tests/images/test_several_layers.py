@@ -16,7 +16,7 @@ from tare.images.archive_load import load
 from tare.storage.decompress import Readable
 from tare.storage.layers import Blob, Layer
 
-DEADLINE_S = 20
+DEADLINE_S = 80
 MB = 1 << 20
 
 

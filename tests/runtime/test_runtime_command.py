@@ -21,7 +21,7 @@ from bundles import Machine, changed, read_all
 
 from tare.oci.runtime_spec import Hook, Hooks, LinuxMemory, LinuxResources, Spec, format_spec
 
-DEADLINE_S = 20
+DEADLINE_S = 80
 # Compiled modules may be kept: a verb is a process of its own.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 SLEEP = ("sleep", "1000")

@@ -240,7 +240,7 @@ def test_an_engine_that_says_nothing(tmp_path: Path) -> None:
             tare.connect(f"unix://{tmp_path}/s", timeout_s=0.2)
         with pytest.raises(TimeoutError):
             asyncio.run(story(f"unix://{tmp_path}/s"))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30, "another limit ended it"
 
 
 def test_a_machine_that_does_not_answer() -> None:

@@ -57,7 +57,7 @@ def test_CVE_2018_15664_link_swapped_while_copying(tare: Engine, tmp_path: Path)
     with swapping(tare, outside) as container:
         path = f"/containers/{container}/archive"
         end = time.monotonic() + RACE_S
-        while time.monotonic() < end:
+        while tries < 4 or time.monotonic() < end:
             for asked in ("/job/target/file", "/job/target/", "/job/target/."):
                 answer = tare.api.request("GET", path, query={"path": asked}, check=False)
                 assert b"secret of the host" not in answer.body
@@ -65,7 +65,6 @@ def test_CVE_2018_15664_link_swapped_while_copying(tare: Engine, tmp_path: Path)
             nested = tar_of(("target/planted", "file", b"planted\n"))
             tare.api.request("PUT", path, nested, query={"path": "/job"}, check=False)
             tries += 1
-    assert tries > 3
     assert sorted(os.listdir(outside)) == ["file"]
     assert (outside / "file").read_text() == "secret of the host\n"
 

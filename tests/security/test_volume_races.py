@@ -50,13 +50,12 @@ def test_cve_2021_30465_mount_target_in_a_shared_volume(tare: Engine, volume: st
     what = source if kind == "directory" else source / "mark"
     before, end, started = tree(outside), time.monotonic() + LIMIT_S, 0
     swapper(tare, volume, outside)
-    while started < ROUNDS and time.monotonic() < end:
+    while started < ROUNDS and (started < 3 or time.monotonic() < end):
         started += 1
         flags = ["--net", "none", "-v", f"{volume}:/v", "-v", f"{what}:/v/place/deep{started}/target"]
         tare.run(*flags, "@", "sh", "-c", "cat /v/place/sub/key; ls /v/trap/ /v/place/", check=False)
         assert tree(outside) == before, "made on the host"
         assert str(outside) not in Path("/proc/self/mountinfo").read_text()
-    assert started > 2, "the race was hardly tried"
 
 
 def test_subpath_that_is_swapped(tare: Engine, volume: str, tmp_path: Path) -> None:
