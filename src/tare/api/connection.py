@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from tare.api.body import BodyStream, BodyTruncated, SizedDecoder
 from tare.api.duplex import Duplex
+from tare.api.errors import text_of
 from tare.api.hangup import HangupWatch
 from tare.api.head import MAX_HEAD_BYTES, BadHead, Head, parse_head
 from tare.api.messages import PHRASES, Request, Response
@@ -32,6 +33,9 @@ MAX_AHEAD_BYTES = 1 << 16
 WRITE_HIGH_BYTES = 1 << 18
 MAX_DRAIN_BYTES = 1 << 18
 """How much of a body that the handler didn't read is read for it, to keep the connection."""
+WHY_HEADER = "tare-errors"
+"""A request's header: who sends it reads why an answer breaks off. docs/api.md."""
+MAX_REASON_BYTES = 2000
 LINGER_S = 0.5
 """How long a body that nobody wants is read away after the answer, so that the answer isn't lost to a reset."""
 TCP_EOF_GRACE_S = 1.0
@@ -56,6 +60,11 @@ def format_head(status: int, headers: Mapping[str, str], *extra: bytes) -> bytes
         lines.append(f"{name}: {value}")
     lines.append("")
     return b"".join(("\r\n".join(lines).encode("latin-1", "replace"), *extra, b"\r\n"))
+
+
+def _broken_off(text: str) -> bytes:
+    """Instead of a chunk's size: no client takes the answer for complete, and Tare's own say why it isn't."""
+    return b"!%b\r\n" % " ".join(text.split()).encode("utf-8", "replace")[:MAX_REASON_BYTES]
 
 
 async def _close_stream(response: Response) -> None:
@@ -289,7 +298,10 @@ class Connection(asyncio.Protocol):
             if not head.http_1_0:
                 self._transport.write(b"0\r\n\r\n")
             return keep
-        except Exception:
+        except Exception as error:
+            if not head.http_1_0 and WHY_HEADER in head.headers:
+                self._transport.write(_broken_off(text_of(error, f"answering {head.method} {head.path}")))
+                return False
             self._transport.abort()  # a cut-off stream must not look complete
             raise
 

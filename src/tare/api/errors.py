@@ -49,10 +49,15 @@ def _printable(message: str) -> str:
 def response_of(error: BaseException, doing: str) -> Response:
     """The answer to a request that failed with error. doing: the operation, for the log."""
     error = full_disk_error(error) or error
-    status = status_of(error)
+    return error_response(status_of(error), text_of(error, doing))
+
+
+def text_of(error: BaseException, doing: str) -> str:
+    """What a client is told of an error; one that is ours to worry about is logged. doing: the operation."""
+    error = full_disk_error(error) or error
     if isinstance(error, errors.TareError):
-        if status == 500:
+        if status_of(error) == 500:
             log.warning("%s: %s", doing, error)
-        return error_response(status, str(error))
+        return _printable(str(error))
     log.error("%s failed unexpectedly", doing, exc_info=error)
-    return error_response(500, f"{type(error).__name__}: {error}"[:500] if str(error) else type(error).__name__)
+    return _printable(f"{type(error).__name__}: {error}"[:500] if str(error) else type(error).__name__)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-import msgspec
-
 from tare.api.call import Call, json_response
-from tare.api.errors import response_of
+from tare.api.errors import text_of
+from tare.api.json_lines import line
 from tare.api.messages import Response
 from tare.api.router import Route
 from tare.engine.fsck import Checked, Finding, Told, drop_originals, fsck
-from tare.errors import TareError
 
 
 async def check(call: Call) -> Response:
@@ -33,10 +31,9 @@ def _answer(call: Call, *, repair: bool) -> Response:
 async def _lines(told: AsyncGenerator[Told, None]) -> AsyncIterator[bytes]:
     try:
         async for item in told:
-            yield msgspec.json.encode(_json(item)) + b"\n"
-    except TareError as error:
-        response_of(error, "fsck")
-        yield msgspec.json.encode({"Error": str(error)}) + b"\n"
+            yield line(_json(item))
+    except Exception as error:
+        yield line({"Error": text_of(error, "fsck")})
     finally:
         await told.aclose()
 

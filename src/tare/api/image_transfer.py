@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-import msgspec
-
 from tare.api.call import JSON_TYPE, Call
-from tare.api.errors import response_of
+from tare.api.json_lines import error_line, line
 from tare.api.json_text import parse_json
 from tare.api.messages import Response
 from tare.api.router import Route
 from tare.engine.image_transfer import LayerProgress, Loaded, Platform, load_images, save_images
-from tare.errors import InvalidArgument, TareError
+from tare.errors import InvalidArgument
 
 TAR_TYPE = {"Content-Type": "application/x-tar"}
 
@@ -58,19 +56,14 @@ async def load_messages(told: AsyncGenerator[LayerProgress | Loaded, None], *, q
         async for item in told:
             if isinstance(item, LayerProgress):
                 if not quiet:
-                    yield _line(_progress(item))
+                    yield line(_progress(item))
                 continue
             for text in _loaded(item):
-                yield _line({"stream": text + "\n"})
-    except TareError as error:
-        response_of(error, "load")  # logs it, if it is ours to worry about
-        yield _line({"errorDetail": {"message": str(error)}, "error": str(error)})
+                yield line({"stream": text + "\n"})
+    except Exception as error:
+        yield error_line(error, "load")
     finally:
         await told.aclose()
-
-
-def _line(message: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(message) + b"\r\n"
 
 
 def _progress(item: LayerProgress) -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import msgspec
-
 from tare.api.call import JSON_TYPE, Call, empty_response, json_response
 from tare.api.image_json import history_json, inspect_json, removed_json, summary_json
 from tare.api.image_manifests import manifests_json
 from tare.api.image_transfer import platforms
+from tare.api.json_lines import error_line, line
 from tare.api.messages import Response
 from tare.api.pages import Page
 from tare.api.pruned import pruned_response
@@ -19,7 +18,6 @@ from tare.engine import image_verbs
 from tare.engine.image_manifests import image_manifests
 from tare.engine.image_verbs import ImportOptions
 from tare.engine.import_url import Downloaded, import_from_url
-from tare.errors import TareError
 from tare.values.timestamps import parse_instant
 
 
@@ -39,26 +37,22 @@ async def create(call: Call) -> Response:
     if source != "-":
         return Response(200, JSON_TYPE, _imported(source, await import_from_url(call.engine, source, options)))
     image_id = await image_verbs.import_image(call.engine, aiter(call.request.body), options)
-    return Response(200, JSON_TYPE, _line({"status": image_id}))
+    return Response(200, JSON_TYPE, line({"status": image_id}))
 
 
 async def _imported(url: str, told: AsyncGenerator[Downloaded | str, None]) -> AsyncIterator[bytes]:
-    yield _line({"status": f"Downloading from {url}"})
+    yield line({"status": f"Downloading from {url}"})
     try:
         async for item in told:
             if isinstance(item, str):
-                yield _line({"status": item})
+                yield line({"status": item})
                 continue
             detail = {"current": item.done_bytes, "total": item.size_bytes}
-            yield _line({"status": "Importing", "progressDetail": detail, "id": "import"})
-    except TareError as error:
-        yield _line({"errorDetail": {"message": str(error)}, "error": str(error)})
+            yield line({"status": "Importing", "progressDetail": detail, "id": "import"})
+    except Exception as error:
+        yield error_line(error, "import")
     finally:
         await told.aclose()
-
-
-def _line(message: dict[str, object]) -> bytes:
-    return msgspec.json.encode(message) + b"\r\n"
 
 
 async def list_(call: Call) -> Response:

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from tare.api.call import JSON_TYPE, Call, json_response
-from tare.api.errors import response_of
 from tare.api.image_transfer import platforms
+from tare.api.json_lines import error_line, line
 from tare.api.messages import Response
 from tare.api.router import Route
-from tare.errors import InvalidArgument, TareError
+from tare.errors import InvalidArgument
 from tare.values.reference import parse_reference
 from tare.values.units import format_bytes
 
@@ -134,21 +132,13 @@ async def _told(told: AsyncGenerator[Told, None]) -> Response:
 
 async def _lines(first: Told, told: AsyncGenerator[Told, None]) -> AsyncIterator[bytes]:
     try:
-        yield _line(_message(first))
+        yield line(_message(first))
         async for item in told:
-            yield _line(_message(item))
-    except TareError as error:
-        response_of(error, "registry")  # logs it, if it is ours to worry about
-        yield _line({"errorDetail": {"message": str(error)}, "error": str(error)})
+            yield line(_message(item))
     except Exception as error:
-        response_of(error, "registry")
-        yield _line({"errorDetail": {"message": "internal error"}, "error": "internal error"})
+        yield error_line(error, "registry")
     finally:
         await told.aclose()
-
-
-def _line(message: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(message) + b"\r\n"
 
 
 def _message(item: Told) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tare.client.errors import ApiError, NoAnswer, ProtocolError
 from tare.client.jsontext import format_json, parse_json, parse_json_prefix, skip_blanks
-from tare.client.wire import Body, Head, Wire, read_head
+from tare.client.wire import WHY_HEADER, Body, Head, Wire, read_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class Engine:
             f"{method} {target} HTTP/1.1",
             f"Host: {self.host.http_name}",
             "User-Agent: Tare-Client",
+            WHY_HEADER,
             *self.own_headers,
         ]
         head += [f"{name}: {value}" for name, value in headers.items()]

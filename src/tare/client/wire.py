@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 64 << 10
 MAX_CHUNK_LINE_BYTES = 4 << 10
 READ_BYTES = 256 << 10
+WHY_HEADER = "Tare-Errors: inline"
+"""With it in a request, Tare says why it breaks an answer off (`broken_off`)."""
 _NOSIGNAL = _socket.MSG_NOSIGNAL  # SIGPIPE kills this process on purpose when stdout's reader goes; not so for sockets
 
 
@@ -84,6 +86,13 @@ class Wire:
         if len(data) > most:
             data, self.buffer = data[:most], data[most:] + self.buffer
         return data
+
+
+def broken_off(line: bytes) -> ProtocolError:
+    """What to raise for a chunk that doesn't begin with its size: behind a "!" Tare says why it can't go on."""
+    if line[:1] == b"!":
+        return ProtocolError(f"the engine broke its answer off: {line[1:-2].decode('utf-8', 'replace')}")
+    return ProtocolError(f"bad chunk size {line[:40]!r}")
 
 
 class Head:
@@ -167,7 +176,7 @@ class Body:
             try:
                 left = int(line.partition(b";")[0], 16)
             except ValueError:
-                raise ProtocolError(f"bad chunk size {line[:40]!r}") from None
+                raise broken_off(line) from None
             if left < 0:
                 raise ProtocolError(f"bad chunk size {line[:40]!r}")
             if not left:

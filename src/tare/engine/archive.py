@@ -18,10 +18,10 @@ from typing import ParamSpec, TypeVar
 
 from tare import faults
 from tare.engine import container_volumes, mounts
-from tare.engine.engine import Engine, in_thread
+from tare.engine.engine import Engine, in_own_thread, in_thread
 from tare.engine.records import Container
 from tare.engine.running_root import running_root
-from tare.engine.thread_stream import BodyReader, Write, written_in_thread
+from tare.engine.thread_stream import Begun, BodyReader, begun_in_thread
 from tare.engine.user_namespaces import IDS
 from tare.errors import Forbidden, Internal, InvalidArgument, NotFound
 from tare.kernel.namespaces import acting_as
@@ -58,16 +58,17 @@ async def copy_from_container(engine: Engine, ref: str, path: str) -> tuple[root
             facts = await in_thread(rooted.facts, root_fd, place)
         engine.events.container(container, "archive-path")
         owners = _owners(engine, container)
-        return facts, _HeldStream(held.pop_all(), lambda write: rooted.write_archive(place, write, owners))
+        chunks = await begun_in_thread(lambda write: rooted.write_archive(place, write, owners))
+        return facts, _HeldStream(held.pop_all(), chunks)
     raise AssertionError("not reached: the stack swallows nothing")
 
 
 class _HeldStream:
-    """What `work` writes; what it uses is closed at the end, or by `aclose` where nobody came to read."""
+    """What a thread writes; what it uses is closed at the end, or by `aclose` where nobody came to read."""
 
-    def __init__(self, held: contextlib.AsyncExitStack, work: Callable[[Write], None]) -> None:
+    def __init__(self, held: contextlib.AsyncExitStack, chunks: Begun) -> None:
         self._held = held
-        self._chunks = written_in_thread(work)
+        self._chunks = chunks
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -110,7 +111,7 @@ async def copy_into_container(
 
 async def _to_its_end(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Runs in a thread; a caller that is cancelled waits until the thread has stopped using what it was given."""
-    task = asyncio.ensure_future(in_thread(function, *args, **kwargs))
+    task = asyncio.ensure_future(in_own_thread(function, *args, **kwargs))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

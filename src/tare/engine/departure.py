@@ -10,7 +10,7 @@ may run elsewhere already.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -19,7 +19,7 @@ from tare.engine import launch, pause, remove, restart_policy, stop
 from tare.engine.engine import Engine
 from tare.engine.portable import LOG, UPPER, VOLUME, Obstacle, Portable, obstacles, portable
 from tare.engine.records import Container
-from tare.engine.thread_stream import written_in_thread
+from tare.engine.thread_stream import begun_in_thread
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.storage.carry import pack_tree, pack_upper
 from tare.values.ids import new_id
@@ -89,20 +89,20 @@ def _mark(engine: Engine, container: Container, what: str) -> None:
     engine.containers.save(msgspec.structs.replace(container, leaving=f"{what} {new_id()}"), durable=True)
 
 
-async def part(engine: Engine, ref: str, name: str) -> AsyncGenerator[bytes, None]:
+async def part(engine: Engine, ref: str, name: str) -> AsyncIterator[bytes]:
     """One of a container's streams: its upper layer, its log, a volume. Raises NotFound before the first chunk."""
     container = engine.containers.find(ref)
     if name == UPPER:
         upper = engine.snapshots.upper(container.id)
-        return written_in_thread(lambda write: pack_upper(upper, write))
+        return await begun_in_thread(lambda write: pack_upper(upper, write))
     if name == LOG:
         directory, own = engine.container_dir(container.id), container.log_path.rpartition("/")[2].encode() or b"\0"
-        return written_in_thread(lambda write: pack_tree(directory, write, lambda path: path.startswith(own)))
+        return await begun_in_thread(lambda write: pack_tree(directory, write, lambda path: path.startswith(own)))
     volume = name.removeprefix(VOLUME)
     if name != VOLUME + volume or not any(one.type == "volume" and one.name == volume for one in container.mounts):
         raise NotFound(f"no part {name[:100]!r} of container {container.id}")
     mountpoint = engine.volumes.mountpoint(engine.volumes.find(volume).name)
-    return written_in_thread(lambda write: pack_tree(mountpoint, write))
+    return await begun_in_thread(lambda write: pack_tree(mountpoint, write))
 
 
 async def stay(engine: Engine, ref: str) -> Container:

@@ -1,7 +1,8 @@
 """The engine's context: everything that the verbs share. It has no verbs of its own and knows nothing of HTTP.
 
 A verb is a function in a file of its own (`start.py`, `stop.py` …) that takes the engine first. All verbs run on the
-event loop's thread; what takes long (tar, hashing, walking trees) they hand to a thread with `in_thread`.
+event loop's thread; what takes long (tar, hashing, walking trees) they hand to a thread with `in_thread`, or, if it
+waits for others' bytes, with `in_own_thread`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -41,6 +44,8 @@ log = logging.getLogger("tare.engine")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_THREADS_END_S = 5
+_own_threads: set[Future[Any]] = set()
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +213,8 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if _own_threads:  # their clients were hung up on, so that they come to an end
+            await asyncio.wait([asyncio.wrap_future(one) for one in _own_threads], timeout=_THREADS_END_S)
 
 
 def _tell_nobody(task: asyncio.Task[Any]) -> None:
@@ -218,5 +225,27 @@ def _tell_nobody(task: asyncio.Task[Any]) -> None:
 
 
 async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Runs a function that blocks in a worker thread."""
+    """Runs a function that blocks in a worker thread: only one that waits for nobody outside."""
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def in_own_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """The same for what waits for a client's body, for a reader or for another server: a thread of its own.
+
+    Those of `in_thread` are few (processors + 4) and every verb needs them: clients that stall mustn't take them all.
+    """
+    done: Future[R] = Future()
+    done.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    _own_threads.add(done)
+    done.add_done_callback(_own_threads.discard)
+    threading.Thread(target=work, name="tare-stream", daemon=True).start()
+    return await asyncio.wrap_future(done)

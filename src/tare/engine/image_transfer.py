@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from tare.engine.engine import Engine, in_thread
+from tare.engine.engine import Engine, in_own_thread, in_thread
 from tare.engine.slim import slim_soon
 from tare.engine.sweep import empty_trash_soon
 from tare.engine.telling import Telling
-from tare.engine.thread_stream import BodyReader, written_in_thread
+from tare.engine.thread_stream import BodyReader, begun_in_thread
 from tare.images import archive_load, archive_save
 from tare.images.archive_load import Loaded
 from tare.images.archive_read import Progress
@@ -34,14 +34,12 @@ Told = Telling[LayerProgress | Loaded]
 Work = Callable[[BodyReader, Progress, Callable[[Loaded], None]], object]
 
 
-async def save_images(
-    engine: Engine, names: Sequence[str], platforms: Sequence[Platform] = ()
-) -> AsyncGenerator[bytes, None]:
+async def save_images(engine: Engine, names: Sequence[str], platforms: Sequence[Platform] = ()) -> AsyncIterator[bytes]:
     """The archive, chunk by chunk. Raises NotFound, InvalidArgument before the first chunk."""
     chosen = await in_thread(archive_save.choose, engine.images, names, platforms)
     for one in chosen:
         engine.events.publish("image", "save", one.image.id, {"name": one.image.id})
-    return written_in_thread(lambda write: archive_save.save(engine.images, chosen, write))
+    return await begun_in_thread(lambda write: archive_save.save(engine.images, chosen, write))
 
 
 async def load_images(
@@ -86,7 +84,7 @@ async def _take_in(engine: Engine, body: AsyncIterator[bytes], work: Work, told:
         told.tell(one)
 
     try:
-        await in_thread(work, BodyReader(body, loop), progress, loaded)
+        await in_own_thread(work, BodyReader(body, loop), progress, loaded)
     except Exception as error:
         told.end(error)
     else:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_transfer import LayerProgress, Loaded, Progress, taken_in
-from tare.engine.thread_stream import BodyReader, written_in_thread
+from tare.engine.thread_stream import BodyReader, begun_in_thread
 from tare.images import receiving, sending
 from tare.images.sending import Offer
 
@@ -22,12 +22,12 @@ async def missing_layers(engine: Engine, wanted: Sequence[tuple[str, str]]) -> l
     return await in_thread(receiving.missing, engine.images, wanted)
 
 
-async def send_images(engine: Engine, names: Sequence[str], without: Sequence[str]) -> AsyncGenerator[bytes, None]:
+async def send_images(engine: Engine, names: Sequence[str], without: Sequence[str]) -> AsyncIterator[bytes]:
     """The archive of the named images without those layers. Raises NotFound, InvalidArgument before the first chunk."""
     offered = await offer_images(engine, names)
     for one in offered.chosen:
         engine.events.publish("image", "save", one.image.id, {"name": one.image.id})
-    return written_in_thread(lambda write: sending.send(engine.images, offered, without, write))
+    return await begun_in_thread(lambda write: sending.send(engine.images, offered, without, write))
 
 
 async def receive_images(

@@ -12,7 +12,7 @@ import msgspec
 
 from tare.engine import trash, trash_containers, trash_images, unfinished
 from tare.engine.commit import image_reference
-from tare.engine.engine import Engine, in_thread
+from tare.engine.engine import Engine, in_own_thread, in_thread
 from tare.engine.records import PruneReport
 from tare.engine.sweep import empty_trash_soon
 from tare.engine.thread_stream import BodyReader
@@ -67,7 +67,7 @@ async def import_image(engine: Engine, body: AsyncIterator[bytes], options: Impo
 async def import_stream(engine: Engine, stream: Readable, options: ImportOptions, message: str) -> Image:
     """The same of a stream for a thread. message: unless the options have one."""
     reference = image_reference(options.repository, options.tag)
-    image = await in_thread(
+    image = await in_own_thread(
         image_import.import_image,
         engine.images,
         stream,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tare import faults
-from tare.engine.engine import Engine, in_thread
+from tare.engine.engine import Engine, in_own_thread
 from tare.engine.telling import Telling
 from tare.errors import InvalidArgument, TooLarge, Unavailable
 
@@ -132,7 +132,7 @@ async def import_from_url(engine: Engine, url: str, options: ImportOptions) -> A
     """
     from tare.engine.image_verbs import import_stream
 
-    download = await in_thread(Download, url)
+    download = await in_own_thread(Download, url)
     told: Telling[Downloaded | str] = Telling(lambda item: True if isinstance(item, Downloaded) else None)
     faults.point("engine.import.fetched")
 

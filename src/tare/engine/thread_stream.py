@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+from tare.engine.engine import in_own_thread
 from tare.engine.pace import bytes_moved
 
 QUEUED_CHUNKS = 8
@@ -91,7 +92,7 @@ async def written_in_thread(work: Callable[[Write], None]) -> AsyncGenerator[byt
 
     async def supervise() -> None:
         try:
-            await asyncio.to_thread(run)
+            await in_own_thread(run)
         except _Abandoned:
             pass
         finally:
@@ -105,6 +106,33 @@ async def written_in_thread(work: Callable[[Write], None]) -> AsyncGenerator[byt
     finally:
         pipe.abandon()
         await asyncio.wait([task])
+
+
+class Begun:
+    """A stream whose first chunk is there already."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return await anext(self._rest)
+
+    async def aclose(self) -> None:
+        """Ends the writing thread."""
+        await self._rest.aclose()
+
+
+async def begun_in_thread(work: Callable[[Write], None]) -> Begun:
+    """The same, once there is a first chunk: what goes wrong before is raised here, and can be an answer of its own."""
+    chunks = written_in_thread(work)
+    return Begun(await anext(chunks, b""), chunks)
 
 
 class BodyReader(io.RawIOBase):

@@ -10,6 +10,7 @@ from tare.client.engine import OLDEST, WRITTEN_FOR, format_query, format_version
 from tare.client.errors import NoAnswer, ProtocolError
 from tare.client.host import Host
 from tare.client.jsontext import format_json
+from tare.client.wire import WHY_HEADER
 from tare.sdk.aio.plug import Body, open_plug
 from tare.sdk.aio.wire import AsyncExchange, AsyncWire
 
@@ -66,7 +67,7 @@ class AsyncCalls:
         self, method: str, target: str, headers: Mapping[str, str], body: Body, deadline: float | None
     ) -> AsyncExchange:
         wire, used_before = await self._open(deadline)
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host.http_name}", "User-Agent: Tare-Python"]
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host.http_name}", "User-Agent: Tare-Python", WHY_HEADER]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         wire.plug.deadline = deadline
         try:

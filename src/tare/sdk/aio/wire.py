@@ -10,7 +10,7 @@ from typing import Any
 
 from tare.client.errors import NoAnswer, ProtocolError
 from tare.client.jsontext import parse_json
-from tare.client.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES
+from tare.client.wire import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, broken_off
 from tare.sdk.aio.plug import AsyncPlug, Body, each_piece
 from tare.sdk.errors import ApiError, error_of
 
@@ -144,7 +144,7 @@ class AsyncExchange:
             try:
                 left = int(line.partition(b";")[0], 16)
             except ValueError:
-                raise ProtocolError(f"bad chunk size {line[:40]!r}") from None
+                raise broken_off(line) from None
             if left < 0:
                 raise ProtocolError(f"bad chunk size {line[:40]!r}")
             if not left:

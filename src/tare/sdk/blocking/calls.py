@@ -11,6 +11,7 @@ from tare.client.engine import OLDEST, WRITTEN_FOR, format_query, format_version
 from tare.client.errors import NoAnswer, ProtocolError
 from tare.client.host import Host
 from tare.client.jsontext import format_json
+from tare.client.wire import WHY_HEADER
 from tare.sdk.blocking.plug import Body, open_plug
 from tare.sdk.blocking.wire import Exchange, Wire
 
@@ -67,7 +68,7 @@ class Calls:
         self, method: str, target: str, headers: Mapping[str, str], body: Body, deadline: float | None
     ) -> Exchange:
         wire, used_before = self._open(deadline)
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host.http_name}", "User-Agent: Tare-Python"]
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host.http_name}", "User-Agent: Tare-Python", WHY_HEADER]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         wire.plug.deadline = deadline
         try:
