@@ -420,14 +420,17 @@ def test_several_networks_at_create(tare: Engine) -> None:
     for name in names:
         tare.docker("network", "create", name)
     try:
-        flags = [f"name={names[0]},alias=web", f"name={names[1]},gw-priority=1"]
-        box = tare.start("--network", flags[0], "--network", flags[1])
+        wanted = {names[0]: {"Aliases": ["web"]}, names[1]: {"GwPriority": 1}}  # not every client has a flag for that
+        host, networking = {"NetworkMode": names[0]}, {"EndpointsConfig": wanted}
+        box = tare.create({"Cmd": ["sleep", "1000"], "HostConfig": host, "NetworkingConfig": networking}).json["Id"]
+        tare.docker("start", box)
         found = places(tare, box)
         assert set(found) == set(names) and found[names[1]]["GwPriority"] == 1
         assert f"default via {found[names[1]]['Gateway']} dev eth1" in run_in(tare, box, "ip", "route")
         body = {"Cmd": ["true"], "Image": tare.image, "NetworkingConfig": {"EndpointsConfig": {n: {} for n in names}}}
         answer = tare.api.request("POST", "/v1.43/containers/create", body)
-        assert answer.status == 400 and "Container cannot be connected to network endpoints: " in answer.json["message"]
+        said = "Container cannot be created with multiple network endpoints: "
+        assert answer.status == 400 and said in answer.json["message"]
         tare.clean()
     finally:
         for name in names:
