@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -15,10 +16,12 @@ import pytest
 from scripted_registry import Exchange, ScriptedRegistry, build, digest_of, tar_of
 from test_registry_login import pull
 
+from support.deadline import wait_until
 from support.engine import Engine
 from support.rawhttp import UnixConnection
 from support.tared import Tared
 from tare.registry import downloads, patience
+from tare.registry import transport as transport_module
 from tare.registry.downloads import Download
 from tare.registry.endpoints import Endpoint
 from tare.registry.records import Cancelled, Credentials, Interrupted, RegistrySettings
@@ -84,6 +87,34 @@ def test_what_is_called_off_behind_a_proxy_ends_at_once(proxy: SilentProxy, sche
             asking.result(30)
     assert proxy.left.wait(30)
     transport.close()
+
+
+def test_what_is_called_off_while_it_connects_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a machine that doesn't even answer."""
+    monkeypatch.setattr(transport_module, "CONNECT_TIMEOUT_S", 600)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        port = full.getsockname()[1]
+        for _ in range(4):  # once its queue is full, the kernel drops who comes next
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.1", port))
+        waiting = connecting_to(port)
+        assert waiting, "there is room in the queue"
+        transport = Transport(SETTINGS)
+        host = f"127.0.0.1:{port}"
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(transport.request, Endpoint(f"http://{host}", host), "GET", f"http://{host}/v2/")
+            wait_until(lambda: connecting_to(port) > waiting, "the request connects")
+            transport.cancel()
+            with pytest.raises(Cancelled):
+                asking.result(60)
+        transport.close()
+
+
+def connecting_to(port: int) -> int:
+    """How many sockets of this machine wait for an answer from there: state SYN_SENT in /proc/net/tcp (proc(5))."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[2].endswith(f":{port:04X}") and line[3] == "02" for line in lines)
 
 
 def test_a_client_that_leaves_ends_its_pull_behind_a_proxy(daemon: Tared) -> None:

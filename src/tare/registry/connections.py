@@ -5,6 +5,9 @@ Imported with the first request to a registry, not before.
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationParseError,
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
@@ -30,31 +34,71 @@ from tare.registry.transport import adopt
 _CONNECTIONS = 4
 
 
-class _Told:
+class _Told(HTTPConnection):
     """Hands a duplicate of the socket to the watch: it shuts the connection, whatever TLS is doing on it."""
 
     line: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
-        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        try:
+            return self._first_that_answers()
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, str(error)) from error
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error
+
+    def _first_that_answers(self) -> socket.socket:
+        host, failure = self._dns_host.strip("[]"), OSError("no address")
+        try:
+            found = socket.getaddrinfo(host, self.port, 0, socket.SOCK_STREAM)
+        except UnicodeError:
+            raise LocationParseError(f"'{host}', label empty or too long") from None
+        for family, kind, protocol, _, address in found:
+            try:
+                made = socket.socket(family, kind, protocol)
+                try:
+                    self._connect(made, address)
+                except OSError:
+                    made.close()
+                    raise
+            except OSError as error:
+                failure = error
+            else:
+                return made
+        raise failure
+
+    def _connect(self, made: socket.socket, address: Any) -> None:
+        """The watch has the socket before we wait for an answer: once it is shut, there will be none."""
+        for option in self.socket_options or ():
+            made.setsockopt(*option)
+        made.setblocking(False)
+        number = made.connect_ex(address)
+        if self.line is not None:
+            self.line.close()
         self.line = made.dup()
         adopt(self.line)
-        return made
+        if number in (0, errno.EINPROGRESS):
+            answered = select.poll()
+            answered.register(made, select.POLLOUT)
+            if not answered.poll((self.timeout or 0) * 1000):
+                raise TimeoutError("no answer")
+            number = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+        made.settimeout(self.timeout)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.line is not None:
             adopt(self.line)
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        super().request(*args, **kwargs)
 
     def close(self) -> None:
-        super().close()  # type: ignore[misc]
+        super().close()
         if self.line is not None:
             self.line.close()
             self.line = None
-
-
-class _Plain(_Told, HTTPConnection):
-    pass
 
 
 class _Secure(_Told, HTTPSConnection):
@@ -62,7 +106,7 @@ class _Secure(_Told, HTTPSConnection):
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Plain
+    ConnectionCls = _Told
 
 
 class _SecurePool(urllib3.HTTPSConnectionPool):
