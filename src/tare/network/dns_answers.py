@@ -10,14 +10,16 @@ import struct
 
 from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
 
+from tare.network import dns_messages
+from tare.network.dns_messages import Question
 from tare.network.names import ContainerNames
 
-_HEADER_BYTES = 12
 _PLAIN_UDP_BYTES, _MOST_UDP_BYTES = 512, 4096
 _TTL_S = 5  # short: a container that is restarted may have another address
 _REVERSE, _REVERSE6 = (b"in-addr", b"arpa"), (b"ip6", b"arpa")
-_OPT = 41
 _MOST_ADDRESSES = 64
+_LONGEST_NAME = 253
+_MOST_QUERY_BYTES, _MOST_RECORDS = 4096, 8  # beside the question: its size, a signature
 
 
 class Ask(Exception):
@@ -26,77 +28,76 @@ class Ask(Exception):
 
 def answer(message: bytes, names: ContainerNames, *, stream: bool) -> bytes | None:
     """The answer to a query; None if it deserves none. Raises Ask if nobody here knows the name."""
-    if len(message) < _HEADER_BYTES or message[2] & 0x80:
+    if len(message) < dns_messages.HEADER_BYTES or message[2] & 0x80:
         return None  # no message, or itself an answer
+    questions, *others = dns_messages.counts(message)
     try:
-        query = DNSRecord.parse(message)
-        if query.header.opcode != 0:
+        if message[2] >> 3 & 0xF:
             return refuse(message, RCODE.NOTIMP)
-        if len(query.questions) != 1:
+        if questions != 1 or sum(others) > _MOST_RECORDS or len(message) > _MOST_QUERY_BYTES:
             return refuse(message, RCODE.FORMERR)
-        question: DNSQuestion = query.questions[0]
-        records = _records(question, names)
+        question = dns_messages.parse_question(message)
+        limit = 65535 if stream else dns_messages.accepted_bytes(message, question, _PLAIN_UDP_BYTES, _MOST_UDP_BYTES)
+        asked = _asked(question)
+        header = DNSHeader(id=int.from_bytes(message[:2]), qr=1, rd=message[2] & 1, ra=1)
+        packed = bytes(DNSRecord(header, q=asked, rr=_records(question, names)).pack())
     except Ask:
         raise
-    except Exception:  # a parser of foreign bytes: whatever it stumbles over is the sender's fault
+    except Exception:  # dnslib's, too: whatever it stumbles over is the sender's fault
         return refuse(message, RCODE.FORMERR)
-    header = DNSHeader(id=query.header.id, qr=1, rd=query.header.rd, ra=1)
-    reply = DNSRecord(header, q=question, rr=records)
-    packed = bytes(reply.pack())
-    limit = 65535 if stream else _udp_limit(query)
     if len(packed) <= limit:
         return packed
     header.tc = 1
-    return bytes(DNSRecord(header, q=question).pack())
+    return bytes(DNSRecord(header, q=asked).pack())
 
 
 def question_name(message: bytes) -> str:
     """The name that is asked for, in lower case and without the last dot; "" if it can't be read."""
     try:
-        name = b".".join(DNSRecord.parse(message).questions[0].qname.label)
-    except Exception:
+        return dns_messages.parse_question(message).name
+    except ValueError:
         return ""
-    return name.decode("utf-8", "surrogateescape").lower()
 
 
 def addresses_in(message: bytes) -> tuple[list[str], int]:
     """The addresses in an answer (of very many the first), and for how many seconds they hold."""
-    try:
-        records = [record for record in DNSRecord.parse(message).rr if record.rtype in (QTYPE.A, QTYPE.AAAA)]
-        records = records[:_MOST_ADDRESSES]  # each costs elements in the packet filter: a stranger says how many
-        return [str(record.rdata) for record in records], max((record.ttl for record in records), default=0)
-    except Exception:
-        return [], 0
+    return dns_messages.addresses_in(message, _MOST_ADDRESSES)
 
 
 def refuse(message: bytes, code: int) -> bytes:
     """An answer without content: the header and, if it can be read, the question again."""
     identifier, flags = struct.unpack_from(">HH", message)
-    header = struct.pack(">HHHHHH", identifier, 0x8080 | (flags & 0x7900) | code, 0, 0, 0, 0)
     try:
-        question = DNSRecord.parse(message).questions[0]
-        return bytes(DNSRecord(DNSHeader(id=identifier, qr=1, rd=flags >> 8 & 1, ra=1, rcode=code), q=question).pack())
-    except Exception:
-        return header
+        question = message[dns_messages.HEADER_BYTES : dns_messages.parse_question(message).end]
+    except ValueError:
+        question = b""
+    return struct.pack(">6H", identifier, 0x8080 | (flags & 0x7900) | code, int(bool(question)), 0, 0, 0) + question
 
 
-def _records(question: DNSQuestion, names: ContainerNames) -> list[RR]:
-    labels = tuple(label.lower() for label in question.qname.label)
-    kind = question.qtype
+def _asked(question: Question) -> DNSQuestion:
+    return DNSQuestion(DNSLabel(question.labels), question.kind, question.of_class)
+
+
+def _records(question: Question, names: ContainerNames) -> list[RR]:
+    labels = tuple(label.lower() for label in question.labels)
+    kind, owner = question.kind, DNSLabel(question.labels)
     if labels[-2:] in (_REVERSE, _REVERSE6) and kind == QTYPE.PTR:
         name = names.name_of(_reversed_address(labels))
         if name is None:
             raise Ask
-        return [RR(question.qname, QTYPE.PTR, rdata=PTR(DNSLabel(name)), ttl=_TTL_S)]
-    found = names.addresses(b".".join(labels).decode("utf-8", "surrogateescape"))
+        parts = tuple(name.encode().split(b"."))
+        if not all(0 < len(part) < 64 for part in parts) or sum(len(part) + 1 for part in parts) > _LONGEST_NAME:
+            return []  # networks' names may be longer than a name's parts
+        return [RR(owner, QTYPE.PTR, rdata=PTR(DNSLabel(parts)), ttl=_TTL_S)]
+    found = names.addresses(question.name)
     if found is None:
         raise Ask
     made = []
     for address in found:  # a name that is there, but has no record of that kind, is answered by none
         if ":" in address and kind in (QTYPE.AAAA, QTYPE.ANY):
-            made.append(RR(question.qname, QTYPE.AAAA, rdata=AAAA(address), ttl=_TTL_S))
+            made.append(RR(owner, QTYPE.AAAA, rdata=AAAA(address), ttl=_TTL_S))
         elif ":" not in address and kind in (QTYPE.A, QTYPE.ANY):
-            made.append(RR(question.qname, QTYPE.A, rdata=A(address), ttl=_TTL_S))
+            made.append(RR(owner, QTYPE.A, rdata=A(address), ttl=_TTL_S))
     return made
 
 
@@ -110,9 +111,3 @@ def _reversed_address(labels: tuple[bytes, ...]) -> str:
         return str(ipaddress.IPv6Address(bytes.fromhex(digits)))
     except ValueError:
         return digits
-
-
-def _udp_limit(query: DNSRecord) -> int:
-    """How large an answer the asker takes (RFC 6891)."""
-    sizes = [record.rclass for record in query.ar if record.rtype == _OPT]
-    return min(max(_PLAIN_UDP_BYTES, *sizes), _MOST_UDP_BYTES) if sizes else _PLAIN_UDP_BYTES

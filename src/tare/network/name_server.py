@@ -105,16 +105,20 @@ class NameServer:
 
     def question(self, message: bytes, sender: tuple[str, int]) -> None:
         """A datagram has come."""
+        if len(self._tasks) >= _MOST_QUESTIONS or self._is_flood():
+            return  # it would keep the engine busy. Who asks in earnest asks again
         loop = asyncio.get_running_loop()
-        second = int(loop.time())
-        if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        if len(self._tasks) >= _MOST_QUESTIONS or self._count > _MOST_PER_SECOND:
-            return  # a flood: it would keep the engine busy. Who asks in earnest asks again
         task = loop.create_task(self._answer_datagram(message, sender), name="network-name")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _is_flood(self) -> bool:
+        """Counts one more question; whether there were too many within this second."""
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        return self._count > _MOST_PER_SECOND
 
     async def _answer_datagram(self, message: bytes, sender: tuple[str, int]) -> None:
         found = await self._answer(message, stream=False)
@@ -148,6 +152,8 @@ class NameServer:
             while True:
                 (size,) = struct.unpack(">H", await asyncio.wait_for(reader.readexactly(2), _IDLE_S))
                 message = await asyncio.wait_for(reader.readexactly(size), _IDLE_S)
+                while self._is_flood():
+                    await asyncio.sleep(1 - asyncio.get_running_loop().time() % 1)
                 found = await self._answer(message, stream=True)
                 if found is None:
                     return
