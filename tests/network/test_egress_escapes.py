@@ -162,6 +162,24 @@ def test_an_answer_of_thousands_of_addresses_opens_few_ways() -> None:
     assert len(addresses_in(reply.pack())[0]) == 64
 
 
+@pytest.mark.parametrize("second", [60, 110, 600])
+def test_a_way_is_open_for_as_long_as_the_last_answer_holds(engine: Engine, second: int) -> None:
+    """Also if it was opened for less by the answer before, a moment ago."""
+
+    async def scenario() -> None:
+        async with engine:
+            await make(engine)
+            box = await join(engine, "allow=a.example")
+            names = engine.network._names
+            for seconds in (60, second):
+                names.learn([box.record], "a.example", ["203.0.113.7"], seconds)
+            with NftablesSocket() as nft:
+                (way,) = nft.elements("tn", "egress_named")
+                assert way.timeout_ms >= second * 1000
+
+    asyncio.run(scenario())
+
+
 def test_a_name_with_ever_new_addresses_fills_nothing(engine: Engine) -> None:
     """One endpoint has a bounded number of ways open at a time; what is open is opened anew only when it runs out."""
 

@@ -20,7 +20,7 @@ HOST_NAMES = ("host.docker.internal", "host.tare.internal")
 """The host, by the address of it that a container reaches."""
 
 
-_LEAST_S, _MOST_S, _GRACE_S = 60, 3600, 30  # how long a name's address may be sent to after the answer
+_LEAST_S, _MOST_S = 60, 3600  # how long a name's address may be sent to after the answer
 
 
 class _Index(NamedTuple):
@@ -53,7 +53,7 @@ class Names:
         outside = [text for text in addresses if not _is_near(text)]
         for record in records:
             if outside and self._policies(record):
-                self.learned(record, name, outside, min(max(seconds, _LEAST_S), _MOST_S) + _GRACE_S)
+                self.learned(record, name, outside, min(max(seconds, _LEAST_S), _MOST_S))
 
     def _policies(self, record: EndpointRecord) -> tuple[Policy, ...]:
         network = self.index().networks.get(record.network_id)

@@ -14,7 +14,7 @@ from tare.kernel.netlink import is_missing
 from tare.kernel.nftables import NFPROTO_INET, Element, NftablesSocket, Transaction
 from tare.network import egress_rules, rules
 from tare.network.egress import Policy, allowed_subnets, both, named_ports, parse_policy
-from tare.network.learned_ways import LearnedWays
+from tare.network.learned_ways import GRACE_S, LearnedWays
 from tare.network.port_guard import PortGuard, addresses_of
 from tare.network.records import BRIDGE, EndpointRecord, NetworkRecord
 from tare.network.rule_listing import ListedTable, list_table
@@ -59,7 +59,7 @@ class Table:
         for text in self._learned.wanted(record.endpoint_id, name, addresses, seconds):
             ports = named_ports(policies, name, ipaddress.ip_address(text))
             for own in filter(None, (record.ip, record.ip6)):
-                egress_rules.add_named(transaction, own, text, ports, seconds * 1000)
+                egress_rules.add_named(transaction, own, text, ports, (seconds + GRACE_S) * 1000)
         try:
             self._socket.commit(transaction)
         except KernelError as error:
