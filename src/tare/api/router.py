@@ -128,11 +128,6 @@ class Router:
                     return candidate, found.groupdict()
         return None, {}
 
-    async def wait_finished(self) -> None:
-        """Waits until no begun change is running."""
-        while self._running:
-            await asyncio.wait(self._running)
-
 
 async def _run_to_end(route: Route, call: Call) -> Response | None:
     try:

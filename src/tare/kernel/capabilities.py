@@ -20,7 +20,6 @@ NAMES = (
 )
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
-_PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -71,14 +70,6 @@ def limit_bounding(keep: int) -> None:
             if error.errno == errno.EINVAL:  # beyond the last one that this kernel knows
                 return
             raise
-
-
-def in_bounding(number: int) -> bool:
-    """Whether the bounding set has a capability (False too for one that the kernel doesn't know)."""
-    try:
-        return syscall("prctl", _PR_CAPBSET_READ, number, 0, 0, 0) == 1
-    except KernelError:
-        return False
 
 
 def set_ambient(bits: int) -> None:

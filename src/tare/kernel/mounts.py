@@ -204,8 +204,3 @@ def has_overlay_parameters() -> bool:
         finally:
             context.close()
     return found == [False, True]
-
-
-def is_missing_call(error: KernelError) -> bool:
-    """Whether a call failed because the kernel (or a seccomp filter around us) doesn't have it."""
-    return error.errno in (errno.ENOSYS, errno.EPERM)

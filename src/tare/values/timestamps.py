@@ -34,13 +34,6 @@ def format_rfc3339(instant_ns: int | None) -> str:
     return text + "Z"
 
 
-def format_rfc3339_fixed(instant_ns: int) -> str:
-    """The same with all nine digits, as log lines with timestamps have it."""
-    seconds, fraction = divmod(instant_ns, 10**9)
-    t = time.gmtime(seconds)
-    return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}.{fraction:09d}Z"
-
-
 def parse_rfc3339(text: str) -> int:
     """An RFC 3339 instant (a date or a date with time; UTC where no zone is given). Raises InvalidArgument."""
     found = _RFC3339.match(text)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tare.cli.command import CliError, Command, Flag, Values
+from tare.cli.create.limit_flags import LIMIT_FLAGS, in_order
 from tare.cli.create.mounts import parse_mount
 from tare.cli.create.networks import endpoint, parse_network
 from tare.cli.create.ports import publish
 from tare.cli.create.settings import parse_restart
-from tare.cli.flagkinds import parse_swap_bytes
 from tare.cli.session import container_path, describe
 from tare.client.errors import CannotConnect, ClientError
 
@@ -100,33 +100,15 @@ def run(session: Session, flags: Values, arguments: list[str]) -> int:
     return 1 if failures else 0
 
 
-COMMAND = Command(
-    "CONTAINER [CONTAINER...]",
-    run,
-    (
-        Flag("blkio-weight", "", "uint16", "Share of disk bandwidth, 10 to 1000, or 0 for none set"),
-        Flag("cpu-period", "", "int64", "CFS period in microseconds"),
-        Flag("cpu-quota", "", "int64", "CFS quota in microseconds"),
-        Flag("cpu-rt-period", "", "int64", "Real-time period in microseconds"),
-        Flag("cpu-rt-runtime", "", "int64", "Real-time run time in microseconds"),
-        Flag("cpu-shares", "c", "int64", "Relative share of CPU time"),
-        Flag("cpus", "", "decimal", "How many CPUs it can use (1.5)"),
-        Flag("cpuset-cpus", "", "string", "CPUs it can run on (0-3, 0,1)"),
-        Flag("cpuset-mems", "", "string", "Memory nodes it can use (0-3, 0,1)"),
-        Flag("egress", "", "string", "What it may send to: none, all or allow=SUBNET|NAME[:PORT],... (Tare only)"),
-        Flag("kernel-memory", "", "bytes", ""),
-        Flag("memory", "m", "bytes", "Memory limit"),
-        Flag("memory-reservation", "", "bytes", "Soft memory limit"),
-        Flag("memory-swap", "", "bytes", "Limit of memory plus swap; -1: no limit on swap", check=parse_swap_bytes),
-        Flag("mount-add", "", "list", "Mount as with --mount, into a running container, too (Tare only)"),
-        Flag("mount-rm", "", "list", "Take away what is mounted at a place inside (Tare only)"),
-        Flag("network-add", "", "list", "Connect to a network, NAME[,alias=...,ip=...] as with --network (Tare only)"),
-        Flag("network-rm", "", "list", "Disconnect from a network (Tare only)"),
-        Flag("network-set", "", "list", "Change the speed on a network, NAME,rate=10mbit,delay=50ms (Tare only)"),
-        Flag("pids-limit", "", "int64", "How many processes it can have (-1: any number)"),
-        Flag("publish-add", "", "list", "Publish a port as with -p, of a running container, too (Tare only)"),
-        Flag("publish-rm", "", "list", "Take a published port back, [ADDRESS:][HOST:]CONTAINER (Tare only)"),
-        Flag("restart", "", "string", "What to do when it exits: no, on-failure[:n], always, unless-stopped"),
-    ),
-    least=1,
+_CHANGES = (
+    Flag("kernel-memory", "", "bytes", ""),
+    Flag("mount-add", "", "list", "Mount as with --mount, into a running container, too (Tare only)"),
+    Flag("mount-rm", "", "list", "Take away what is mounted at a place inside (Tare only)"),
+    Flag("network-add", "", "list", "Connect to a network, NAME[,alias=...,ip=...] as with --network (Tare only)"),
+    Flag("network-rm", "", "list", "Disconnect from a network (Tare only)"),
+    Flag("network-set", "", "list", "Change the speed on a network, NAME,rate=10mbit,delay=50ms (Tare only)"),
+    Flag("publish-add", "", "list", "Publish a port as with -p, of a running container, too (Tare only)"),
+    Flag("publish-rm", "", "list", "Take a published port back, [ADDRESS:][HOST:]CONTAINER (Tare only)"),
+    Flag("restart", "", "string", "What to do when it exits: no, on-failure[:n], always, unless-stopped"),
 )
+COMMAND = Command("CONTAINER [CONTAINER...]", run, in_order(_CHANGES, LIMIT_FLAGS), least=1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from tare.cli.command import Flag
 from tare.cli.create import checks
+from tare.cli.create.limit_flags import LIMIT_FLAGS, in_order
 from tare.cli.create.mounts import check_volume, parse_mount
 from tare.cli.create.networks import parse_network
-from tare.cli.flagkinds import parse_swap_bytes
 
-CREATE_FLAGS = (
+_MORE_FLAGS = (
     Flag("add-host", "", "list", "Add a line to /etc/hosts (host:ip)", check=checks.check_extra_host),
     Flag("annotation", "", "map", "Add an annotation to the container (passed through to the OCI runtime)"),
     Flag("attach", "a", "list", "Attach to STDIN, STDOUT or STDERR", check=checks.check_attach),
-    Flag("blkio-weight", "", "uint16", "Share of disk bandwidth, 10 to 1000, or 0 for none set"),
     Flag("blkio-weight-device", "", "list", "Share of one device's bandwidth", check=checks.check_weight_device),
     Flag("cap-add", "", "list", "Give the container these Linux capabilities"),
     Flag("cap-drop", "", "list", "Take these Linux capabilities away"),
@@ -21,14 +20,6 @@ CREATE_FLAGS = (
     Flag("cidfile", "", "string", "Write the container's id to this file"),
     Flag("cpu-count", "", "int64", ""),
     Flag("cpu-percent", "", "int64", ""),
-    Flag("cpu-period", "", "int64", "CFS period in microseconds"),
-    Flag("cpu-quota", "", "int64", "CFS quota in microseconds"),
-    Flag("cpu-rt-period", "", "int64", "Real-time period in microseconds"),
-    Flag("cpu-rt-runtime", "", "int64", "Real-time run time in microseconds"),
-    Flag("cpu-shares", "c", "int64", "Relative share of CPU time"),
-    Flag("cpus", "", "decimal", "How many CPUs it can use (1.5)"),
-    Flag("cpuset-cpus", "", "string", "CPUs it can run on (0-3, 0,1)"),
-    Flag("cpuset-mems", "", "string", "Memory nodes it can use (0-3, 0,1)"),
     Flag("depends-on", "", "list", "Start it after another container: NAME[:started|healthy|completed] (Tare only)"),
     Flag("device", "", "list", "Give it a device of the host"),
     Flag("device-cgroup-rule", "", "list", "Add a rule for device access", check=checks.check_cgroup_rule),
@@ -42,7 +33,6 @@ CREATE_FLAGS = (
     Flag("dns-option", "", "list", "Set DNS options"),
     Flag("dns-search", "", "list", "Search these DNS domains", check=checks.check_dns_search),
     Flag("domainname", "", "string", "NIS domain name of the container"),
-    Flag("egress", "", "string", "What it may send to: none, all or allow=SUBNET|NAME[:PORT],... (Tare only)"),
     Flag("entrypoint", "", "string", "Run this instead of the image's ENTRYPOINT"),
     Flag("env", "e", "list", "Set environment variables", check=checks.check_env),
     Flag("env-file", "", "list", "Read environment variables from a file"),
@@ -73,9 +63,6 @@ CREATE_FLAGS = (
     Flag("log-driver", "", "string", "Where output is logged to"),
     Flag("log-opt", "", "list", "Options of the log driver"),
     Flag("mac-address", "", "string", "MAC address (92:d0:c6:0a:29:33)"),
-    Flag("memory", "m", "bytes", "Memory limit"),
-    Flag("memory-reservation", "", "bytes", "Soft memory limit"),
-    Flag("memory-swap", "", "bytes", "Limit of memory plus swap; -1: no limit on swap", check=parse_swap_bytes),
     Flag("memory-swappiness", "", "int64", "How readily memory is swapped, 0 to 100", -1),
     Flag("mount", "", "mount", "Mount a file system into the container", check=parse_mount),
     Flag("name", "", "string", "Name of the container"),
@@ -87,7 +74,6 @@ CREATE_FLAGS = (
     Flag("oom-kill-disable", "", "bool", "Don't kill it when memory runs out"),
     Flag("oom-score-adj", "", "int", "How likely the host kills it when memory runs out (-1000 to 1000)"),
     Flag("pid", "", "string", "PID namespace"),
-    Flag("pids-limit", "", "int64", "How many processes it can have (-1: any number)"),
     Flag("platform", "", "string", "Platform, if the engine has several"),
     Flag("privileged", "", "bool", "Give it all the rights of the host's root"),
     Flag("publish", "p", "list", "Publish a port on the host"),
@@ -116,3 +102,4 @@ CREATE_FLAGS = (
     Flag("volumes-from", "", "list", "Mount the volumes of other containers"),
     Flag("workdir", "w", "string", "Directory in which the command runs"),
 )
+CREATE_FLAGS = in_order(_MORE_FLAGS, LIMIT_FLAGS)
