@@ -119,6 +119,7 @@ def small(request: pytest.FixtureRequest) -> Iterator[tuple[Tared, Disk]]:
         engine.docker("cp", "-", "work:/", input=small_tar("changed", size=70_000))
         engine.docker("commit", "work", "version")
         engine.docker("tag", "version", "other")
+        asker(daemon)("POST", *FILLED)
         yield daemon, Disk(daemon.data_root, scarce)
     finally:
         try:
@@ -186,6 +187,20 @@ VERBS = {
 }
 
 
+FILLED = "/volumes/create", {"Name": "filled"}
+VERBS["create and fill"] = Verb(
+    posted(
+        "/containers/create",
+        {"Image": "box", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none", "Binds": ["filled:/bin"]}},
+        name="new",
+    ),
+    lambda daemon: (
+        (daemon.engine.docker("rm", "new"), daemon.engine.docker("volume", "rm", "filled"))
+        and asker(daemon)("POST", *FILLED)
+    ),
+)
+
+
 THEIR_OWN = ("cp", "start")
 """Here the disk is the container's own business: it may have others mounted."""
 
@@ -233,6 +248,8 @@ def check_whole(daemon: Tared, before: tuple[Any, ...]) -> None:
     except AssertionError as error:
         raise AssertionError(f"{error}\n{before}\n{seen(daemon)}\n{daemon.log_tail(20)}") from None
     assert findings(daemon) == []
+    assert os.listdir(daemon.data_root / "volumes/filled") == ["_data"]
+    assert os.listdir(daemon.data_root / "volumes/filled/_data") == []
     assert daemon.engine.run("--network", "none", "version", "head", "-c", "4", "/changed").out == "data"
 
 

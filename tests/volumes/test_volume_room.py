@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tare import faults
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, InvalidArgument, NotFound, TareError
 from tare.storage.database import Database
 from tare.storage.merged import Stack
 from tare.volumes import shared
@@ -229,6 +230,21 @@ def test_copy_up_into_a_bound_directory(volumes: Volumes, tmp_path: Path) -> Non
     assert (place / "file").read_text() == "mine"
 
 
+def test_a_bound_directory_on_a_full_disk_is_as_it_was(volumes: Volumes, tmp_path: Path, unmounted: None) -> None:
+    """What of the image's files fitted in is taken away again, and the directory's owner is its own."""
+    place = tmp_path / "volumes" / "small" / "_data"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "small", place], check=True)
+    volumes.create("v1", options={"type": "none", "o": "bind", "device": str(place)})
+    low = layer(tmp_path, "low", **{f"f{n}": "x" * 20_000 for n in range(9)})
+    (low / "data/deep").mkdir()
+    os.chown(low / "data", 7, 7)
+    with Stack([low]) as stack, pytest.raises(OSError, match="No space left"):
+        volumes.fill("v1", stack, "/data")
+    status = place.stat()
+    assert os.listdir(place) == [] and (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o700)
+
+
 @pytest.fixture
 def unmounted(tmp_path: Path) -> Iterator[None]:
     """Takes away what a failing test leaves mounted."""
@@ -269,6 +285,17 @@ def test_repair_takes_what_only_a_lost_container_had(tmp_path: Path) -> None:
     assert again.repair(lambda _: False, ()) == [], "what was settled isn't looked at again"
 
 
+WHOLE = ["f0", "f1", "f2", "f3"]
+OWNER = (1234, 0o40750)
+
+
+def whole(directory: Path) -> bool:
+    """Whether a volume has all of the files and the image's owner, or nothing and none."""
+    status = directory.stat()
+    found = sorted(os.listdir(directory)), (status.st_uid, status.st_mode)
+    return found in ((WHOLE, OWNER), ([], (0, 0o40755)))
+
+
 def story(root: Path) -> None:
     """A short life: a volume made, filled and removed, and one that stays."""
     volumes = open_volumes(root)
@@ -281,32 +308,38 @@ def story(root: Path) -> None:
         volumes.empty_trash()
 
 
-@pytest.mark.parametrize("action", ["raise", "kill"])
+@pytest.mark.parametrize("action", ["raise", "full", "kill"])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_crash_leaves_no_half_volume(tmp_path: Path, point: str, action: str) -> None:
-    """Failing or dying at any passage of any step: each volume is empty or has all files, and the story can be told."""
+    """Failing or dying at any passage of any step: each volume is empty or has all files, and the story can be told.
+
+    After a failure that is so at once, also for who looks into the volume then; a death needs the next start.
+    """
     passage = 0
     while True:
         passage += 1
         root = tmp_path / str(passage)
-        layer(root, "low", **{f"f{n}": "x" for n in range(4)})
+        place = layer(root, "low", **dict.fromkeys(WHOLE, "x")) / "data"
+        os.chown(place, OWNER[0], 0)
+        place.chmod(OWNER[1])
         child = os.fork()
         if child == 0:
             faults._name, faults._action, faults._left = point, action, passage
             try:
                 story(root)
                 os._exit(0)
-            except faults.InjectedFault:
+            except (faults.InjectedFault, OSError, TareError):
                 os._exit(1)
             finally:
                 os._exit(2)
         status = os.waitpid(child, 0)[1]
         assert status in (0, 1 << 8, signal.SIGKILL)
         volumes = open_volumes(root)
+        if action != "kill":
+            assert all(whole(volumes.mountpoint(volume.name)) for volume in volumes)
         volumes.repair(lambda _: True, ())
         for volume in volumes:
-            names = sorted(os.listdir(volumes.mountpoint(volume.name)))
-            assert names in ([], ["f0", "f1", "f2", "f3"]), (volume.name, names)
+            assert whole(volumes.mountpoint(volume.name)), volume.name
             assert os.listdir(volumes.directory(volume.name)) == ["_data"]
         assert {entry for entry in os.listdir(volumes.root) if entry[0] != "."} == {v.name for v in volumes}
         story(root)

@@ -3,20 +3,23 @@
     the image's merged layers ──copy──▶ .filling-<random> ──rename──▶ .filled ──rename, entry by entry──▶ _data
 
 A crash before the first rename leaves an empty volume, one after it a copy that `resume` moves on: never a part of the
-files. Must never follow a link out of the image's layers or out of the volume (CVE-2022-23648): the place is resolved
+files. What fails, as on a full disk, leaves the volume as it was. Must never follow a link out of the image's layers or out of the volume (CVE-2022-23648): the place is resolved
 in user space within the layers, and every file is opened beneath a directory's descriptor.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tare import faults
 from tare.errors import InvalidArgument
 from tare.storage import inside
+from tare.storage.full_disk import naming_the_disk
 from tare.storage.limits import DEFAULT_LIMITS
 from tare.storage.merged import Found, Stack
 from tare.storage.trash import Trash
@@ -45,6 +48,12 @@ def fill(stack: Stack, place: str, directory: Path, trash: Trash) -> bool:
     found = inside.resolve(stack, os.fsencode(place))
     if found is None or not stat.S_ISDIR(found.status.st_mode):
         return False
+    with naming_the_disk(directory):
+        _fill(stack, found, directory, trash)
+    return True
+
+
+def _fill(stack: Stack, found: inside.Inside, directory: Path, trash: Trash) -> None:
     staging = directory / f"{_FILLING}{os.urandom(16).hex()}"
     staging.mkdir(mode=0o700)
     try:
@@ -58,9 +67,12 @@ def fill(stack: Stack, place: str, directory: Path, trash: Trash) -> bool:
     except BaseException:
         trash.throw(staging)
         raise
-    faults.point("volumes.fill.complete")
-    resume(directory, trash)
-    return True
+    try:
+        faults.point("volumes.fill.complete")
+        resume(directory, trash)
+    except BaseException:
+        _give_up(directory, trash)
+        raise
 
 
 def fill_foreign(stack: Stack, place: str, target_fd: int, shadow: Path) -> bool:
@@ -68,12 +80,21 @@ def fill_foreign(stack: Stack, place: str, target_fd: int, shadow: Path) -> bool
     found = inside.resolve(stack, os.fsencode(place))
     if found is None or not stat.S_ISDIR(found.status.st_mode) or os.listdir(target_fd):
         return False
-    copy_tree(stack, found, target_fd, shadow)
+    with _as_before(target_fd):
+        try:
+            copy_tree(stack, found, target_fd, shadow)
+        except BaseException:
+            for name in os.listdir(target_fd):
+                _delete(name, target_fd)
+            raise
     return True
 
 
 def resume(directory: Path, trash: Trash) -> None:
-    """Moves a complete copy into place and throws incomplete ones away. What the volume has by now stays."""
+    """Moves a complete copy into place and throws incomplete ones away. What the volume has by now stays.
+
+    It is moved as a whole: if that fails, nothing of it is in the volume, and it waits for the next time.
+    """
     for entry in list(os.scandir(directory)):
         if entry.name.startswith(_FILLING):
             trash.throw(Path(entry.path))
@@ -82,27 +103,75 @@ def resume(directory: Path, trash: Trash) -> None:
         return
     filled_fd, data_fd = open_directory(filled), open_directory(directory / "_data")
     try:
-        taken = set(os.listdir(data_fd))
-        for name in os.listdir(filled_fd):
-            if name not in taken:
-                os.rename(name, name, src_dir_fd=filled_fd, dst_dir_fd=data_fd)
-                faults.point("volumes.fill.moved")
-        _copy_metadata(filled_fd, data_fd)
+        with _as_before(data_fd), _moved(filled_fd, data_fd):
+            _write_metadata(_metadata(os.fstat(filled_fd), read_xattrs(filled_fd, b".")), data_fd)
+            faults.point("volumes.fill.placed")
+            aside = _put_aside(directory)
     finally:
         os.close(filled_fd)
         os.close(data_fd)
-    faults.point("volumes.fill.placed")
-    trash.throw(filled)
+    trash.throw(aside)
 
 
-def _copy_metadata(source_fd: int, target_fd: int) -> None:
-    status = os.fstat(source_fd)
-    writer = TreeWriter(target_fd, -1, DEFAULT_LIMITS)
+def _put_aside(directory: Path) -> Path:
+    """What was complete isn't looked at any more."""
+    aside = directory / f"{_FILLING}{os.urandom(16).hex()}"
+    (directory / _FILLED).rename(aside)
+    return aside
+
+
+def _give_up(directory: Path, trash: Trash) -> None:
+    """After a failure: the complete copy isn't wanted any more, unless a part of it couldn't be taken back."""
+    if is_empty(directory / "_data"):
+        with suppress(OSError):
+            trash.throw(_put_aside(directory))
+
+
+@contextmanager
+def _moved(filled_fd: int, data_fd: int) -> Iterator[None]:
+    """All of it is moved, or, if that or the block fails, nothing."""
+    taken, moved = set(os.listdir(data_fd)), []
     try:
-        writer.directory(b"", _metadata(status, read_xattrs(source_fd, b".")))
+        for name in os.listdir(filled_fd):
+            if name not in taken:
+                os.rename(name, name, src_dir_fd=filled_fd, dst_dir_fd=data_fd)
+                moved.append(name)
+                faults.point("volumes.fill.moved")
+        yield
+    except BaseException:
+        for name in moved:
+            os.rename(name, name, src_dir_fd=data_fd, dst_dir_fd=filled_fd)
+        raise
+
+
+@contextmanager
+def _as_before(directory_fd: int) -> Iterator[None]:
+    """A directory's owner, mode, time and attributes are what they were if the block fails."""
+    before = _metadata(os.fstat(directory_fd), read_xattrs(directory_fd, b"."))
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for name in read_xattrs(directory_fd, b".").keys() - before.xattrs.keys():
+                os.removexattr(directory_fd, name)
+            _write_metadata(before, directory_fd)
+        raise
+
+
+def _write_metadata(metadata: Metadata, directory_fd: int) -> None:
+    writer = TreeWriter(directory_fd, -1, DEFAULT_LIMITS)
+    try:
+        writer.directory(b"", metadata)
         writer.finish()
     finally:
         writer.close()
+
+
+def _delete(name: str, directory_fd: int) -> None:
+    if stat.S_ISDIR(os.lstat(name, dir_fd=directory_fd).st_mode):
+        shutil.rmtree(name, dir_fd=directory_fd)
+    else:
+        os.unlink(name, dir_fd=directory_fd)
 
 
 def copy_tree(stack: Stack, found: inside.Inside, target_fd: int, shadow: Path) -> None:
