@@ -3,8 +3,9 @@
     the image's merged layers ──copy──▶ .filling-<random> ──rename──▶ .filled ──rename, entry by entry──▶ _data
 
 A crash before the first rename leaves an empty volume, one after it a copy that `resume` moves on: never a part of the
-files. What fails, as on a full disk, leaves the volume as it was. Must never follow a link out of the image's layers or out of the volume (CVE-2022-23648): the place is resolved
-in user space within the layers, and every file is opened beneath a directory's descriptor.
+files. What fails, as on a full disk, leaves the volume as it was. Must never follow a link out of the image's layers or
+out of the volume (CVE-2022-23648): the place is resolved in user space within the layers, and every file is opened
+beneath a directory's descriptor.
 """
 
 from __future__ import annotations
