@@ -7,7 +7,7 @@ CLIENTS := python node ruby prometheus compose
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test vm compat lint format bench lock manpages clean
+.PHONY: help setup setup-dev demo test vm pristine compat lint format bench lock manpages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test: setup-dev lint ## linters and the whole test suite, as in CI (ARGS="-k nam
 
 vm: ## tests on Debian's kernel in a virtual machine, with what yours may lack (ARGS="tests/network"); see scripts/vm
 	@scripts/vm $(ARGS)
+
+pristine: ## the demo and the tests as somebody new runs them, in a new minimal Debian (ARGS="sid"); see scripts/pristine
+	@scripts/pristine $(ARGS)
 
 compat: setup-dev ## real clients, docker-py's own tests, 20,000 made-up requests; writes docs/compatibility.md
 	@scripts/clients
