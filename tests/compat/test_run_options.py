@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import socket
 from pathlib import Path
@@ -339,3 +341,29 @@ def test_apparmor_without_apparmor(engine: Engine, profile: str) -> None:
     if engine.is_tare:
         told = [f"This kernel has no AppArmor: profile {profile} is not applied"]
         assert created.json["Warnings"] == ([] if profile == "unconfined" else told)
+
+
+@pytest.mark.parametrize("parent", ["a/../{}", "{}", "//{}/./"])
+def test_cgroup_parents_of_any_spelling(tare: Engine, parent: str) -> None:
+    """A relative parent, or one with `..`, is below the root of all; such a container runs, and can be removed."""
+    container = tare.start("--cgroup-parent", parent.format(tare.mark))
+    made = [path for shape in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{shape}{tare.mark}")]
+    try:
+        assert made and all((path / container).is_dir() for path in made)
+        tare.docker("rm", "-f", container)
+    finally:
+        for path in made:  # no engine removes what it was told to be in
+            wait_until(functools.partial(remove_empty, path), f"nobody uses {path}")
+
+
+def test_a_cgroup_parent_that_is_none(tare: Engine) -> None:
+    """Refused at create: at start it would be too late, as the container could not be removed."""
+    answer = tare.create({"Cmd": ["true"], "HostConfig": {"CgroupParent": "/x\ny"}})
+    assert answer.status == 400 and answer.message.startswith("invalid cgroup path: ")
+
+
+def remove_empty(cgroup: Path) -> bool:
+    """Removes a cgroup; whether it is gone."""
+    with contextlib.suppress(OSError):
+        cgroup.rmdir()
+    return not cgroup.exists()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import posixpath
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -173,8 +174,9 @@ class Engine:
         return self.settings.exec_root / "containers" / container_id
 
     def cgroup_path(self, container_id: str, parent: str = "") -> str:
-        """The path of a container's cgroup in each hierarchy."""
-        return f"{(parent or self.settings.cgroup_parent).rstrip('/')}/{container_id}"
+        """The path of a container's cgroup in each hierarchy. parent: as the user wrote it, perhaps relative."""
+        above = posixpath.normpath(f"/{(parent or self.settings.cgroup_parent).lstrip('/')}")
+        return f"{above.rstrip('/')}/{container_id}"
 
     def drop_pending_streams(self, container_id: str) -> None:
         """Closes the streams that wait for a start that won't come."""
