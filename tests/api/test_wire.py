@@ -111,7 +111,9 @@ def test_both_engines_refuse_wrong_bodies_alike(any_engine: Engine, body: str, m
     answer = any_engine.api.request(
         "POST", "/containers/create", body.encode("latin-1"), headers={"Content-Type": "application/json"}
     )
-    assert answer.status in ((400,) if any_engine.is_tare else (400, 500)), answer
+    assert answer.status in ((400,) if any_engine.release > 20 else (400, 500)), answer
+    if not any_engine.is_tare and any_engine.release > 20:
+        return  # the names of Go's types are others there, and say no more
     assert answer.message.removeprefix("invalid JSON: ") == message
 
 

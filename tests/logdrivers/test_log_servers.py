@@ -203,6 +203,9 @@ def test_journald(daemon: Tared) -> None:
 ALWAYS = {"syslog": "syslog-address=udp://127.0.0.1:9", "gelf": "gelf-address=udp://127.0.0.1:9"}
 
 
+OF_20 = ("syslog-address should be", "invalid fluentd-address h:1:2", "conflicting options: cannot specify both")
+
+
 @pytest.mark.parametrize(
     ("driver", "options", "words"),
     [
@@ -242,6 +245,8 @@ ALWAYS = {"syslog": "syslog-address=udp://127.0.0.1:9", "gelf": "gelf-address=ud
 )
 def test_wrong_options(engine: Engine, driver: str, options: list[str], words: str) -> None:
     """What a driver can't make sense of is refused at create, in Docker's words."""
+    if not engine.is_tare and engine.release > 20 and words.startswith(OF_20):
+        pytest.skip("Docker differs here: newer versions say less, or nothing")
     given = dict(option.split("=", 1) for option in options)
     answer = engine.create({"Cmd": ["true"], "HostConfig": {"LogConfig": {"Type": driver, "Config": given}}})
     assert answer.status == 400 and words in answer.message, answer

@@ -6,12 +6,14 @@ Whatever passes here is honoured; nothing that a caller asks for is dropped with
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 
 from tare.engine.log_options import check_log
 from tare.engine.oci_security import effective_capabilities, parse_security
 from tare.engine.options import ContainerConfig, HostOptions, ResourceOptions, RestartPolicy
 from tare.errors import InvalidArgument, Unsupported
+from tare.runtime.cgroups.hierarchies import validate_path
 from tare.values.signals import parse_signal
 
 MIN_MEMORY_BYTES = 6 << 20
@@ -62,6 +64,8 @@ def check_host(host: HostOptions) -> None:
     _check_modes(host)
     for name in host.sysctls or {}:
         _check_sysctl(name, host)
+    if host.cgroup_parent:
+        validate_path(posixpath.normpath(f"/{host.cgroup_parent.lstrip('/')}/{'0' * 64}"))
     if "" in (host.annotations or {}):
         raise InvalidArgument("invalid Annotations: the empty string is not permitted as an annotation key")
 
