@@ -6,10 +6,11 @@ import hashlib
 import os
 import stat
 import struct
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from support.trees import overlay
 
 Described = dict[bytes, tuple[object, ...]]
 OPAQUE = b"trusted.overlay.opaque"
@@ -187,8 +188,5 @@ def mounted(point: Path, lower: Sequence[Path | str]) -> Iterator[Path]:
     empty = point.with_name(f"{point.name}-empty")
     empty.mkdir()
     options = "ro,lowerdir=" + ":".join(map(str, [*lower, empty]))
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(point)], check=True)
-    try:
+    with overlay(point, options):
         yield point
-    finally:
-        subprocess.run(["umount", str(point)], check=True)

@@ -25,7 +25,7 @@ def host() -> Iterator[None]:
             left = [link.name for link in sock.links() if link.kind in ours and link.name != "wan0"]
             assert left == []
             assert nft.base_chains() == []
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer: of an earlier failure some were still open
 
 
 @pytest.fixture

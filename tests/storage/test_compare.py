@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.trees import overlay
 from tare.storage import compare as comparing
 from tare.storage.compare import Difference, compare
 from tare.storage.merged import OPAQUE_XATTR, Stack
@@ -198,11 +199,8 @@ def test_as_the_kernel_shows_it(tmp_path: Path, seed: int) -> None:
         point = tmp_path / f"mount{number}"
         point.mkdir()
         lower = ":".join(map(str, stack))
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={lower}", str(point)], check=True)
-        try:
+        with overlay(point, f"ro,lowerdir={lower}"):
             shown.append(listing(point))
-        finally:
-            subprocess.run(["umount", str(point)], check=True)
     expected = []
     for path in sorted({*shown[0], *shown[1]}):
         old, new = shown[0].get(path), shown[1].get(path)

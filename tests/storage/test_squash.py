@@ -6,7 +6,6 @@ import io
 import os
 import random
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from engine_store import Store
 
+from support.trees import overlay
 from tare.errors import Unsupported
 from tare.values.digest import digest_bytes
 
@@ -25,12 +25,8 @@ NAMES = ("a", "b", "c")
 def mounted(point: Path, options: str) -> Iterator[Path]:
     """An overlay with redirect_dir and metacopy off, as containers have it."""
     point.mkdir(exist_ok=True)
-    argv = ["mount", "-t", "overlay", "overlay", "-o", f"{options},redirect_dir=off,metacopy=off", str(point)]
-    subprocess.run(argv, check=True)
-    try:
+    with overlay(point, f"{options},redirect_dir=off,metacopy=off"):
         yield point
-    finally:
-        subprocess.run(["umount", str(point)], check=True)
 
 
 def disturb(root: Path, choose: random.Random) -> None:
