@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import socket
 import stat
 import subprocess
@@ -54,6 +55,22 @@ def test_cve_2014_3499_modes(daemon: Tared) -> None:
     for path in (daemon.data_root, daemon.data_root / "snapshots", daemon.exec_root / "containers"):
         assert run([sys.executable, "-c", LOOK, str(path)]).out == ""
     daemon.engine.docker("rm", "-f", container)
+
+
+def test_the_engine_takes_as_many_descriptors_as_it_may(daemon: Tared) -> None:
+    """A low soft limit, as shells have it, bounds containers but not the engine, which has a port's and a client's to
+    hold."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (700, hard))
+    try:
+        daemon.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert daemon.process is not None
+    own = Path(f"/proc/{daemon.process.pid}/limits").read_text()
+    assert re.search(rf"^Max open files +{hard} +{hard} ", own, re.MULTILINE)
+    daemon.engine.prepare()
+    assert daemon.engine.docker("run", "--rm", daemon.engine.image, "sh", "-c", "ulimit -n").out == "700\n"
 
 
 LOOK = """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,46 @@ def test_addresses_that_cannot_be_published_on(engine: Engine) -> None:
                 await engine.attach(PortRequest(80, host_ip="x"))
             with pytest.raises(InvalidArgument, match="invalid proto: dccp"):
                 await engine.attach(PortRequest(80, "dccp"))
+
+    asyncio.run(scenario())
+
+
+def test_ports_leave_descriptors_for_all_else(host: None, tmp_path: Path) -> None:
+    """Each port takes a descriptor: half of what the engine may have, if that is few, and all but some thousands of
+    many are for ports. Who wants more is told so, and nothing is held of it; others go on."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1200, limits[1]))
+
+    async def scenario() -> None:
+        async with Engine(tmp_path) as engine:
+            many = tuple(PortRequest(port, host_ip="0.0.0.0", host_port=port) for port in range(10_000, 10_700))
+            with pytest.raises(ResourceExhausted, match=r"the engine holds 600 ports of the host .* \(LimitNOFILE"):
+                await engine.attach(*many)
+            box = await engine.attach(*many[:600])
+            with pytest.raises(ResourceExhausted, match="the engine holds 600 ports"):
+                await engine.attach(many[-1])
+            await engine.attach()
+            await engine.network.release(box.record.container_id)
+            await engine.attach(many[-1])
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_many_ports_of_a_live_container_change(engine: Engine) -> None:
+    """All of a range but one are taken back at once, and the one stays open: no port is looked for among all others."""
+
+    async def scenario() -> None:
+        async with engine:
+            box = await engine.attach(*(PortRequest(port, host_port=port) for port in range(10_000, 12_000)))
+            before = time.process_time()
+            gone = engine.network.unpublish(box.record.container_id, lambda port: port.host_port != 10_000)
+            assert time.process_time() - before < 10
+            assert gone == 1999 * 2 and engine.published() == 1
+            with listen(box.namespace_fd, 10_000) as server:
+                assert talk(None, "127.0.0.1", 10_000, server)
 
     asyncio.run(scenario())
 

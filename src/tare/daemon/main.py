@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import resource
 import sys
 
 import tare
@@ -39,6 +40,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+def _raise_own_limit() -> None:
+    """Published ports and clients need descriptors; containers, the launcher's children, keep the limit that we got."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _run(settings: DaemonSettings) -> int:
     protect_interpreter()
     os.umask(0o022)
@@ -47,6 +54,7 @@ def _run(settings: DaemonSettings) -> int:
     for root in (settings.data_root, settings.exec_root):
         os.makedirs(f"{root}/containers", mode=0o700, exist_ok=True)
     launcher_pid, connection = fork_launcher()
+    _raise_own_limit()
     import asyncio
     import logging
 

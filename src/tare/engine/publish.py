@@ -50,20 +50,25 @@ def settle(engine: Engine, container: Container) -> Container:
     """Makes a running container's published ports those that its record asks for; returns its record, stored."""
     if container.id not in engine.live or network_kind(container.host.network_mode) not in ("bridge", "custom"):
         return container
-    present = [port for record in engine.network.endpoints_of(container.id) for port in record.ports]
+    present: dict[tuple[int, str], list[network_records.PortBinding]] = {}  # a range may have thousands of ports
+    for record in engine.network.endpoints_of(container.id):
+        for port in record.ports:
+            present.setdefault((port.container_port, port.protocol), []).append(port)
     missing = []
     for request in sorted(network_link.port_requests(container), key=_breadth):
-        found = next((port for port in present if _answers(request, port)), None)
+        own = present.get((request.container_port, request.protocol), [])
+        found = next((port for port in own if _answers(request, port)), None)
         if found is None:
             missing.append(request)
         else:
-            present = [port for port in present if port != found and not _is_twin(port, found, request)]
-    if present:
-        engine.network.unpublish(container.id, lambda port: port in present)
+            own[:] = [port for port in own if port != found and not _is_twin(port, found, request)]
+    superfluous = {port for own in present.values() for port in own}
+    if superfluous:
+        engine.network.unpublish(container.id, superfluous.__contains__)
         faults.point("engine.publish.removed")
     if missing:
         engine.network.publish(container.id, tuple(missing))
-    if not present and not missing:
+    if not superfluous and not missing:
         return container
     return engine.containers.save(network_link.with_records(container, engine.network.endpoints_of(container.id)))
 

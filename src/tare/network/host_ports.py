@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -25,6 +26,7 @@ _KINDS = {
     "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
 }
 _Key = tuple[str, str, int]
+_SPARE_DESCRIPTORS = 4096
 RELAYED = ("tcp", "udp")
 """The protocols of which connections can be passed on (relays.py)."""
 
@@ -46,6 +48,7 @@ class HostPorts:
         self._held: dict[_Key, socket.socket | None] = {}
         self._addresses: dict[tuple[str, bool, int], set[str]] = {}  # by protocol, IPv6 or not, port
         self._next_ephemeral = 0
+        self._most = _most_ports()
 
     def reserve(self, requests: tuple[PortRequest, ...], *, ipv6: bool = False) -> tuple[PortBinding, ...]:
         """Holds a host port for each request; all or none. The error's text is the end of Docker's sentence.
@@ -143,6 +146,11 @@ class HostPorts:
     def _hold(self, protocol: str, address: str, port: int) -> None:
         if self._is_ours(protocol, address, port):
             raise PortTaken(protocol, address, port)
+        if len(self._held) >= self._most:
+            raise ResourceExhausted(
+                f"{_shown(address)}:{port}: the engine holds {self._most} ports of the host and can't hold more, since "
+                f"it may have {_most_descriptors()} open files (LimitNOFILE= in its unit, or ulimit -n)"
+            )
         self._uplink.forward(protocol, address, port)
         try:
             self._held[protocol, address, port] = _bind(protocol, self._uplink.inside(address) or address, port)
@@ -155,6 +163,17 @@ class HostPorts:
         return any(
             overlap(address, other) for other in self._addresses.get(_without_address(protocol, address, port), ())
         )
+
+
+def _most_descriptors() -> int:
+    """How many open files this process may have (man 2 getrlimit)."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _most_ports() -> int:
+    """How many ports can be held, each by a descriptor: containers, their names and clients need some, too."""
+    most = _most_descriptors()
+    return most - min(most // 2, _SPARE_DESCRIPTORS)
 
 
 def _without_address(protocol: str, address: str, port: int) -> tuple[str, bool, int]:

@@ -206,7 +206,8 @@ class Publishing:
         """Closes some ports of a live endpoint; returns how many."""
         gone = tuple(port for port in record.ports if chosen(port))
         if gone:
-            kept = tuple(port for port in record.ports if port not in gone)
+            closed = set(gone)
+            kept = tuple(port for port in record.ports if port not in closed)
             self._store.put_endpoint(msgspec.structs.replace(record, ports=kept))
             faults.point("network.unpublish.recorded")
             if self._table is not None:
