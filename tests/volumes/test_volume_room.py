@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -243,6 +244,44 @@ def test_a_bound_directory_on_a_full_disk_is_as_it_was(volumes: Volumes, tmp_pat
         volumes.fill("v1", stack, "/data")
     status = place.stat()
     assert os.listdir(place) == [] and (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o700)
+
+
+def take(path: Path, keep: int) -> None:
+    """Takes all blocks of a disk but for so many bytes."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 20)):
+            pass
+    os.truncate(path, path.stat().st_size - keep)
+
+
+@pytest.mark.parametrize("size", ["40m", "8m"])
+def test_a_creation_that_a_full_disk_undid_can_be_repeated(tmp_path: Path, size: str) -> None:
+    """The row fits, its directory doesn't, nor does taking the row back, with the reserve (40m) or without one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes=64", "small", disk], check=True)
+    try:
+        database = Database(disk / "state.db")
+        volumes = Volumes(disk / "volumes", database)
+        for keep in range(0, 16 * 4096, 4096):
+            (disk / "file").touch()
+            taken = []
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(disk / str(len(taken)))
+                    taken[-1].touch()
+            take(disk / "file", keep)
+            with pytest.raises((OSError, TareError), match="(?i)no space left"):
+                volumes.create("v1")
+            assert list(volumes) == []
+            for path in (disk / "file", *taken):
+                path.unlink(missing_ok=True)
+            assert volumes.create("v1")[1]
+            volumes.remove("v1")
+            volumes.empty_trash()
+        database.close()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.fixture

@@ -122,7 +122,9 @@ class Volumes:
         )
         self._put_owed_aside(name)
         with self._database.transaction(durable=durable) as tx:
-            tx.run("INSERT INTO volumes (name, record, pending) VALUES (?, ?, ?)", (name, _encode(volume), pending))
+            # A full disk may have kept a row of a creation that failed from being taken back.
+            row = (name, _encode(volume), pending)
+            tx.run("INSERT OR REPLACE INTO volumes (name, record, pending) VALUES (?, ?, ?)", row)
         try:
             faults.point("volumes.create.row")
             self._trash.throw(self.directory(name))  # what a removal that failed half-way left must not come back
@@ -204,7 +206,7 @@ class Volumes:
             self._trash.throw(self.directory(name))
 
     def _forget(self, name: str, *, durable: bool = True, along: Along | None = None) -> None:
-        with self._database.transaction(durable=durable) as tx:
+        with self._database.transaction(durable=durable, frees=True) as tx:
             tx.run("DELETE FROM volumes WHERE name = ?", (name,))
             if along is not None:
                 along(tx)
