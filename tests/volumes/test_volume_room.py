@@ -271,7 +271,7 @@ def test_a_creation_that_a_full_disk_undid_can_be_repeated(tmp_path: Path, size:
                     taken.append(disk / str(len(taken)))
                     taken[-1].touch()
             take(disk / "file", keep)
-            with pytest.raises((OSError, TareError), match="(?i)no space left"):
+            with pytest.raises((OSError, TareError), match=r"(?i)no space left"):
                 volumes.create("v1")
             assert list(volumes) == []
             for path in (disk / "file", *taken):
