@@ -63,6 +63,27 @@ def test_a_mac_address_for_the_whole_container(newer: Engine) -> None:
     assert status == 400 and answer["message"].endswith("invalid MAC address zz")
 
 
+def test_an_address_that_the_network_can_not_give(newer: Engine) -> None:
+    """Refused before there is a container: a failed `run --ip` leaves none behind."""
+    names = [newer.unique("net"), newer.unique("net")]
+    newer.docker("network", "create", "--subnet", "10.246.7.0/24", names[0])
+    newer.docker("network", "create", names[1])
+    try:
+        for name, text in (
+            (names[0], "no configured subnet"),
+            (names[1], "user specified IP address is supported only when connecting to networks with user configured"),
+            ("bridge", "user specified IP address is supported on user defined networks only"),
+        ):
+            endpoint = {"IPAMConfig": {"IPv4Address": "10.9.9.9"}}
+            body = {"HostConfig": {"NetworkMode": name}, "NetworkingConfig": {"EndpointsConfig": {name: endpoint}}}
+            status, answer = made(newer, "1.44", **body)
+            assert status == 400 and answer["message"].startswith(f"invalid config for network {name}: ")
+            assert text in answer["message"]
+        assert not newer.containers()
+    finally:
+        newer.docker("network", "rm", *names)
+
+
 @pytest.mark.parametrize(
     ("host", "text"),
     [

@@ -13,7 +13,7 @@ from tare.engine.records import EndpointState
 from tare.errors import InvalidArgument, Unsupported
 from tare.network.bridge import check_link_name
 from tare.network.rates import parse_rate
-from tare.network.records import HOST, NONE
+from tare.network.records import HOST, NONE, EndpointRequest
 
 SHARED_TEXT = (
     "container sharing network namespace with another container or host cannot be connected to any other network"
@@ -47,13 +47,22 @@ def wanted_endpoints(
     mac = (given.get(names[0]) or EndpointOptions()).mac_address
     if config.mac_address and mac and config.mac_address.lower() != mac.lower():
         raise InvalidArgument(_TWO_MACS)
-    return tuple(wanted_endpoint(engine, name, given.get(name)) for name in names)
+    found = []
+    for name in names:
+        try:
+            found.append(wanted_endpoint(engine, name, given.get(name)))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"invalid config for network {name}: {error}") from error
+    return tuple(found)
 
 
 def wanted_endpoint(engine: Engine, name: str, wish: EndpointOptions | None) -> EndpointState:
     """One endpoint. Raises InvalidArgument, Unsupported with Docker's texts."""
     wish = wish or EndpointOptions()
     _check(name, wish)
+    asked = wish.ipam_config
+    if asked is not None:
+        engine.network.check_addresses(name, EndpointRequest(ip=asked.ipv4_address, ip6=asked.ipv6_address))
     engine.network.check_rate(parse_rate(wish.driver_opts or {}))
     return EndpointState(network=name, aliases=tuple(wish.aliases or ()), wish=wish)
 

@@ -25,6 +25,7 @@ from tare.network.bridges import Bridges
 from tare.network.defaults import ensure_networks, reached_subnets
 from tare.network.doors import Doors
 from tare.network.egress_log import Denied
+from tare.network.endpoint_leases import asked_addresses
 from tare.network.endpoints import Endpoints
 from tare.network.host_ports import HostPorts
 from tare.network.host_resolvers import HostResolvers
@@ -361,6 +362,16 @@ class Network:
         for record in self.networks():
             if network in (record.name, record.network_id) and record.has_links:
                 self._publishing.check_policies(record, egress)
+
+    def check_addresses(self, network: str, request: EndpointRequest) -> None:
+        """Raises InvalidArgument, with Docker's texts, for an asked address that a network (name, id) can't give.
+
+        A network that isn't there is no reason.
+        """
+        for record in self.networks():
+            to = self._bridges.get(record.network_id) if network in (record.name, record.network_id) else None
+            if to is not None:
+                asked_addresses(record, to, request)
 
     def set_egress(self, container_id: str, egress: str) -> None:
         """Holds a live container to another egress policy from now on, its open connections too."""
