@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +115,7 @@ def nested(registry: ScriptedRegistry) -> None:
 
 
 def bomb(registry: ScriptedRegistry) -> None:
-    """A layer of 3 GB of zeros in 3 MB."""
+    """A layer of 3 GB in 3 MB."""
     packed = BOMB
     built = good()
     manifest = layer(digest=digest_of(packed), size=len(packed))
@@ -123,8 +124,10 @@ def bomb(registry: ScriptedRegistry) -> None:
 
 
 def _bomb() -> bytes:
-    block = gzip.compress(bytes(64 << 20), 9)
-    return block * 48  # members follow each other
+    entry = tarfile.TarInfo("bomb")
+    entry.size = 3 << 30
+    block = gzip.compress(b"x" * (64 << 20), 9)
+    return gzip.compress(entry.tobuf()) + block * 48  # members follow each other
 
 
 BOMB = _bomb()

@@ -201,15 +201,15 @@ BOMB_BYTES = 100 << 30
 
 
 def gzip_bomb() -> bytes:
-    """100 GiB of zeros as gzip members (RFC 1952 lets them follow one another), each of 256 MiB, in some 100 MB."""
+    """100 GiB as gzip members (RFC 1952 lets them follow one another), each of 256 MiB, in some 100 MB."""
     engine = zlib.compressobj(9, zlib.DEFLATED, 31)
-    member = b"".join(engine.compress(bytes(1 << 20)) for _ in range(256)) + engine.flush()
+    member = b"".join(engine.compress(b"x" * (1 << 20)) for _ in range(256)) + engine.flush()
     return gzip.compress(zeros(BOMB_BYTES)) + member * (BOMB_BYTES // (256 << 20))
 
 
 def zstd_bomb() -> bytes:
-    """100 GiB of zeros as zstd frames."""
-    frame = zstandard.ZstdCompressor(level=1).compress(bytes(256 << 20))
+    """100 GiB as zstd frames."""
+    frame = zstandard.ZstdCompressor(level=1).compress(b"x" * (256 << 20))
     return zstandard.ZstdCompressor().compress(zeros(BOMB_BYTES)) + frame * (BOMB_BYTES // (256 << 20))
 
 

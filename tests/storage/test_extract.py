@@ -168,11 +168,23 @@ def test_devices_and_modes(store: Store) -> None:
 
 
 def test_gzip_bomb_is_refused(store: Store) -> None:
-    """Zeros that a small gzip unfolds are refused by the ratio, before the disk fills."""
+    """What a small gzip unfolds is refused by the ratio, before the disk fills."""
     limits = Limits(ratio_free_bytes=1 << 20)
-    data = gzip.compress(hostile.build(hostile.file("zeros", bytes(32 << 20))))
+    data = gzip.compress(hostile.build(hostile.file("bomb", b"x" * (32 << 20))))
     with pytest.raises(errors.TooLarge, match="decompression bomb"):
         store.layers.add(io.BytesIO(data), limits)
+    assert store.leftovers() == []
+
+
+def test_zeros_of_a_sparse_file_are_no_bomb(store: Store) -> None:
+    """skopeo and others write holes as zeros: as many as sparse files may have come in, and are holes again."""
+    data = gzip.compress(hostile.build(hostile.file("zeros", bytes(32 << 20))))
+    for holes_bytes in (16 << 20, 24 << 20):
+        with pytest.raises(errors.TooLarge, match="decompression bomb"):
+            store.layers.add(io.BytesIO(data), Limits(ratio_free_bytes=1 << 20, holes_bytes=holes_bytes))
+    layer = store.layers.add(io.BytesIO(data), Limits(ratio_free_bytes=1 << 20, holes_bytes=32 << 20))
+    status = (store.layers.path(layer.diff_id) / "zeros").stat()
+    assert status.st_size == 32 << 20 and status.st_blocks < 16
     assert store.leftovers() == []
 
 

@@ -65,12 +65,14 @@ def plain_chunks(stream: Readable, limits: Limits) -> Iterator[bytes]:
 def _unpacked(packed: Iterator[bytes], compression: str, limits: Limits) -> Iterator[bytes]:
     """What the packed chunks hold, checked against the limits as it grows; every failure is InvalidArgument."""
     counted = _Counter(packed)
-    total = 0
+    total = zeros = 0
     try:
         for chunk in _even(_UNPACKERS[compression](counted, limits)):
             if chunk:
                 total += len(chunk)
-                limits.check_total(total, counted.total)
+                if not chunk[0] and not chunk[-1] and chunk == bytes(len(chunk)):
+                    zeros += len(chunk)
+                limits.check_total(total, counted.total, zeros)
                 yield chunk
     except EOFError as error:
         raise errors.InvalidArgument("unexpected EOF") from error

@@ -16,7 +16,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     total_bytes: of the uncompressed stream. ratio: uncompressed to compressed bytes, once more than
     ratio_free_bytes came out (a gzip of zeros reaches 1030; real roots stay below 20). holes_bytes: what sparse files
-    may claim beyond the data they bring. reserve_bytes: disk space that must stay free. entries: files in all.
+    may claim beyond the data they bring, and how many zeros count for nothing in the ratio: most tools write holes of
+    sparse files so, and they become holes again. reserve_bytes: disk space that must stay free. entries: files in all.
     header_bytes: one PAX header or long name. window_bytes: memory that a decompressor may ask for.
     """
 
@@ -31,11 +32,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     path_bytes: int = 4095
     xattr_bytes: int = 64 << 10
 
-    def check_total(self, plain_bytes: int, packed_bytes: int | None = None) -> None:
-        """Refuses a stream that has grown to plain_bytes out of packed_bytes."""
+    def check_total(self, plain_bytes: int, packed_bytes: int | None = None, zero_bytes: int = 0) -> None:
+        """Refuses a stream that has grown to plain_bytes out of packed_bytes. zero_bytes: in long runs of zeros."""
         if plain_bytes > self.total_bytes:
             raise errors.TooLarge(f"archive is larger than {self.total_bytes} bytes")
-        if packed_bytes and plain_bytes > self.ratio_free_bytes and plain_bytes > packed_bytes * self.ratio:
+        counted_bytes = plain_bytes - min(zero_bytes, self.holes_bytes)
+        if packed_bytes and counted_bytes > self.ratio_free_bytes and counted_bytes > packed_bytes * self.ratio:
             raise errors.TooLarge(
                 f"archive looks like a decompression bomb: {packed_bytes} bytes became more than {plain_bytes}"
             )
