@@ -40,6 +40,7 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
     )
     committing = _commit(engine, container, wanted, pause=options.pause)
     image = await engine.uninterrupted(committing, f"commit {container.id[:12]}")
+    engine.events.publish("image", "create", image.id, {**image.config.labels, "name": image.id})
     empty_trash_soon(engine)  # packs what this version has newer
     name = reference.with_default_tag().familiar if reference else ""
     if name:

@@ -18,7 +18,7 @@ async def pause_container(engine: Engine, ref: str) -> None:
         if status == "restarting":
             raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         if status != "running":
-            raise Conflict(f"Container {container.id} is not running")
+            raise Conflict(f"container {container.id} is not running")
         await in_thread(open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).freeze)
         container = engine.containers.save_state(container.id, status="paused")
         engine.events.container(container, "pause")
