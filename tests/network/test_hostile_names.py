@@ -7,7 +7,7 @@ import struct
 import time
 
 import pytest
-from dnslib import DNSRecord
+from dnslib import AAAA, CNAME, QTYPE, RR, A, DNSRecord
 from network_world import DEADLINE_S, Engine, client_socket
 
 from tare.network import dns_answers
@@ -86,6 +86,17 @@ def test_a_policy_is_not_fooled_by_what_only_looks_like_a_name(labels: tuple[byt
     wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0" + struct.pack(">HH", 1, 1)
     asked = dns_answers.question_name(HEADER.pack(7, 0x0100, 1, 0, 0, 0) + wire)
     assert asked and not may_ask((policy,), asked)
+
+
+@pytest.mark.parametrize(("chain", "address", "holds"), [(5, 3600, 5), (3600, 5, 5), (0, 0, 0), (300, 300, 300)])
+def test_addresses_behind_other_names_hold_as_long_as_the_chain(chain: int, address: int, holds: int) -> None:
+    """A name that a policy allows may lead to others' names: what is at their end counts, of both kinds."""
+    reply = DNSRecord.question("api.example").reply()
+    for name, other in (("api.example", "a.cdn.example"), ("a.cdn.example", "b.cdn.example")):
+        reply.add_answer(RR(name, QTYPE.CNAME, rdata=CNAME(other), ttl=chain))
+    reply.add_answer(RR("b.cdn.example", QTYPE.A, rdata=A("203.0.113.7"), ttl=address))
+    reply.add_answer(RR("b.cdn.example", QTYPE.AAAA, rdata=AAAA("2001:db8::7"), ttl=address))
+    assert dns_answers.addresses_in(bytes(reply.pack())) == (["203.0.113.7", "2001:db8::7"], holds)
 
 
 async def alone(engine: Engine, network: str) -> Endpoint:

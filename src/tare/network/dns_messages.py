@@ -14,7 +14,7 @@ from typing import NamedTuple
 HEADER_BYTES = 12
 _POINTER = 0xC0
 _LONGEST_NAME = 255
-_A, _AAAA, _OPT = 1, 28, 41
+_A, _CNAME, _AAAA, _OPT = 1, 5, 28, 41
 _MOST_RECORDS = 4096  # 64 KiB hold some 5,000 of the shortest
 
 
@@ -80,18 +80,23 @@ def records(message: bytes, position: int, number: int) -> Iterator[Record]:
 
 
 def addresses_in(message: bytes, most: int) -> tuple[list[str], int]:
-    """The addresses among an answer's records (of very many the first), and for how many seconds they hold."""
+    """The addresses among an answer's records (of very many the first), and for how many seconds they hold.
+
+    Of a chain of names (CNAME) that is as long as its weakest part.
+    """
     found: list[str] = []
-    longest = 0
+    shortest = 0xFFFF_FFFF
     try:
         answers = counts(message)[1]
         for record in records(message, parse_question(message).end, answers):
-            if (record.kind, len(record.data)) in ((_A, 4), (_AAAA, 16)) and len(found) < most:
+            is_address = (record.kind, len(record.data)) in ((_A, 4), (_AAAA, 16)) and len(found) < most
+            if is_address:
                 found.append(str(ipaddress.ip_address(record.data)))
-                longest = max(longest, record.ttl)
+            if is_address or record.kind == _CNAME:
+                shortest = min(shortest, record.ttl)
     except (ValueError, struct.error):
         return [], 0
-    return found, longest
+    return found, shortest if found else 0
 
 
 def accepted_bytes(message: bytes, question: Question, least: int, most: int) -> int:
