@@ -99,6 +99,31 @@ class Running:
         return f"{how}: {' / '.join(lines[-3:])}" if lines else how
 
 
+class _Ready:
+    """Where a program says that it is ready. fd: our end. there_fd: a pipe's other end, or -1 for a FIFO's at path."""
+
+    def __init__(self, program: Program, directory: Path) -> None:
+        self._fifo: Path | None = None
+        if program.inherits:
+            self.fd, self.there_fd = os.pipe2(os.O_CLOEXEC)
+            self.path = Path(f"/proc/self/fd/{self.there_fd}")
+            return
+        self.path = self._fifo = directory / f"{program.name}.ready"
+        self._fifo.unlink(missing_ok=True)
+        os.mkfifo(self._fifo, 0o600)
+        self.fd, self.there_fd = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), -1
+
+    def close_there(self) -> None:
+        """So that the program's end is the pipe's."""
+        if self.there_fd >= 0:
+            os.close(self.there_fd)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        if self._fifo is not None:
+            self._fifo.unlink(missing_ok=True)
+
+
 class Keeper:
     """All that one keeper knows."""
 
@@ -185,33 +210,39 @@ class Keeper:
 
     def _launch(self, program: Program) -> None:
         """Starts it and waits until it is ready. Raises Unavailable with its last words."""
-        ready_fd, ready_there_fd = os.pipe2(os.O_CLOEXEC)
+        ready = _Ready(program, self._directory)
         alive_there_fd, alive_fd = os.pipe2(os.O_CLOEXEC)
         try:
             start = uplink_programs.Start(
-                self._pid, ready_there_fd, alive_there_fd, self._directory, tuple(self._ports)
+                pid=self._pid,
+                ready_fd=ready.there_fd,
+                ready_path=ready.path,
+                alive_fd=alive_there_fd,
+                directory=self._directory,
+                ports=tuple(self._ports),
+                usage=_usage(program) if program.varies else "",
             )
             child = subprocess.Popen(
                 program.arguments(start),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(ready_there_fd, alive_there_fd),
+                pass_fds=(ready.there_fd, alive_there_fd) if program.inherits else (),
                 preexec_fn=_die_with_keeper,
             )
         except OSError as error:
             os.close(alive_fd)
-            os.close(ready_fd)
+            ready.close()
             raise Unavailable(f"{program.name}: {system_text(error.errno or 0)}") from error
         finally:
-            os.close(ready_there_fd)
+            ready.close_there()
             os.close(alive_there_fd)
         running = Running(program, child, alive_fd)
         try:
-            if not _is_ready(running, ready_fd):
+            if not _is_ready(running, ready.fd):
                 raise Unavailable(f"{program.name} didn't start: {running.end()}")
         finally:
-            os.close(ready_fd)
+            ready.close()
         self._running = running
 
     def _note_end(self, running: Running) -> None:
@@ -310,6 +341,16 @@ def _choose(wanted: str) -> Program:
         if name in PROGRAMS and shutil.which(name):
             return PROGRAMS[name]()
     raise Unavailable(f"networks without root need one of these programs: {', '.join(names)}")
+
+
+def _usage(program: Program) -> str:
+    """What it prints of its options. Not by --help: into a pipe the pasta of 2025 prints 4096 bytes of that."""
+    try:
+        argv = [program.name, "--what-options-are-there"]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_READY_S)
+    except subprocess.TimeoutExpired:
+        return ""
+    return (done.stdout + done.stderr).decode(errors="replace")
 
 
 def _is_ready(running: Running, ready_fd: int) -> bool:

@@ -34,25 +34,32 @@ class Port(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a program is started with. pid: whose namespaces it connects. Descriptors: ready_fd is written to then; at
-    the end of what alive_fd reads the program ends."""
+    """What a program is started with. pid: whose namespaces it connects. ready_path: a FIFO, or the path of a
+    descriptor that it inherits, ready_fd; written to then. At the end of what alive_fd reads the program ends. usage:
+    what it prints of its options, if it varies."""
 
     pid: int
     ready_fd: int
+    ready_path: Path
     alive_fd: int
     directory: Path
     ports: tuple[Port, ...]
+    usage: str
 
 
 class Program(Protocol):
     """One kind. live: ports come and go while it runs; else it is started anew for them, and connections break.
 
     keeps_loopback: what comes to the host's loopback arrives at the namespace's loopback, not at ADDRESS.
+    inherits: it keeps the descriptors that it is started with; else it knows paths only.
+    varies: its options differ from release to release.
     """
 
     name: str
     live: bool
     keeps_loopback: bool
+    inherits: bool
+    varies: bool
 
     def arguments(self, start: Start) -> list[str]: ...
 
@@ -74,6 +81,8 @@ class Slirp:
     name = "slirp4netns"
     live = True
     keeps_loopback = False
+    inherits = True
+    varies = False
 
     def __init__(self) -> None:
         self._api = ""
@@ -135,7 +144,7 @@ class Slirp:
 
 
 class Pasta:
-    """pasta (passt) of 2023: translates between the tap and sockets without a stack; ports are fixed at its start.
+    """pasta (passt), 2023 to 2026: translates between the tap and sockets without a stack; ports are fixed at start.
 
     It knows a port by its number alone: not at several addresses, nor at IPv4 and IPv6 by different rules.
     """
@@ -143,13 +152,16 @@ class Pasta:
     name = "pasta"
     live = False
     keeps_loopback = True
+    inherits = False  # since 2024 it closes them first of all
+    varies = True
 
     def arguments(self, start: Start) -> list[str]:
         return [
             self.name,
             "--foreground",
             "--quiet",
-            "--stderr",
+            # The first is what newer ones do by themselves, and the second is what the older ones do.
+            *(option for option in ("--stderr", "--host-lo-to-ns-lo") if option in start.usage),
             "--config-net",
             f"--ns-ifname={LINK}",
             f"--address={ADDRESS}",
@@ -160,7 +172,7 @@ class Pasta:
             "--tcp-ns=none",
             "--udp-ns=none",
             *(f"--{kind}-ports={text}" for kind in ("tcp", "udp") for text in _specified(kind, start.ports)),
-            f"--pid=/proc/self/fd/{start.ready_fd}",
+            f"--pid={start.ready_path}",
             str(start.pid),
         ]
 
