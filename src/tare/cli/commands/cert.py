@@ -54,7 +54,7 @@ def issue(directory: str, hosts: list[str], client: str, days: int) -> str:
     except ModuleNotFoundError as error:
         if error.name != "cryptography":
             raise
-        raise CliError("tare: making certificates needs one more package: pip install 'tare-engine[tls]'") from None
+        raise CliError("tare: making certificates needs one more package: pip install cryptography") from None
     from pathlib import Path
 
     from tare.errors import TareError
