@@ -285,3 +285,54 @@ def test_an_image_with_the_same_layer_twice(engine: Engine, tmp_path: Path) -> N
     engine.docker("rmi", name)
     assert load(engine, again) == f"Loaded image: {name}:latest\n"
     assert inspect(engine, name)["RootFS"]["Layers"] == [f"sha256:{digest}" for digest in digests]
+
+
+def dated(created: str | None) -> bytes:
+    """An archive of Docker's with one image, whose configuration and history say when it was made; None: they don't."""
+    told = {} if created is None else {"created": created}
+    layer = busybox_tar()
+    config = {
+        **told,
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["true"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "history": [{**told, "created_by": "a tool"}],
+    }
+    raw = json.dumps(config).encode()
+    manifest = [{"Config": "config.json", "RepoTags": ["tt-dated:1"], "Layers": ["layer.tar"]}]
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, data in (
+            ("config.json", raw),
+            ("layer.tar", layer),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("created", "seconds"),
+    [
+        (None, -62135596800),
+        ("0001-01-01T00:00:00Z", -62135596800),
+        ("1970-01-01T00:00:00Z", 0),
+        ("1969-12-31T23:59:59.5Z", -1),
+        ("2200-01-01T00:00:00Z", 7258118400),
+    ],
+)
+def test_images_made_at_odd_times(engine: Engine, created: str | None, seconds: int) -> None:
+    """Go's zero time, which reproducible builds leave in images, the beginning of 1970, and none: what is shown."""
+    engine.docker("load", input=dated(created))
+    try:
+        listed = engine.api.request("GET", "/images/json", query={"filters": {"reference": ["tt-dated"]}}).json
+        history = engine.api.request("GET", "/images/tt-dated:1/history").json
+        assert [one["Created"] for one in (*listed, *history)] == [seconds, seconds]
+        shown = inspect(engine, "tt-dated:1")["Created"]
+        assert shown == ("0001-01-01T00:00:00Z" if seconds == -62135596800 else created)
+        assert engine.docker("run", "--rm", "--network", "none", "tt-dated:1").code == 0
+    finally:
+        engine.docker("rmi", "tt-dated:1")

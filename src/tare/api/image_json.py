@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tare.engine.image_verbs import HistoryEntry, Image, ImageSummary, Removed
-from tare.values.timestamps import format_rfc3339
+from tare.values.timestamps import format_instant, format_rfc3339, unix_seconds
 
 Version = tuple[int, int]
 
@@ -18,7 +18,7 @@ def summary_json(summary: ImageSummary, version: Version) -> dict[str, Any]:
         tags, digests = ["<none>:<none>"], ["<none>@<none>"]
     made: dict[str, Any] = {
         "Containers": summary.containers if version >= (1, 51) else -1,
-        "Created": image.created_ns // 10**9,
+        "Created": unix_seconds(image.created_ns),
         "Id": image.id,
         "Labels": dict(image.config.labels) or None,
         "ParentId": image.parent_id or "",
@@ -111,7 +111,7 @@ def inspect_json(image: Image, version: Version, *, container_config: bool = Fal
         "RepoTags": list(image.repo_tags),
         "RepoDigests": list(image.repo_digests),
         "Comment": spec.history[-1].comment if spec.history else "",
-        "Created": format_rfc3339(image.created_ns),
+        "Created": format_instant(image.created_ns),
         "Author": spec.author,
         "Config": config_json(image, version),
         "Architecture": spec.architecture,
@@ -139,7 +139,7 @@ def history_json(entry: HistoryEntry) -> dict[str, Any]:
     """One step of GET /images/{name}/history."""
     return {
         "Comment": entry.comment,
-        "Created": entry.created_ns // 10**9,
+        "Created": unix_seconds(entry.created_ns),
         "CreatedBy": entry.created_by,
         "Id": entry.id,
         "Size": entry.size_bytes,

@@ -11,7 +11,7 @@ from tare.engine.checkout import checkout, fork
 from tare.engine.compare import Difference, Facts, View, compare_views
 from tare.engine.versions import Move, Version, log_versions, reflog, squash_versions, undo_move
 from tare.errors import InvalidArgument
-from tare.values.timestamps import format_rfc3339
+from tare.values.timestamps import format_instant, format_rfc3339
 
 _KINDS = {"C": 0, "A": 1, "D": 2}
 
@@ -89,7 +89,7 @@ def _version(one: Version) -> dict[str, Any]:
         "Author": one.author,
         "Message": one.message,
         "CreatedBy": one.created_by,
-        "Created": format_rfc3339(one.image.created_ns),
+        "Created": format_instant(one.image.created_ns),
         "OwnSize": one.own_bytes,
     }
 

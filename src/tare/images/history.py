@@ -6,7 +6,7 @@ from tare.errors import NotFound
 from tare.images.images import Images
 from tare.images.records import HistoryEntry, Image
 from tare.oci.image_spec import History
-from tare.values.timestamps import parse_rfc3339
+from tare.values.timestamps import NEVER_NS, parse_rfc3339, storable
 
 MISSING = "<missing>"
 
@@ -22,7 +22,7 @@ def history(images: Images, image: Image) -> list[HistoryEntry]:
         entries.append(
             HistoryEntry(
                 id=at.id if at else MISSING,
-                created_ns=parse_rfc3339(step.created) if step.created else 0,
+                created_ns=storable(parse_rfc3339(step.created)) if step.created else NEVER_NS,
                 created_by=step.created_by,
                 size_bytes=size_bytes,
                 comment=step.comment,

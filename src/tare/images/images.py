@@ -32,7 +32,7 @@ from tare.storage.database import Database, Transaction
 from tare.storage.layers import Layer, Layers
 from tare.values.digest import digest_bytes
 from tare.values.reference import Reference, parse_reference
-from tare.values.timestamps import now_ns, parse_rfc3339
+from tare.values.timestamps import NEVER_NS, now_ns, parse_rfc3339, storable
 
 _NO_SPEC = ImageSpec(architecture="", os="", rootfs=RootFS())
 
@@ -281,7 +281,7 @@ class Images:
 
 def _insert(tx: Transaction, ids: tuple[str, str, str | None, str | None], spec: ImageSpec, size_bytes: int) -> None:
     """An image's row, unless there is one. ids: its own, its manifest's, its parent's, its predecessor's."""
-    created_ns = parse_rfc3339(spec.created) if spec.created else 0
+    created_ns = storable(parse_rfc3339(spec.created)) if spec.created else NEVER_NS
     tx.run(
         "INSERT OR IGNORE INTO images (image_id, manifest_digest, parent_id, previous_id, diff_ids,"
         " size_bytes, created_ns, last_tagged_ns) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",

@@ -14,7 +14,7 @@ from tare.storage.decompress import Readable
 from tare.storage.full_disk import naming_the_disk
 from tare.storage.limits import DEFAULT_LIMITS, Limits
 from tare.values.reference import Reference
-from tare.values.timestamps import format_rfc3339, now_ns
+from tare.values.timestamps import format_instant, now_ns
 
 # Machine names of uname(2) in Go's words, which image documents use (config.md, "architecture").
 _ARCHITECTURES = {
@@ -74,7 +74,7 @@ def import_image(
     wanted = platform or host_platform()
     with naming_the_disk(images.layers.root), images.layers.lease(what="import") as lease:
         layer = images.layers.add(stream, limits, lease=lease)
-        created = format_rfc3339(now_ns() if created_ns is None else created_ns)
+        created = format_instant(now_ns() if created_ns is None else created_ns)
         spec = ImageSpec(
             architecture=wanted.architecture,
             os=wanted.os,

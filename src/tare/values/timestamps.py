@@ -9,6 +9,9 @@ from calendar import timegm
 from tare.errors import InvalidArgument
 
 ZERO_TEXT = "0001-01-01T00:00:00Z"
+ZERO_S = -62135596800
+NEVER_NS = -(1 << 63)
+"""What `storable` makes of Go's zero time, which says that nothing is known."""
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?)?(Z|z|[+-]\d\d:\d\d)?\Z"
 )
@@ -24,7 +27,12 @@ def now_ns() -> int:
 
 def format_rfc3339(instant_ns: int | None) -> str:
     """`2026-11-24T05:35:02.123456789Z` with trailing zeros dropped, as Go's RFC3339Nano; None is Go's zero time."""
-    if instant_ns is None or instant_ns == 0:
+    return format_instant(instant_ns or NEVER_NS)
+
+
+def format_instant(instant_ns: int) -> str:
+    """The same of an instant that is there: 0 is the beginning of 1970."""
+    if instant_ns <= NEVER_NS:
         return ZERO_TEXT
     seconds, fraction = divmod(instant_ns, 10**9)
     t = time.gmtime(seconds)
@@ -34,12 +42,25 @@ def format_rfc3339(instant_ns: int | None) -> str:
     return text + "Z"
 
 
+def storable(instant_ns: int) -> int:
+    """The nearest instant that 64 bits hold: from 1677 to 2262."""
+    return min(max(instant_ns, NEVER_NS), (1 << 63) - 1)
+
+
+def unix_seconds(instant_ns: int) -> int:
+    """The Unix time of a storable instant."""
+    return ZERO_S if instant_ns <= NEVER_NS else instant_ns // 10**9
+
+
 def parse_rfc3339(text: str) -> int:
     """An RFC 3339 instant (a date or a date with time; UTC where no zone is given). Raises InvalidArgument."""
     found = _RFC3339.match(text)
     if not found:
         raise InvalidArgument(f'parsing time "{text[:64]}": not RFC 3339')
     year, month, day, hour, minute, second, fraction, zone = found.groups()
+    is_date = int(year) and 1 <= int(month) <= 12 and 1 <= int(day) <= 31
+    if not is_date or int(hour or 0) > 23 or int(minute or 0) > 59:
+        raise InvalidArgument(f'parsing time "{text[:64]}": out of range')
     seconds = timegm((int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), 0, 0, 0))
     if zone and zone not in "Zz":
         offset = int(zone[1:3]) * 3600 + int(zone[4:6]) * 60
