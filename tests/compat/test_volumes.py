@@ -115,7 +115,8 @@ def test_wrong_creations(engine: Engine, body: dict[str, Any], status: int, text
     """Docker's status and text; nothing is made."""
     before = names(engine)
     answer = engine.api.request("POST", "/volumes/create", body, check=False)
-    assert (answer.status, answer.message) == (status, text)
+    assert answer.status == status
+    assert answer.message == text or answer.message.startswith(f"{text}: ")  # Tare says what there is no quota on
     assert names(engine) == before
 
 

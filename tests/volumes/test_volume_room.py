@@ -18,7 +18,7 @@ from tare.storage.database import Database
 from tare.storage.merged import Stack
 from tare.volumes import shared
 from tare.volumes.records import ANONYMOUS_LABEL, LocalMount
-from tare.volumes.rules import check_name, parse_local_options
+from tare.volumes.rules import check_name, parse_local_options, parse_size
 from tare.volumes.volumes import Volumes
 
 POINTS = (
@@ -88,7 +88,6 @@ def test_a_volume_without_a_name_is_anonymous(volumes: Volumes) -> None:
         ({"type": "tmpfs"}, 'missing required option: "device"'),
         ({"o": "bind"}, 'missing required option: "device"'),
         ({"device": "/x"}, 'missing required option: "type"'),
-        ({"size": "1m"}, "quota size requested but no quota support"),
         ({"type": "none", "device": "relative", "o": "bind"}, "must be an absolute path"),
         ({"type": "../x", "device": "/x"}, "invalid mount options"),
     ],
@@ -97,6 +96,20 @@ def test_wrong_options(options: dict[str, str], text: str) -> None:
     """What the local driver doesn't know, or needs and isn't given, is refused with Docker's text."""
     with pytest.raises(InvalidArgument, match=text):
         parse_local_options("data", options)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"size": "much"}, "invalid size: 'much'"),
+        ({"size": "1m", "type": "tmpfs", "device": "tmpfs"}, "limits a directory of the engine's own"),
+    ],
+)
+def test_wrong_sizes(options: dict[str, str], text: str) -> None:
+    """What is no size, or no size of a directory of the engine's own."""
+    with pytest.raises(InvalidArgument, match=text):
+        parse_size("data", options)
+    assert parse_size("data", {"size": "1.5k"}) == 1536 and parse_size("data", {"size": "0"}) == 0
 
 
 def test_another_driver(volumes: Volumes) -> None:

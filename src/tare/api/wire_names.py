@@ -38,6 +38,7 @@ GO_STRUCTS = {
     "ExecStartBody": ("ExecStartCheck", "types.ExecStartCheck"),
     "HealthcheckOptions": ("HealthConfig", "container.HealthConfig"),
     "HostOptions": ("HostConfig", "container.HostConfig"),
+    "ImageOptions": ("ImageOptions", "mount.ImageOptions"),
     "IpamOptions": ("IPAM", "network.IPAM"),
     "LogOptions": ("LogConfig", "container.LogConfig"),
     "MountOptions": ("Mount", "mount.Mount"),
@@ -112,6 +113,7 @@ OMITTED_WHEN_EMPTY = {
         "annotations depends_on storage_opt tmpfs sysctls init health_on_failure egress kernel_memory "
         "kernel_memory_tcp".split()
     ),
+    "ImageOptions": frozenset(("subpath",)),
     "MountOptions": frozenset(
         "type source read_only consistency bind_options volume_options image_options tmpfs_options "
         "cluster_options".split()

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from tare import faults
-from tare.engine import container_volumes, mounts
+from tare.engine import container_volumes, image_mounts, mounts
 from tare.engine.engine import Engine, in_own_thread, in_thread
 from tare.engine.records import Container
 from tare.engine.running_root import running_root
@@ -196,9 +196,8 @@ async def _stopped_root(engine: Engine, container: Container, writable: bool) ->
     """(root, mount namespace) of a view made for this copy, with all that a start would mount of the host."""
     async with container_volumes.mounted(engine, container):
         mounts.prepare_sources(container.host)
-        steps = plan_view(
-            _overlay(engine, container, writable), _own_mounts(container), readonly=container.host.readonly_rootfs
-        )
+        own = _own_mounts(engine, container)
+        steps = plan_view(_overlay(engine, container, writable), own, readonly=container.host.readonly_rootfs)
         found = await engine.launcher.make_view(steps)
     container_volumes.let_go(engine, container)  # the view has its own mounts of them
     return found
@@ -212,9 +211,10 @@ def _overlay(engine: Engine, container: Container, writable: bool) -> OverlayRoo
     return OverlayRoot(lower=(root.upper, *root.lower))
 
 
-def _own_mounts(container: Container) -> tuple[Mount, ...]:
-    """What a stopped container has mounted that outlives its process: volumes, binds and network files."""
-    found = [mount for mount in mounts.oci_mounts(container.host, container.mounts) if mount.type != "tmpfs"]
+def _own_mounts(engine: Engine, container: Container) -> tuple[Mount, ...]:
+    """What a stopped container has mounted that outlives its process: volumes, binds, images and network files."""
+    layers = image_mounts.layers(engine, container.id, container.mounts)
+    found = [mount for mount in mounts.oci_mounts(container.host, container.mounts, layers) if mount.type != "tmpfs"]
     own = {mount.destination for mount in found}
     for name in ("resolv.conf", "hostname", "hosts"):
         source = f"{container.directory}/{name}"

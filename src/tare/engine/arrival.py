@@ -26,6 +26,7 @@ import msgspec
 from tare import faults
 from tare.engine import check, start, trash
 from tare.engine.container_networks import canonical, wanted_endpoint
+from tare.engine.disk_limit import disk_limit
 from tare.engine.egress import check_egress
 from tare.engine.engine import Engine, in_thread
 from tare.engine.log_options import log_path
@@ -109,6 +110,8 @@ def check_arrival(engine: Engine, moved: Portable) -> None:
     check.check_config(moved.config)
     check.check_host(moved.host)
     check_egress(moved.host)
+    if disk_limit(moved.host):
+        engine.snapshots.quotas.check()
     for network in moved.networks:
         wanted_endpoint(engine, network.name, network.wish)
     known = {record.name for record in engine.network.networks()}
@@ -179,7 +182,8 @@ async def _finish(engine: Engine, moved: Portable) -> Container:
             faults.point("engine.arrive.log")
             upper = _part(engine, moved.id, UPPER) / "tree"
             undo.callback(engine.snapshots.give_back, moved.id, upper)
-            engine.snapshots.adopt(moved.id, moved.layers, upper)
+            size_bytes = disk_limit(moved.host)
+            await in_thread(engine.snapshots.adopt, moved.id, moved.layers, upper, size_bytes=size_bytes)
             faults.point("engine.arrive.snapshot")
             await in_thread(_fill_volumes, engine, moved)
             container = _record(engine, moved)

@@ -95,7 +95,6 @@ def check_shared_namespaces(config: ContainerConfig, host: HostOptions) -> None:
 def _refuse_missing(host: HostOptions) -> None:
     absent = {
         "DeviceRequests": host.device_requests,
-        "StorageOpt": host.storage_opt,
         "CpuCount": host.cpu_count,
         "CpuPercent": host.cpu_percent,
         "IOMaximumIOps": host.io_maximum_iops,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-
 import msgspec
 
 from tare.engine.engine import Engine, in_thread
 from tare.engine.options import CommitOptions, ContainerConfig
+from tare.engine.pause import freeze_quietly, thaw_quietly
 from tare.engine.records import Container
 from tare.engine.sweep import empty_trash_soon
-from tare.errors import Conflict, KernelError
+from tare.errors import Conflict
 from tare.images import commit as image_commit
 from tare.images.records import Image
 from tare.oci.image_spec import Healthcheck, ImageConfig, Origin
-from tare.runtime.cgroups import open_cgroup
 from tare.values.reference import Reference, parse_reference
 
 
@@ -51,7 +49,7 @@ async def commit_container(engine: Engine, ref: str, options: CommitOptions) -> 
 
 async def _commit(engine: Engine, container: Container, wanted: image_commit.CommitOptions, *, pause: bool) -> Image:
     async with engine.lock(container.id):
-        paused = _pause(engine, container) if pause else False
+        paused = freeze_quietly(engine, container) if pause else False
         try:
             parent = engine.images.find(container.image_id)
             image = await in_thread(
@@ -62,28 +60,7 @@ async def _commit(engine: Engine, container: Container, wanted: image_commit.Com
             return image
         finally:
             if paused:
-                _thaw(engine, container)
-
-
-def _pause(engine: Engine, container: Container) -> bool:
-    """Freezes a running container for the copy; no state changes, since nobody should see it paused afterwards."""
-    if engine.live.get(container.id) is None or container.state.paused:
-        return False
-    try:
-        open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).freeze()
-    except KernelError as error:
-        if error.errno not in (errno.ENOENT, errno.ENODEV):
-            raise
-        return False  # it has just ended: its cgroup is gone before its end is stored
-    return True
-
-
-def _thaw(engine: Engine, container: Container) -> None:
-    try:
-        open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).thaw()
-    except KernelError:
-        if engine.live.get(container.id) is not None:
-            raise
+                thaw_quietly(engine, container)
 
 
 def image_reference(repository: str, tag: str) -> Reference | None:

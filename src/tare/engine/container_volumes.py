@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import msgspec
 
 from tare import faults
-from tare.engine import mount_specs, mounts, trash, trash_volumes, unfinished
+from tare.engine import image_mounts, mount_specs, mounts, trash, trash_volumes, unfinished
 from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_specs import Wanted
 from tare.engine.options import ContainerConfig, HostOptions
@@ -73,14 +73,16 @@ async def prepared(
     the engine dies before, anonymous volumes made here go again (named ones stay, as Docker has it).
     """
     made: list[Volume] = []
+    points: list[MountPoint] = []
     with contextlib.ExitStack() as holds:
         try:
-            points = []
             for each in wanted:
                 point = each.point
                 if point.type == "volume":
                     point = _volume_point(engine, pending or container_id, each, made)
                     holds.enter_context(engine.volumes.held((point.name,)))
+                elif point.type == "image":
+                    point = await in_thread(image_mounts.prepare, engine, container_id, point)
                 points.append(point)
             faults.point("engine.create.volumes")
             for each, point in zip(wanted, points, strict=True):
@@ -90,6 +92,7 @@ async def prepared(
             yield tuple(points)
         except BaseException:
             holds.close()
+            image_mounts.remove(engine, container_id, points)
             _remove_volumes(engine, [volume.name for volume in made if volume.anonymous])
             raise
         if made:
@@ -155,6 +158,7 @@ async def mounted(engine: Engine, container: Container) -> AsyncIterator[None]:
 async def _mount(engine: Engine, point: MountPoint) -> None:
     if engine.volumes.get(point.name) is None:
         _make_again(engine, point)
+    engine.volumes.check_limit(point.name)
     if point.local is not None and not point.local.is_bind:
         async with engine.lock(f"volume {point.name}"):
             await in_thread(shared.mount, engine.volumes.mountpoint(point.name), point.local)

@@ -10,6 +10,7 @@ import msgspec
 from tare import faults
 from tare.engine import check, container_volumes, depends, health_rules, links
 from tare.engine.container_networks import wanted_endpoints
+from tare.engine.disk_limit import disk_limit
 from tare.engine.egress import check_egress, check_networks
 from tare.engine.engine import Engine, in_thread
 from tare.engine.image_verbs import resolve_image
@@ -58,6 +59,8 @@ async def create_container(
     check.check_host(host)
     check.check_shared_namespaces(config, host)
     check_egress(host)
+    if disk_limit(host):
+        engine.snapshots.quotas.check()
     check_user_namespace(host, engine.settings.userns_remap)
     endpoints = wanted_endpoints(engine, config, host, networking)
     check_networks(engine, host, endpoints)
@@ -111,7 +114,7 @@ async def _store(engine: Engine, container: Container, wanted: tuple[Wanted, ...
         if engine.layers.packing.concerns(container.layers):
             # An older version whose large files are packed. They stay plain long enough; `prepare` looks again.
             await in_thread(engine.layers.packing.unpack_for, container.layers)
-        engine.snapshots.prepare(container.id, container.layers)
+        engine.snapshots.prepare(container.id, container.layers, size_bytes=disk_limit(container.host))
         faults.point("engine.create.snapshot")
         async with container_volumes.prepared(engine, container.id, wanted) as points:
             container = msgspec.structs.replace(container, mounts=points)

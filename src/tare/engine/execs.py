@@ -12,6 +12,7 @@ import msgspec
 
 from tare import faults
 from tare.engine import links
+from tare.engine.disk_limit import confined
 from tare.engine.engine import Engine, LiveExec
 from tare.engine.launch import failure_text
 from tare.engine.oci_security import parse_security
@@ -141,6 +142,7 @@ async def _launch(
     directory = engine.run_dir(container.id) / "execs" / live.record.id
     directory.mkdir(mode=0o700, parents=True)
     security = parse_security(container.host, no_new_privileges=engine.settings.no_new_privileges)
+    security = confined(engine, container, security)
     if options.privileged:
         security = msgspec.structs.replace(security, seccomp=None)
     cgroup = engine.cgroup_path(container.id, container.host.cgroup_parent)

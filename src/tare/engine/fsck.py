@@ -11,6 +11,7 @@ from functools import partial
 
 import msgspec
 
+from tare.engine import image_mounts
 from tare.engine.engine import Engine, in_thread
 from tare.engine.sweep import empty_trash_soon
 from tare.engine.telling import Telling
@@ -116,9 +117,10 @@ def _is_known(engine: Engine, holder: str) -> bool:
     return True
 
 
-def _has_owner(engine: Engine, container_id: str) -> bool:
-    known = engine.containers.get(container_id) is not None or engine.trash.holds(container_id)
-    return known or container_id in engine.making  # its volumes may take long to be filled
+def _has_owner(engine: Engine, name: str) -> bool:
+    """Whether a snapshot, or the directory of a container's id, is somebody's."""
+    known = image_mounts.is_owned(engine, name)
+    return known or name.partition(".")[0] in engine.making  # its volumes may take long to be filled
 
 
 def _check_snapshots(check: Check, engine: Engine) -> None:

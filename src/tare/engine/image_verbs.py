@@ -134,8 +134,9 @@ async def tag_image(engine: Engine, ref: str, repository: str, tag: str) -> None
 
 def _uses(engine: Engine) -> Iterable[Use]:
     return [
-        Use(container_id=container.id, image_id=container.image_id, running=container.state.running)
+        Use(container_id=container.id, image_id=image_id, running=container.state.running)
         for container in engine.containers
+        for image_id in (container.image_id, *(point.image_id for point in container.mounts if point.image_id))
     ]
 
 

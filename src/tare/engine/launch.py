@@ -19,8 +19,10 @@ import msgspec
 from tare import faults
 from tare.engine import (
     container_volumes,
+    disk_limit,
     etc_files,
     health_rules,
+    image_mounts,
     links,
     log_shipping,
     mounts,
@@ -154,13 +156,14 @@ def failure_text(error: StartFailed, context: str) -> str:
 
 def _launch_monitor(engine: Engine, container: Container, endpoint: Endpoint | None) -> MonitorLink:
     security = parse_security(container.host, no_new_privileges=engine.settings.no_new_privileges)
+    security = disk_limit.confined(engine, container, security)
     cgroup = engine.cgroup_path(container.id, container.host.cgroup_parent)
     told = links.with_environment(engine, container)
     spec = build_spec(engine.settings, told, surroundings(engine, container, cgroup), security)
     engine.snapshots.settle(container.id)
     root = engine.snapshots.root_filesystem(container.id)
     if container.host.auto_remove and isinstance(root, OverlayRoot):
-        root = OverlayRoot(root.lower, root.upper, root.work, volatile=True)
+        root = msgspec.structs.replace(root, volatile=True)
     config = container.config
     if security.seccomp is not None:
         compile_filter(security.seccomp, str(engine.settings.data_root / "seccomp"))  # remembered; the plan asks for it
@@ -226,6 +229,7 @@ def surroundings(engine: Engine, container: Container, cgroup: str) -> Surroundi
         thermal_paths=_thermal_paths(),
         time_namespace=os.path.exists("/proc/self/ns/time"),
         shm_pid=shm_pid,
+        layers=image_mounts.layers(engine, container.id, container.mounts),
         cgroup_private=container.host.cgroupns_mode != "host",
     )
 

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from tare import faults
-from tare.engine import container_volumes, mount_specs, mounts
-from tare.engine.engine import Engine, Live
+from tare.engine import container_volumes, image_mounts, mount_specs, mounts
+from tare.engine.engine import Engine, Live, in_thread
 from tare.engine.mount_specs import check_destination
 from tare.engine.oci_spec import MASKED_PATHS, READONLY_PATHS
 from tare.engine.options import HostOptions, MountOptions
@@ -134,7 +134,7 @@ async def _attach(
     host = HostOptions(mounts=(mount,) if mount is not None else ())
     mounts.prepare_sources(host)
     mounts.check_propagation((point,))
-    (planned,) = mounts.oci_mounts(host, (point,))
+    (planned,) = mounts.oci_mounts(host, (point,), image_mounts.layers(engine, container.id, (point,)))
     async with _inside(live) as (root_fd, namespace_fd):
         owner = (container.ids.uid, container.ids.gid) if container.ids is not None else None
         await engine.launcher.change_mounts(plan_mount(planned, again=again, owner=owner), root_fd, namespace_fd)
@@ -166,8 +166,9 @@ async def _remove(engine: Engine, container: Container, destination: str) -> Non
 
 
 def _let_go(engine: Engine, container: Container, destination: str, live: Live | None) -> None:
+    gone = tuple(point for point in container.mounts if point.destination == destination)
+    image_mounts.remove(engine, container.id, gone)
     if live is not None:
-        gone = tuple(point for point in container.mounts if point.destination == destination)
         container_volumes.release(engine, msgspec.structs.replace(container, mounts=gone))
 
 
@@ -204,6 +205,8 @@ async def _restore(engine: Engine, before: Container, destination: str) -> None:
     if point is None:
         point = MountPoint(type="tmpfs", source="", destination=destination)
         mount = mount or MountOptions(type="tmpfs", target=destination)
+    elif point.type == "image":
+        await in_thread(image_mounts.prepare, engine, before.id, point)
     live = engine.live.get(before.id)
     if live is not None:
         only = msgspec.structs.replace(before, mounts=(point,))

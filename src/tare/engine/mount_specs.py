@@ -92,14 +92,19 @@ def _valid_modes(text: str) -> tuple[str, ...] | None:
 def parse_mount(mount: MountOptions) -> Wanted:
     """A `--mount`. Raises InvalidArgument, Unsupported."""
     kind = mount.type
-    if kind in ("cluster", "image"):
+    if kind == "cluster":
         raise Unsupported(f"mounts of type {kind} are not supported by Tare yet: {mount.source or mount.target}")
-    if kind not in ("bind", "volume", "tmpfs"):
+    if kind not in ("bind", "volume", "tmpfs", "image"):
         raise InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown')
     if not mount.target:
         raise _wrong(kind, "field Target must not be empty")
     destination = check_destination(mount.target, kind)
-    foreign = {"Bind": mount.bind_options, "Volume": mount.volume_options, "Tmpfs": mount.tmpfs_options}
+    foreign = {
+        "Bind": mount.bind_options,
+        "Volume": mount.volume_options,
+        "Image": mount.image_options,
+        "Tmpfs": mount.tmpfs_options,
+    }
     for name, given in foreign.items():
         if given is not None and name.lower() != kind:
             raise InvalidArgument(f'{name}Options must not be specified on mount type "{kind}"')
@@ -107,6 +112,8 @@ def parse_mount(mount: MountOptions) -> Wanted:
         return _bind(mount, destination, mount.bind_options or BindOptions())
     if kind == "volume":
         return _volume(mount, destination, mount.volume_options or VolumeOptions())
+    if kind == "image":
+        return _image(mount, destination)
     if mount.source:
         raise _wrong(kind, "field Source must not be specified")
     for option in (mount.tmpfs_options and mount.tmpfs_options.options) or ():
@@ -163,6 +170,25 @@ def _volume(mount: MountOptions, destination: str, options: VolumeOptions) -> Wa
         options=driver_options,
         labels=options.labels,
     )
+
+
+def _image(mount: MountOptions, destination: str) -> Wanted:
+    """Read-only whatever is asked for, as Docker has it."""
+    if not mount.source:
+        raise _wrong("image", "field Source must not be empty")
+    subpath = mount.image_options.subpath if mount.image_options else ""
+    if subpath.startswith("/") or posixpath.normpath(subpath).split("/")[0] == ".." or "\0" in subpath:
+        raise _wrong("image", "subpath must be a relative path within the image")
+    clean = posixpath.normpath(subpath) if subpath else ""
+    point = MountPoint(
+        type="image",
+        source="",
+        destination=destination,
+        name=mount.source,
+        rw=False,
+        subpath="" if clean == "." else clean,
+    )
+    return Wanted(point=point)
 
 
 def _driver_config(options: VolumeOptions) -> tuple[str, dict[str, str] | None]:

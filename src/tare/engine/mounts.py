@@ -1,9 +1,10 @@
-"""A container's binds, volumes and tmpfs as the OCI mounts they become. Pure but for sources, which it may make."""
+"""A container's binds, volumes, images and tmpfs as the OCI mounts they become. Pure, but it may make sources."""
 
 from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Mapping
 
 from tare.engine import mount_specs
 from tare.engine.options import HostOptions, MountOptions
@@ -11,7 +12,7 @@ from tare.engine.records import MountPoint
 from tare.errors import InvalidArgument
 from tare.oci.runtime_spec import Mount
 from tare.runtime.mount_options import option_names
-from tare.runtime.plan_mounts import SUBPATH_OPTION
+from tare.runtime.plan_mounts import LAYER_OPTION, LAYERS_TYPE, SUBPATH_OPTION
 from tare.volumes.records import LocalMount
 
 
@@ -65,14 +66,21 @@ def _mount_of(path: str) -> tuple[str, list[str]]:
     return fields[4], fields[6 : fields.index("-")]
 
 
-def oci_mounts(host: HostOptions, points: tuple[MountPoint, ...]) -> list[Mount]:
-    """The OCI mounts of a container's binds, volumes and tmpfs, parents before children."""
+def oci_mounts(
+    host: HostOptions, points: tuple[MountPoint, ...], layers: Mapping[str, tuple[str, ...]] = {}
+) -> list[Mount]:
+    """The OCI mounts of a container's binds, volumes, images and tmpfs, parents before children.
+
+    layers: the directories behind each image's mount, by its place (see image_mounts.py).
+    """
     found = []
     for point in points:
         if point.type == "bind":
             found.append(_bind(point, point.source, recursive=not point.non_recursive))
         elif point.type == "volume":
             found.append(_volume(point))
+        elif point.type == "image":
+            found.append(_image(point, layers[point.destination]))
     for target, text in (host.tmpfs or {}).items():
         found.append(_tmpfs(target, tuple(option for option in text.split(",") if option)))
     for mount in host.mounts or ():
@@ -112,6 +120,13 @@ def _volume(point: MountPoint) -> Mount:
         return _bind(point, point.source, recursive=True, more=subpath)
     more = (*_known_options(local), *subpath)
     return _bind(point, local.device, recursive="rbind" in local.options, more=more)
+
+
+def _image(point: MountPoint, lower: tuple[str, ...]) -> Mount:
+    options = [f"{LAYER_OPTION}{path}" for path in lower]
+    if point.subpath:
+        options.append(f"{SUBPATH_OPTION}{point.subpath}")
+    return Mount(destination=point.destination, type=LAYERS_TYPE, source=point.name, options=tuple(options))
 
 
 def _known_options(local: LocalMount) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     thermal_paths: tuple[str, ...] = ()
     time_namespace: bool = True
     shm_pid: int = 0
+    layers: dict[str, tuple[str, ...]] = {}
     cgroup_private: bool = True
 
 
@@ -228,7 +229,7 @@ def _mounts(container: Container, around: Surroundings) -> list[Mount]:
         Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*access, "nosuid", "noexec", "nodev")),
         *_ipc_mounts(host, around),
     ]
-    own = mounts.oci_mounts(host, container.mounts)
+    own = mounts.oci_mounts(host, container.mounts, around.layers)
     covered = {mount.destination for mount in own}
     files = []
     for name in ("resolv.conf", "hostname", "hosts"):

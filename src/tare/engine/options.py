@@ -179,6 +179,12 @@ class TmpfsOptions(Options, frozen=True, kw_only=True):
     options: tuple[tuple[str, ...], ...] | None = None
 
 
+class ImageOptions(Options, frozen=True, kw_only=True):
+    """How a mount of an image behaves. subpath: what of it is shown."""
+
+    subpath: str = ""
+
+
 class MountOptions(Options, frozen=True, kw_only=True):
     """One `--mount`."""
 
@@ -189,7 +195,7 @@ class MountOptions(Options, frozen=True, kw_only=True):
     consistency: str = ""
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
-    image_options: dict[str, object] | None = None
+    image_options: ImageOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
     cluster_options: dict[str, object] | None = None
 
@@ -270,12 +276,13 @@ class NetworkingOptions(Options, frozen=True, kw_only=True):
 class UpdateOptions(ResourceOptions, frozen=True, kw_only=True):
     """What `update` may change on a live container.
 
-    publish_*, mount_*, network_*, egress: Tare's own. mount_remove: places inside; network_remove: names; network_set:
-    endpoints' driver options (their speed).
+    publish_*, mount_*, network_*, egress, storage_opt: Tare's own. mount_remove: places inside; network_remove: names;
+    network_set: endpoints' driver options (their speed).
     """
 
     restart_policy: RestartPolicy | None = None
     egress: str = ""
+    storage_opt: dict[str, str] | None = None
     publish_add: dict[str, tuple[PortBinding, ...] | None] | None = None
     publish_remove: dict[str, tuple[PortBinding, ...] | None] | None = None
     mount_add: tuple[MountOptions, ...] | None = None

@@ -104,11 +104,17 @@ def portable(
         path=container.path,
         args=container.args,
         config=container.config,
-        host=msgspec.structs.replace(container.host, volumes_from=None, depends_on=None, links=None),
+        host=msgspec.structs.replace(
+            container.host,
+            volumes_from=None,
+            depends_on=None,
+            links=None,
+            mounts=tuple(mount for mount in container.host.mounts or () if mount.type != "image") or None,
+        ),
         state=msgspec.structs.replace(
             container.state, status="exited" if container.state.started_ns else "created", pid=0, health=None
         ),
-        mounts=container.mounts,
+        mounts=tuple(point for point in container.mounts if point.type != "image"),
         networks=tuple(
             PortableNetwork(name=state.network, aliases=state.aliases, wish=state.wish) for state in container.endpoints
         ),
@@ -138,6 +144,8 @@ def obstacles(container: Container) -> list[Obstacle]:
     for point in container.mounts:
         if point.type == "bind":
             found.append(Obstacle(kind="bind", about=f"{point.destination} is {point.source} of the host"))
+        elif point.type == "image":
+            found.append(Obstacle(kind="host", about=f"{point.destination} shows image {point.name}"))
         elif point.local is not None:
             about = f"volume {point.name} mounts {point.local.device or point.local.type}, as its options say"
             found.append(Obstacle(kind="host", about=about))

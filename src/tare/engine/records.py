@@ -67,7 +67,7 @@ class MountPoint(Record, frozen=True, kw_only=True):
     """A mount of the host or of a volume inside a container.
 
     anonymous: a volume that the user gave no name. no_copy: a volume that isn't filled from the image. local: what the
-    volume's options have mounted.
+    volume's options have mounted. image_id, layers: of a mount of an image.
     """
 
     type: str
@@ -84,6 +84,8 @@ class MountPoint(Record, frozen=True, kw_only=True):
     non_recursive: bool = False
     read_only_non_recursive: bool = False
     local: LocalMount | None = None
+    image_id: str = ""
+    layers: tuple[str, ...] = ()
 
 
 class MountChange(Record, frozen=True, kw_only=True):

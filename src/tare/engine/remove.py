@@ -8,6 +8,7 @@ import signal
 from tare import faults
 from tare.engine import (
     container_volumes,
+    image_mounts,
     kill,
     links,
     log_shipping,
@@ -121,6 +122,7 @@ async def _discard(engine: Engine, container: Container, volumes: bool, keep: bo
     clear_cgroup(engine, container.id)
     if not keep:
         engine.snapshots.remove(container.id)
+        image_mounts.remove(engine, container.id, container.mounts)
     faults.point("engine.remove.snapshot")
     discard_directory(engine, engine.run_dir(container.id))
     if not keep:

@@ -19,6 +19,7 @@ from tare.engine import (
     container_volumes,
     execs,
     exits,
+    image_mounts,
     log_shipping,
     mount_change,
     network_restore,
@@ -169,7 +170,7 @@ def _repair_storage(engine: Engine) -> None:
         discard=lambda name, container_id: container_volumes.discard_left(engine, name, container_id),
     )
     for snapshot_id in engine.snapshots.ids():
-        if engine.containers.get(snapshot_id) is None and not engine.trash.holds(snapshot_id):
+        if not image_mounts.is_owned(engine, snapshot_id):
             engine.snapshots.remove(snapshot_id)
     engine.snapshots.repair()
     engine.layers.collect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tare import faults
-from tare.engine import trash_volumes
+from tare.engine import image_mounts, trash_volumes
 from tare.engine.engine import Engine, in_thread
 from tare.engine.records import Container
 from tare.engine.sweep import discard_directory
@@ -56,6 +56,8 @@ def drop(engine: Engine, entry: Trashed) -> None:
     engine.trash.forget(entry.id)
     faults.point("engine.trash.dropped")
     engine.snapshots.remove(entry.id)
+    if isinstance(entry.record, Container):
+        image_mounts.remove(engine, entry.id, entry.record.mounts)
     discard_directory(engine, engine.container_dir(entry.id))
     engine.spawn(_give_back(engine), "empty the trash of snapshots")
 

@@ -30,6 +30,8 @@ def drop(engine: Engine, entry: Trashed) -> None:
     """Deletes it for good."""
     with engine.database.transaction(durable=False) as tx:
         engine.trash.delete(tx, entry.id)
+        if isinstance(entry.record, Volume):
+            engine.volumes.begin_drop(tx, entry.record)
     engine.trash.forget(entry.id)
     faults.point("engine.trash.dropped")
     engine.volumes.drop_aside(entry.id)

@@ -8,6 +8,7 @@ import msgspec
 
 from tare.engine import check, publish
 from tare.engine.container_networks import canonical
+from tare.engine.disk_limit import change_limit
 from tare.engine.egress import check_egress
 from tare.engine.engine import Engine, in_thread
 from tare.engine.mount_change import change_mounts
@@ -25,7 +26,7 @@ CHANGEABLE = frozenset(
     "memory_swap pids_limit restart_policy egress".split()
 )
 _OWN_FIELDS = frozenset(
-    ("publish_add", "publish_remove", "mount_add", "mount_remove", "network_add", "network_remove", "network_set")
+    "publish_add publish_remove mount_add mount_remove network_add network_remove network_set storage_opt".split()
 )
 _RESOURCE_FIELDS = frozenset(ResourceOptions.__struct_fields__)
 
@@ -53,6 +54,9 @@ async def _update(engine: Engine, container_id: str, options: UpdateOptions, giv
         limits, warnings = check_resources(resources(host, None))
         async with contextlib.AsyncExitStack() as undo:
             await _change_surroundings(engine, container_id, options, undo)
+            if options.storage_opt:
+                now = engine.containers.find(container_id)
+                warnings += await change_limit(engine, now, options.storage_opt, undo)
             if "egress" in changes and container_id in engine.live:
                 engine.network.set_egress(container_id, host.egress)
                 undo.callback(engine.network.set_egress, container_id, container.host.egress)

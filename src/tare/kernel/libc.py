@@ -31,6 +31,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "umount2": (166, 39),
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
+    "quotactl": (179, 60),
     "set_mempolicy": (238, 237),
     "keyctl": (250, 219),
     "ioprio_set": (251, 30),
@@ -54,6 +55,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "close_range": (436, 436),
     "openat2": (437, 437),
     "mount_setattr": (442, 442),
+    "quotactl_fd": (443, 443),
 }
 _COLUMNS = {"x86_64": 0, "aarch64": 1, "arm64": 1}
 

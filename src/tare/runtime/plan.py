@@ -16,7 +16,7 @@ from tare.runtime.check import check_process, check_spec
 from tare.runtime.hooks import PlannedHook, plan_hooks
 from tare.runtime.plan_mounts import MountPlan, maps_ids, plan_devices, plan_resources
 from tare.runtime.plan_process import plan_label, plan_limits, plan_program, plan_settings
-from tare.runtime.steps import devices, execute, filesystems, identity, masks, roots, subpath
+from tare.runtime.steps import devices, execute, filesystems, identity, layers, masks, roots, subpath
 from tare.values.mount import RootFilesystem
 
 Step = (
@@ -28,6 +28,7 @@ Step = (
     | roots.MakeDirectory
     | roots.Pivot
     | filesystems.MountFilesystem
+    | layers.ShowLayers
     | subpath.CloneBeneath
     | subpath.CloneOfProcess
     | filesystems.BindMount

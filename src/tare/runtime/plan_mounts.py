@@ -11,7 +11,7 @@ from tare.kernel import mounts
 from tare.oci.runtime_spec import Linux, LinuxDevice, LinuxDeviceCgroup, LinuxResources, Mount, Spec
 from tare.runtime.cgroups import Hierarchies
 from tare.runtime.mount_options import MountOptions, parse_mount_options
-from tare.runtime.steps import devices, filesystems, identity, roots, subpath
+from tare.runtime.steps import devices, filesystems, identity, layers, roots, subpath
 from tare.values.mount import OverlayRoot, RootFilesystem
 
 DEFAULT_DEVICES = (
@@ -44,6 +44,9 @@ SUBPATH_OPTION = "x-tare.subpath="
 """A bind mount's option of our own: show what is at this path inside the source, whatever links are on the way."""
 PROCESS_OPTION = "x-tare.process="
 """A bind mount's option of our own: the source is what this process sees mounted there."""
+LAYERS_TYPE = "x-tare.layers"
+"""A mount of a type of our own: layer directories, read-only, topmost first, the last one empty."""
+LAYER_OPTION = "x-tare.layer="
 _LATE_SLOTS = 1 << 20
 
 MountStep = (
@@ -73,7 +76,7 @@ class MountPlan:
         self.bundle = bundle
         self.owner = owner
         self.early_binds = early_binds
-        self.early: list[roots.CloneSource | roots.MakeOverlay | subpath.CloneBeneath] = []
+        self.early: list[roots.CloneSource | roots.MakeOverlay | subpath.CloneBeneath | layers.ShowLayers] = []
         self.root: list[roots.CloneSource | roots.MakeOverlay | roots.AttachRoot] = []
         self.mounts: list[MountStep] = []
 
@@ -100,7 +103,8 @@ class MountPlan:
         if (rootfs.upper is None) != (rootfs.work is None):
             raise InvalidArgument("an overlay root needs both upper and work directory, or neither")
         upper, work = rootfs.upper or "", rootfs.work or ""
-        return roots.MakeOverlay(ROOT_SLOT, rootfs.lower, upper, work, rootfs.volatile, mount_point, self.owner)
+        limit = (rootfs.project, rootfs.limit_bytes) if rootfs.limit_bytes else None
+        return roots.MakeOverlay(ROOT_SLOT, rootfs.lower, upper, work, rootfs.volatile, mount_point, self.owner, limit)
 
     def add_mounts(self, spec: Spec, hierarchies: Hierarchies | None, cgroup_namespace: bool) -> None:
         """All mounts of the spec, in its order."""
@@ -112,12 +116,32 @@ class MountPlan:
             options = parse_mount_options(mount.options or ())
             if options.bind or mount.type == "bind":
                 self._add_bind(mount, options)
+            elif mount.type == LAYERS_TYPE:
+                self._add_layers(mount, options)
             elif mount.type in ("cgroup", "cgroup2"):
                 step = _plan_cgroup(mount, options, cgroup, hierarchies, cgroup_namespace)
                 if step is not None:
                     self.mounts.append(step)
             else:
                 self.mounts.append(_plan_filesystem(mount, options))
+
+    def _add_layers(self, mount: Mount, options: MountOptions) -> None:
+        lower = tuple(word.removeprefix(LAYER_OPTION) for word in options.data if word.startswith(LAYER_OPTION))
+        path = [word.removeprefix(SUBPATH_OPTION) for word in options.data if word.startswith(SUBPATH_OPTION)]
+        if len(lower) + len(path) != len(options.data) or len(lower) < 2:
+            raise InvalidArgument(f"invalid options of the mount of layers at {mount.destination}")
+        slot = len(self.early)
+        self.early.append(layers.ShowLayers(slot, lower, "".join(path), mount.source, self.owner))
+        self.mounts.append(
+            filesystems.BindMount(
+                source=mount.source,
+                target=mount.destination,
+                recursive=False,
+                slot=slot,
+                set=options.set | mounts.MOUNT_ATTR_RDONLY,
+                clear=options.clear & ~mounts.MOUNT_ATTR_RDONLY,
+            )
+        )
 
     def _add_bind(self, mount: Mount, options: MountOptions) -> None:
         mapped = self.owner is not None or _is_mapped(mount, options)

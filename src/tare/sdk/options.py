@@ -37,6 +37,7 @@ class ContainerOptions(TypedDict, total=False):
     memory: int | str  # bytes, or "256m"
     memory_swap: int | str
     shm_size: int | str
+    disk: int | str  # what its own files may take on the disk, where the engine's file system can limit that
     cpus: float
     pids_limit: int
     restart: str  # "no", "always", "unless-stopped", "on-failure[:most]"
@@ -195,6 +196,10 @@ def _cpus(value: Any, _body: dict[str, Any], host: dict[str, Any]) -> None:
     host["NanoCpus"] = round(value * _NS)
 
 
+def _disk(value: Any, _body: dict[str, Any], host: dict[str, Any]) -> None:
+    host["StorageOpt"] = {"size": str(size_bytes(value))}
+
+
 def restart_policy(text: str) -> dict[str, Any]:
     """{"Name": "on-failure", "MaximumRetryCount": 3}, of "on-failure:3"."""
     name, colon, most = text.partition(":")
@@ -257,6 +262,7 @@ _MAKERS = {
     "tmpfs": _tmpfs,
     "extra_hosts": _extra_hosts,
     "cpus": _cpus,
+    "disk": _disk,
     "restart": _restart,
     "devices": _devices,
     "ulimits": _ulimits,
@@ -267,12 +273,13 @@ _MAKERS = {
 
 
 class Limits(TypedDict, total=False):
-    """What `update` can change of a container. From mount on: an engine of Tare's only, all or none of it."""
+    """What `update` can change of a container. mount … disk: an engine of Tare's only, all or none of it."""
 
     mount: Mapping[str, str]  # {"/host/or/name": "/target[:ro]"}
     unmount: Sequence[str]  # places inside
     connect: Sequence[str]  # names of networks
     disconnect: Sequence[str]
+    disk: int | str  # 0: no limit any more
     memory: int | str
     memory_swap: int | str
     cpus: float

@@ -37,12 +37,14 @@
       diff_ids     TEXT               as above
       volatile     INTEGER            1: thrown away at exit, never synced
       fresh        INTEGER            1: goes over to other layers; its directories are to be replaced by empty ones
+      project_id   INTEGER            what its bytes are counted and limited by (quotas.py); 0: nothing
 
 Directories, all 0700 (CVE-2021-41091):
 
     <root>/layers/<hex>/{tree/,recipe.zst,shadow/}     shadow/ only where entries of the tar displaced each other
     <snapshots>/<id>/{upper/,work/}
     <snapshots>/.skeleton/                             the mount points every container needs, below all layers
+    <snapshots>/.nothing/                              empty directories, below the layers of a mounted image
     <snapshots>/.spare/                                empty snapshots made ahead
     <snapshots>/.trash/
     <root>/originals/<hex>                             compressed layers that can't be made again
@@ -98,4 +100,5 @@ STEPS = (
     ) WITHOUT ROWID;
     """,
     "CREATE TABLE damage (subject TEXT PRIMARY KEY, problem TEXT NOT NULL, found_ns INTEGER NOT NULL) WITHOUT ROWID",
+    "ALTER TABLE snapshots ADD COLUMN project_id INTEGER NOT NULL DEFAULT 0",
 )

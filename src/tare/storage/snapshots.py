@@ -29,6 +29,7 @@ from tare.storage.export import Write, export_stack
 from tare.storage.full_disk import names_its_disk
 from tare.storage.layers import Layer, Layers, Lease
 from tare.storage.merged import Stack
+from tare.storage.quotas import Quotas
 from tare.storage.spares import Spares, make_directories
 from tare.storage.trash import Trash
 from tare.storage.usage import usage
@@ -58,8 +59,10 @@ class Snapshots:
         self.db = db
         layers.packing.upper = self.upper
         make_private_directory(self.root)
+        self.quotas = Quotas(self.root, db)
         self.trash = Trash(self.root / ".trash")
         self.skeleton = self.root / ".skeleton"
+        self.nothing = self.root / ".nothing"
         self._make_skeleton()
         self._stacked = lru_cache(256)(self._stack)
         self._unfinished: set[str] = set()
@@ -72,20 +75,30 @@ class Snapshots:
 
     @names_its_disk
     def prepare(
-        self, snapshot_id: str, diff_ids: Sequence[str], *, volatile: bool = False, durable: bool = False
+        self,
+        snapshot_id: str,
+        diff_ids: Sequence[str],
+        *,
+        volatile: bool = False,
+        durable: bool = False,
+        size_bytes: int = 0,
     ) -> OverlayRoot:
         """Makes a snapshot over the layers, bottom first. Conflict if the id is taken, NotFound if a layer is gone.
 
         Nothing is synced unless durable: the engine's own durable transaction that follows takes the row along.
+        size_bytes: what its own files may take; 0: no limit. Raises Unsupported where the file system has none.
         """
+        if size_bytes:
+            self.quotas.check()
         directory = self._directory(snapshot_id)
         stacked = self._stacked(tuple(diff_ids))
         with self.db.transaction(durable=durable) as tx:
             _check_present(tx, diff_ids)
+            project_id = self.quotas.claim(tx, size_bytes) if size_bytes else 0
             try:
                 tx.run(
-                    "INSERT INTO snapshots (snapshot_id, diff_ids, volatile) VALUES (?, ?, ?)",
-                    (snapshot_id, " ".join(diff_ids), volatile),
+                    "INSERT INTO snapshots (snapshot_id, diff_ids, volatile, project_id) VALUES (?, ?, ?, ?)",
+                    (snapshot_id, " ".join(diff_ids), volatile, project_id),
                 )
             except sqlite3.IntegrityError:
                 raise errors.Conflict(f"snapshot {snapshot_id} already exists") from None
@@ -93,23 +106,26 @@ class Snapshots:
             faults.point("storage.snapshot.row")
             self._make_plain(diff_ids)
             self._make(directory, stacked)
+            if project_id:
+                self._hold(snapshot_id)
         except BaseException:
             self._undo(snapshot_id)
             raise
         if durable:
             sync_directory(directory)
             sync_directory(self.root)
-        return self._overlay(directory, stacked, volatile)
+        return self._overlay(directory, stacked, volatile, project_id)
 
     @names_its_disk
-    def adopt(self, snapshot_id: str, diff_ids: Sequence[str], upper: Path) -> None:
+    def adopt(self, snapshot_id: str, diff_ids: Sequence[str], upper: Path, *, size_bytes: int = 0) -> None:
         """The same with an upper directory that is there, whole and on the disk; it is renamed into its place."""
-        self.prepare(snapshot_id, diff_ids, durable=True)
+        self.prepare(snapshot_id, diff_ids, durable=True, size_bytes=size_bytes)
         place = self.upper(snapshot_id)
         self.trash.throw(place)
         faults.point("storage.snapshot.adopt")
         upper.rename(place)
         sync_directory(place.parent)
+        self._hold(snapshot_id, anew=True)
 
     def give_back(self, snapshot_id: str, upper: Path) -> None:
         """Undoes `adopt`, however far it came."""
@@ -134,6 +150,35 @@ class Snapshots:
             os.chown(upper, stacked.uid, stacked.gid)
         os.chmod(upper, stacked.mode)
 
+    def _hold(self, snapshot_id: str, *, anew: bool = False) -> None:
+        """Sees to it that a snapshot's limit is kept, if it has one. Raises Unsupported."""
+        if project_id := self._project(snapshot_id):
+            self.quotas.hold(project_id, _limited(self._directory(snapshot_id)), anew=anew)
+
+    def _project(self, snapshot_id: str) -> int:
+        row = self.db.one("SELECT project_id FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
+        return int(row["project_id"]) if row is not None else 0
+
+    def begin_limit(self, tx: Transaction, snapshot_id: str, size_bytes: int) -> None:
+        """Within a transaction: what its own files may take from now on, 0 for no limit; then `finish_limit`."""
+        project_id = self._project(snapshot_id)
+        if project_id:
+            self.quotas.resize(tx, project_id, size_bytes)
+        elif size_bytes:
+            project_id = self.quotas.claim(tx, size_bytes)
+            tx.run("UPDATE snapshots SET project_id = ? WHERE snapshot_id = ?", (project_id, snapshot_id))
+
+    def finish_limit(self, snapshot_id: str) -> int:
+        """Has the kernel keep it; returns the bytes that are taken already. Safe to repeat, slow the first time."""
+        self._hold(snapshot_id)
+        project_id = self._project(snapshot_id)
+        return self.quotas.usage(project_id) if project_id else 0
+
+    def limit(self, snapshot_id: str) -> int:
+        """The bytes that its own files may take; 0: no limit."""
+        project_id = self._project(snapshot_id)
+        return self.quotas.size(project_id) if project_id else 0
+
     def _make_plain(self, diff_ids: Sequence[str]) -> None:
         """What the stack shows must be in its layers' files. The snapshot's row keeps it there from now on."""
         if self.layers.packing.concerns(diff_ids):
@@ -146,7 +191,7 @@ class Snapshots:
         if volatile:
             # A volatile mount leaves this behind and the next mount is refused (overlayfs.rst, "Volatile mount").
             self.trash.throw(directory / "work" / "work" / "incompat")
-        return self._overlay(directory, self._stacked(diff_ids), volatile)
+        return self._overlay(directory, self._stacked(diff_ids), volatile, self._project(snapshot_id))
 
     def begin_reset(self, tx: Transaction, snapshot_id: str, diff_ids: Sequence[str]) -> None:
         """Within a transaction: the snapshot goes over to other layers and loses its own changes; then `finish_reset`.
@@ -155,11 +200,21 @@ class Snapshots:
         """
         self._unfinished.add(snapshot_id)
         _check_present(tx, diff_ids)
+        if project_id := self._project(snapshot_id):
+            # Another project: what is thrown away counts for the old one until it is deleted.
+            new_id = self.quotas.claim(tx, self.quotas.size(project_id))
+            tx.run("UPDATE snapshots SET project_id = ? WHERE snapshot_id = ?", (new_id, snapshot_id))
+            self.quotas.release(project_id)
+            self.quotas.forget(tx, project_id)
         tx.run("UPDATE snapshots SET diff_ids = ?, fresh = 1 WHERE snapshot_id = ?", (" ".join(diff_ids), snapshot_id))
 
     @names_its_disk
     def finish_reset(self, snapshot_id: str) -> None:
         """Replaces the directories of a snapshot that isn't mounted by empty ones. Safe to repeat."""
+        self._empty(snapshot_id)
+        self._hold(snapshot_id)
+
+    def _empty(self, snapshot_id: str) -> None:
         diff_ids, _ = self._row(snapshot_id)
         directory = self._directory(snapshot_id)
         faults.point("storage.snapshot.reset")
@@ -185,6 +240,7 @@ class Snapshots:
             if row is not None and row["fresh"]:
                 self.finish_reset(snapshot_id)
             self._unfinished.discard(snapshot_id)
+        self._hold(snapshot_id)
 
     def park(self, tx: Transaction, snapshot_id: str, older: Sequence[str]) -> None:
         """Within a transaction: it isn't mounted until `unpark`, so its large files, and what it shows, may be packed.
@@ -206,8 +262,11 @@ class Snapshots:
     def remove(self, snapshot_id: str) -> None:
         """Forgets a snapshot and renames it away, if it is there. `empty_trash` gives the space back."""
         directory = self._directory(snapshot_id)
+        project_id = self._project(snapshot_id)
+        self.quotas.release(project_id)
         with self.db.transaction(durable=False, frees=True) as tx:
             tx.run("DELETE FROM snapshots WHERE snapshot_id = ?", (snapshot_id,))
+            self.quotas.forget(tx, project_id)
             self.layers.packing.forget_snapshot(tx, snapshot_id)
         faults.point("storage.snapshot.remove")
         self.trash.throw(directory)
@@ -233,16 +292,27 @@ class Snapshots:
         for name, row in sorted(known.items()):
             directory = self._directory(name)
             if row["fresh"]:
-                self.finish_reset(name)
+                self._empty(name)
+                changed += self._repair_limit(name)
                 changed.append(f"emptied snapshot {name} on its new layers")
                 continue
             if (directory / "upper").is_dir() and (directory / "work").is_dir():
+                changed += self._repair_limit(name)
                 continue
             # Recorded, then cut off (or lost with the power) before its directories were on the disk.
             self.trash.throw(directory)
             self._make(directory, self._stacked(tuple(row["diff_ids"].split())))
+            changed += self._repair_limit(name)
             changed.append(f"made the directories of snapshot {name} again")
         return changed
+
+    def _repair_limit(self, snapshot_id: str) -> list[str]:
+        """What can't be limited any more is told, and not mounted (`settle`)."""
+        try:
+            self._hold(snapshot_id)
+        except (errors.TareError, OSError) as error:
+            return [f"snapshot {snapshot_id} is not limited: {error}"]
+        return []
 
     def strangers(self) -> list[str]:
         """Names of directories that no snapshot has."""
@@ -267,6 +337,7 @@ class Snapshots:
             return True
         self.trash.throw(directory)
         self._make(directory, self._stacked(diff_ids))
+        self._hold(snapshot_id)
         return True
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -323,6 +394,11 @@ class Snapshots:
         with self.layers.lease(diff_ids, reads=True), Stack(self._layer_directories(tuple(diff_ids))) as stack:
             export_stack(stack, write)
 
+    def view(self, snapshot_id: str) -> tuple[str, ...]:
+        """The directories of its layers alone, topmost first, and an empty one: for overlayfs, which wants two."""
+        diff_ids, _ = self._row(snapshot_id)
+        return (*(self._layer_directories(diff_ids) or (str(self.nothing / "above"),)), str(self.nothing / "below"))
+
     def sizes(self, snapshot_id: str) -> tuple[int, int]:
         """(bytes of the files in the upper directory, those and all the layers' together)."""
         size_rw = usage(self.upper(snapshot_id))
@@ -376,12 +452,14 @@ class Snapshots:
             gid=status.st_gid if status else 0,
         )
 
-    @staticmethod
-    def _overlay(directory: Path, stacked: _Stacked, volatile: bool) -> OverlayRoot:
+    def _overlay(self, directory: Path, stacked: _Stacked, volatile: bool, project_id: int) -> OverlayRoot:
         path = str(directory)
-        return OverlayRoot(lower=stacked.lower, upper=path + "/upper", work=path + "/work", volatile=volatile)
+        size_bytes = self.quotas.size(project_id) if project_id else 0
+        return OverlayRoot(stacked.lower, path + "/upper", path + "/work", volatile, project_id, size_bytes)
 
     def _make_skeleton(self) -> None:
+        for name in ("above", "below"):
+            (self.nothing / name).mkdir(mode=0o755, parents=True, exist_ok=True)
         self.skeleton.mkdir(mode=0o755, exist_ok=True)
         self.skeleton.chmod(0o755)
         for name in _SKELETON_DIRECTORIES:
@@ -393,6 +471,11 @@ class Snapshots:
         for name, target in _SKELETON_LINKS:
             if not (self.skeleton / name).is_symlink():
                 (self.skeleton / name).symlink_to(target)
+
+
+def _limited(directory: Path) -> tuple[Path, Path]:
+    """Overlayfs makes files in the work directory, and renames them: both belong to one project, or it can't."""
+    return directory / "work", directory / "upper"
 
 
 def _check_present(tx: Transaction, diff_ids: Sequence[str]) -> None:

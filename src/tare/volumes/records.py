@@ -31,7 +31,10 @@ class LocalMount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume as it is stored. options: the driver's, as they were given; None where none were."""
+    """A volume as it is stored. options: the driver's, as they were given; None where none were.
+
+    project_id: what its bytes are counted and limited by (storage/quotas.py); 0: nothing.
+    """
 
     name: str
     created_ns: int
@@ -39,6 +42,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] | None = None
     labels: dict[str, str] | None = None
     mount: LocalMount | None = None
+    project_id: int = 0
 
     @property
     def anonymous(self) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from tare.errors import InvalidArgument, NotFound
+from tare.values.units import parse_bytes
 from tare.volumes.records import LOCAL_DRIVER, LocalMount
 
 MAX_NAME_LENGTH = 255
@@ -36,6 +37,23 @@ def check_driver(name: str, driver: str) -> None:
         raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
 
 
+def parse_size(name: str, options: Mapping[str, str] | None) -> int:
+    """How many bytes the volume's files may take; 0: no limit. Raises InvalidArgument."""
+    text = (options or {}).get("size", "")
+    if not text:
+        return 0
+    try:
+        size_bytes = parse_bytes(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"create {name}: {error}") from error
+    if size_bytes and (options or {}).get("type"):
+        raise InvalidArgument(
+            f'create {name}: option "size" limits a directory of the engine\'s own, not what "type" and "device" mount '
+            '(for a tmpfs say "o=size=…")'
+        )
+    return size_bytes
+
+
 def parse_local_options(name: str, options: Mapping[str, str] | None) -> LocalMount | None:
     """What the options have mounted; None where there are none. Raises InvalidArgument."""
     if not options:
@@ -43,8 +61,6 @@ def parse_local_options(name: str, options: Mapping[str, str] | None) -> LocalMo
     for option in options:
         if option not in _OPTIONS:
             raise InvalidArgument(f'create {name}: invalid option: "{option}"')
-    if options.get("size"):
-        raise InvalidArgument(f"create {name}: quota size requested but no quota support")
     kind, device = options.get("type", ""), options.get("device", "")
     for missing, given in (("device", kind or options.get("o")), ("type", device)):
         if given and not options.get(missing):

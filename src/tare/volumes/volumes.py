@@ -26,10 +26,11 @@ from pathlib import Path
 import msgspec
 
 from tare import faults
-from tare.errors import Conflict, InvalidArgument, NotFound, system_text
+from tare.errors import Conflict, InvalidArgument, NotFound, TareError, system_text
 from tare.storage.database import Database, Transaction
 from tare.storage.durable import sync_directory
 from tare.storage.merged import Stack
+from tare.storage.quotas import Quotas, missing
 from tare.storage.trash import Trash
 from tare.storage.tree_reader import open_directory
 from tare.storage.usage import usage
@@ -37,7 +38,7 @@ from tare.values.ids import is_id, new_id
 from tare.values.timestamps import now_ns
 from tare.volumes import copy_up, shared
 from tare.volumes.records import ANONYMOUS_LABEL, LOCAL_DRIVER, LocalMount, Volume
-from tare.volumes.rules import check_driver, check_name, parse_local_options
+from tare.volumes.rules import check_driver, check_name, parse_local_options, parse_size
 
 _SCHEMA = [
     "CREATE TABLE volumes (name TEXT PRIMARY KEY, record BLOB NOT NULL, pending TEXT NOT NULL DEFAULT '')",
@@ -54,6 +55,7 @@ class Volumes:
         self.root = Path(root)
         self._database = database
         self.root.mkdir(mode=0o701, parents=True, exist_ok=True)
+        self.quotas = Quotas(self.root, database)
         self._trash = Trash(self.root / ".trash")
         self._removed = self.root / ".removed"
         self._removed.mkdir(mode=0o700, exist_ok=True)
@@ -120,8 +122,13 @@ class Volumes:
             labels=None if labels is None else dict(labels),
             mount=parse_local_options(name, options),
         )
+        size_bytes = parse_size(name, options)
+        if size_bytes and not self.quotas.is_enforced():
+            raise InvalidArgument(f"create {name}: quota size requested but no quota support: {missing(self.root)}")
         self._put_owed_aside(name)
         with self._database.transaction(durable=durable) as tx:
+            if size_bytes:
+                volume = msgspec.structs.replace(volume, project_id=self.quotas.claim(tx, size_bytes))
             # A full disk may have kept a row of a creation that failed from being taken back.
             row = (name, _encode(volume), pending)
             tx.run("INSERT OR REPLACE INTO volumes (name, record, pending) VALUES (?, ?, ?)", row)
@@ -129,12 +136,14 @@ class Volumes:
             faults.point("volumes.create.row")
             self._trash.throw(self.directory(name))  # what a removal that failed half-way left must not come back
             self._make_directory(name)
+            self._hold(volume)
             if durable:
                 sync_directory(self.directory(name))
                 sync_directory(self.root)
             faults.point("volumes.create.directory")
         except BaseException:
-            self._forget(name, durable=durable)
+            self._release(volume)
+            self._forget(name, durable=durable, along=lambda tx: self.quotas.forget(tx, volume.project_id))
             self._trash.throw(self.directory(name))
             raise
         self._by_name[name] = volume
@@ -150,6 +159,20 @@ class Volumes:
                 continue
             path.chmod(mode)  # whatever the umask
             faults.point("volumes.create.mkdir")
+
+    def _hold(self, volume: Volume) -> None:
+        """Sees to it that a volume's limit is kept, if it has one."""
+        if volume.project_id:
+            # The directory, too: a copy-up is made beside _data, and renamed.
+            directory = self.directory(volume.name)
+            self.quotas.hold(volume.project_id, (directory, directory / "_data"))
+
+    def _release(self, volume: Volume) -> None:
+        self.quotas.release(volume.project_id)
+
+    def check_limit(self, name: str) -> None:
+        """Before a volume is mounted. Raises Unsupported if it has a limit that can't be kept any more."""
+        self._hold(self.find(name))
 
     def settle(self, container_id: str) -> None:
         """The container that volumes were waiting for is stored."""
@@ -187,6 +210,9 @@ class Volumes:
         if volume.mount is not None:
             shared.unmount(self.mountpoint(name))
         faults.point("volumes.remove.begin")
+        if not aside:
+            self._release(volume)
+            along = self._with_limit(volume, along)
         self._forget(name, along=along)
         if aside:
             self._owed[name] = aside
@@ -197,6 +223,14 @@ class Volumes:
             self._trash.throw(self.directory(name))
         faults.point("volumes.remove.directory")
         return volume
+
+    def _with_limit(self, volume: Volume, along: Along | None) -> Along:
+        def both(tx: Transaction) -> None:
+            self.quotas.forget(tx, volume.project_id)
+            if along is not None:
+                along(tx)
+
+        return both
 
     def finish_removal(self, name: str, waiting: Mapping[str, str]) -> None:
         """Takes away what a removal left that failed when the volume was forgotten. waiting: see `repair`."""
@@ -244,6 +278,7 @@ class Volumes:
         faults.point("volumes.restore.moved")
         try:
             self._make_directory(volume.name)
+            self._hold(volume)
             sync_directory(self.root)
             sync_directory(self._removed)
             with self._database.transaction() as tx:
@@ -254,6 +289,11 @@ class Volumes:
             raise
         faults.point("volumes.restore.row")
         self._by_name[volume.name] = volume
+
+    def begin_drop(self, tx: Transaction, volume: Volume) -> None:
+        """Within the transaction that forgets who waits: nothing is to be limited any more. Then `drop_aside`."""
+        self._release(volume)
+        self.quotas.forget(tx, volume.project_id)
 
     def drop_aside(self, entry_id: str) -> None:
         """Throws away what was put aside; `empty_trash` gives the space back."""
@@ -336,8 +376,17 @@ class Volumes:
                 changed.append(f"removed unrecorded volume {entry.name}")
         for name in self._by_name:
             self._make_directory(name)
+            changed += self._repair_limit(self._by_name[name])
             copy_up.resume(self.directory(name), self._trash)
         return changed
+
+    def _repair_limit(self, volume: Volume) -> list[str]:
+        """What can't be limited any more is told, and not mounted (`check_limit`)."""
+        try:
+            self._hold(volume)
+        except (TareError, OSError) as error:
+            return [f"volume {volume.name} is not limited: {error}"]
+        return []
 
     def _repair_aside(self, waiting: Mapping[str, str]) -> list[str]:
         changed = []

@@ -7,7 +7,7 @@ from tare.cli.create.limit_flags import LIMIT_FLAGS, in_order
 from tare.cli.create.mounts import parse_mount
 from tare.cli.create.networks import endpoint, parse_network
 from tare.cli.create.ports import publish
-from tare.cli.create.settings import parse_restart
+from tare.cli.create.settings import parse_restart, storage_options
 from tare.cli.session import container_path, describe
 from tare.client.errors import CannotConnect, ClientError
 
@@ -58,6 +58,8 @@ def update_body(flags: Values) -> dict[str, Any]:
             body[key] = flags.items(flag)
     if "egress" in flags.given:
         body["Egress"] = flags["egress"]
+    if "storage-opt" in flags.given:
+        body["StorageOpt"] = storage_options(flags.items("storage-opt"))
     body["RestartPolicy"] = parse_restart(flags.text("restart"))
     return body
 
@@ -110,5 +112,6 @@ _CHANGES = (
     Flag("publish-add", "", "list", "Publish a port as with -p, of a running container, too (Tare only)"),
     Flag("publish-rm", "", "list", "Take a published port back, [ADDRESS:][HOST:]CONTAINER (Tare only)"),
     Flag("restart", "", "string", "What to do when it exits: no, on-failure[:n], always, unless-stopped"),
+    Flag("storage-opt", "", "list", "size=10G: what its own files may take on the disk; size=0: all (Tare only)"),
 )
 COMMAND = Command("CONTAINER [CONTAINER...]", run, in_order(_CHANGES, LIMIT_FLAGS), least=1)

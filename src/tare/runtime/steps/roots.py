@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from tare.errors import KernelError, Unsupported
-from tare.kernel import mounts
+from tare.kernel import mounts, quotas
 from tare.kernel.fds import OVERLAYFS_SUPER_MAGIC, file_system_type, make_directories
 from tare.kernel.namespaces import CLONE_NEWNS, acting_as, open_namespace, setns, unshare
 from tare.runtime.steps.init import Init
@@ -64,6 +66,7 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
     lower: topmost first. upper, work: empty for a read-only view. mount_point: for kernels without the mount-descriptor
     calls, which must mount it somewhere. owner: the host's ids of the user namespace's root, if the layers' owners are
     to be shown as its ids; then the overlay's own work is done as that owner, for the host's root has no id there.
+    limit: the quota project of upper and work, and the bytes that it may take.
     """
 
     slot: int
@@ -73,11 +76,23 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
     volatile: bool
     mount_point: str
     owner: tuple[int, int] | None = None
+    limit: tuple[int, int] | None = None
 
     def describe(self) -> str:
         return f"mount overlay of {len(self.lower)} layers"
 
     def apply(self, init: Init) -> None:
+        if self.limit is None:
+            self._make(init)
+            return
+        upper_fd = os.open(self.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with quotas.loosened(upper_fd, *self.limit):
+                self._make(init)
+        finally:
+            os.close(upper_fd)
+
+    def _make(self, init: Init) -> None:
         if self.owner is not None:
             init.trees[self.slot] = self._writable(self._mount_mapped(init.user_fd, self.owner))
             return
@@ -93,6 +108,19 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
             if file_system_type(init.root_fd) != OVERLAYFS_SUPER_MAGIC:
                 raise KernelError(errno.ENODEV, "mount", place, "not an overlay") from error
             self._writable(init.root_fd)
+
+    def detached(self, user_fd: int) -> int:
+        """The overlay as a detached mount, on any kernel; nothing else happens."""
+        if self.owner is not None:
+            return self._mount_mapped(user_fd, self.owner)
+        try:
+            return self._mount_new()
+        except KernelError as error:
+            if not self._is_for_mount2(error):
+                raise
+        with mounting_aside():
+            self._mount_classic(self.lower[0])
+            return mounts.clone_tree(self.lower[0])
 
     def _writable(self, tree_fd: int) -> int:
         """Where overlayfs can't make its work directory, as on a full disk, it warns, and nothing can be written."""
@@ -221,6 +249,26 @@ class MakeOverlay(msgspec.Struct, frozen=True, tag_field="step", tag="overlay"):
         options = [f"lowerdir={':'.join(layers)}"]
         options += [f"{key}={escape_comma(value)}" for key, value in self._options()]
         return ",".join([*options, "volatile"] if self.volatile else options)
+
+
+@contextmanager
+def mounting_aside() -> Iterator[None]:
+    """A mount namespace for the block, which goes with it; what was copied out of it, detached, stays."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    held = [open_namespace("/proc/thread-self/ns/mnt"), os.open("/", flags), os.open(".", flags)]
+    try:
+        unshare(CLONE_NEWNS)
+        try:
+            mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_PRIVATE)
+            yield
+        finally:
+            setns(held[0], CLONE_NEWNS)
+            os.fchdir(held[1])
+            os.chroot(".")  # setns(2) gave us the namespace's root, which isn't ours in a chroot
+            os.fchdir(held[2])
+    finally:
+        for fd in held:
+            os.close(fd)
 
 
 def _map_in_place(path: str, user_fd: int) -> None:
