@@ -147,6 +147,7 @@ def test_what_comes_back_is_limited(limited: Tared) -> None:
     engine.docker("commit", name, "kept")
     assert ask("POST", f"/containers/{name}/checkout", image="kept", force=1).status < 300
     assert 5 * MIB <= written(engine, name, "/c", 30) <= 6 * MIB
+    ask("DELETE", f"/containers/{name}", force=1, trash=0)
     for one in ask("GET", "/images/json").json:
         if any(tag.startswith(("tare-checkout/", "kept")) for tag in one["RepoTags"] or ()):
             engine.docker("rmi", "-f", one["Id"])
