@@ -28,7 +28,7 @@ from tare.engine import check, start, trash
 from tare.engine.container_networks import canonical, wanted_endpoint
 from tare.engine.disk_limit import disk_limit
 from tare.engine.egress import check_egress
-from tare.engine.engine import Engine, in_thread
+from tare.engine.engine import Engine, in_own_thread, in_thread
 from tare.engine.log_options import log_path
 from tare.engine.network_link import with_states
 from tare.engine.portable import LOG, UPPER, VOLUME, Portable, format_portable, parse_portable, user_networks
@@ -139,7 +139,7 @@ async def receive_part(engine: Engine, container_id: str, name: str, body: Async
             directory.mkdir(mode=0o700)
         reader = BodyReader(body, asyncio.get_running_loop())
         try:
-            await in_thread(unpack, reader, aside / "tree", aside / "shadow", layered=name == UPPER)
+            await in_own_thread(unpack, reader, aside / "tree", aside / "shadow", layered=name == UPPER)
             await in_thread(shutil.rmtree, place, True)
             faults.point("engine.arrive.part")
             aside.rename(place)
