@@ -156,6 +156,13 @@ def test_an_import_from_an_address_that_fails_unexpectedly_says_so(daemon: Tared
     assert json.loads(answer.body.splitlines()[-1])["error"] == "InjectedFault: storage.layer.row"
 
 
+def test_an_address_that_is_none_is_refused(daemon: Tared) -> None:
+    """By 400, as what it is."""
+    for address in ("http://[::1", "http://", "ftp://x/y"):
+        answer = daemon.engine.api.request("POST", "/images/create", query={"fromSrc": address}, check=False)
+        assert answer.status == 400 and "only http:// and https://" in answer.message, answer
+
+
 def test_members_whose_names_are_no_text_are_told_of(daemon: Tared) -> None:
     """An archive may have a layer under any name that nothing refers to: its progress is told, and the load goes on."""
     archive = io.BytesIO(daemon.engine.api.request("GET", f"/images/{daemon.engine.image}/get").body)

@@ -49,6 +49,9 @@ def format_age(seconds: float) -> str:
 
 
 def format_ago(unix_s: float) -> str:
+    """`5 minutes ago`; of Go's zero time, which stands for none, nothing is known."""
+    if unix_s == unix_seconds(1, 1, 1):
+        return "N/A"
     return format_age(time.time() - unix_s) + " ago"
 
 

@@ -5,10 +5,11 @@ Must never send anything of its own along (no credentials, no cookies), nor open
 
 from __future__ import annotations
 
+import string
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -42,7 +43,7 @@ class Download:
 
     def __init__(self, url: str) -> None:
         """Raises InvalidArgument, Unavailable."""
-        self.url = url if "://" in url else f"http://{url}"
+        self.url = quote(url if "://" in url else f"http://{url}", safe=string.punctuation)  # not ASCII, blanks
         self._answer = _opened(self.url)
         length = self._answer.headers.get("Content-Length") or ""  # type: ignore[attr-defined]
         self.size_bytes = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0
@@ -76,8 +77,12 @@ class Download:
 
 def check_url(url: str) -> str:
     """Raises InvalidArgument for what isn't http or https."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in SCHEMES and bool(parts.hostname)
+    except ValueError:  # a bracket that isn't closed
+        is_one = False
+    if not is_one:
         raise InvalidArgument(f"can't import from {url[:200]!r}: only http:// and https:// addresses can be")
     return url
 
