@@ -350,3 +350,45 @@ def test_an_engine_starts_on_a_full_disk(small: tuple[Tared, Disk]) -> None:
         finally:
             disk.free()
         check_whole(daemon, before)
+
+
+FLOOD = "line=$(head -c 3000 /dev/zero | tr '\\0' x); while :; do echo $line; done"
+FULL_BYTES = 64 << 10
+ENDINGS = {
+    "kill": posted("/containers/flood/kill"),
+    "stop": posted("/containers/flood/stop", None, t=0),
+    "remove": lambda daemon: asker(daemon)("DELETE", "/containers/flood", None, force=1),
+}
+
+
+@pytest.mark.parametrize("reserve", ["kept", "eaten"])
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("small", ["ext4"] if not ALL else ["ext4", "tmpfs"], indirect=True)
+def test_what_fills_the_disk_can_be_ended(small: tuple[Tared, Disk], ending: str, reserve: str) -> None:
+    """A container whose output takes every byte that becomes free, the engine's reserve included, can be stopped."""
+    daemon, disk = small
+    before, engine = seen(daemon), daemon.engine
+    options = ["--network", "none", "--log-opt", "max-size=-1"]
+    engine.docker("run", "-d", "--name", "flood", *options, engine.image, "sh", "-c", FLOOD)
+    disk.ballast.mkdir(exist_ok=True)
+    _fill_blocks(disk.ballast / "file", 1 << 20)
+    try:
+        wait_until(lambda: _free_bytes(disk) < FULL_BYTES, "the log takes the rest", 30)
+        if reserve == "eaten":
+            (disk.point / ".reserve").unlink(missing_ok=True)
+            wait_until(lambda: _free_bytes(disk) < FULL_BYTES, "the log takes the reserve", 30)
+        answer = ENDINGS[ending](daemon)
+        assert answer.status == 204, (answer, daemon.log_tail(30))
+        if ending != "remove":
+            state = asker(daemon)("GET", "/containers/flood/json").json["State"]
+            assert state["Status"] == "exited" and state["ExitCode"] == 137, (state, daemon.log_tail(30))
+            assert asker(daemon)("DELETE", "/containers/flood").status == 204, daemon.log_tail(30)
+    finally:
+        disk.free()
+        asker(daemon)("DELETE", "/containers/flood", None, force=1)
+    check_whole(daemon, before)
+
+
+def _free_bytes(disk: Disk) -> int:
+    status = os.statvfs(disk.point)
+    return status.f_bavail * status.f_frsize

@@ -5,16 +5,18 @@ containers(id TEXT PRIMARY KEY, name TEXT UNIQUE, record BLOB)     record: JSON 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from tare.engine.records import Container, ContainerState
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, InvalidArgument, NotFound, ResourceExhausted
 from tare.storage.database import Database, Transaction
 from tare.values.ids import is_id_prefix
 
 _SCHEMA = ["CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL)"]
+log = logging.getLogger("tare.engine")
 Along = Callable[[Transaction], None]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Container).decode
@@ -116,6 +118,18 @@ class Containers:
         if base is None and state == container.state:
             return container
         return self.save(msgspec.structs.replace(container, state=state), durable=durable)
+
+    def note_state(self, container_id: str, **changes: object) -> Container:
+        """The same for what mustn't wait for room on a disk: where there is none, it is stored with the next change."""
+        container = self._by_id[container_id]
+        state: ContainerState = msgspec.structs.replace(container.state, **changes)
+        changed = msgspec.structs.replace(container, state=state)
+        try:
+            return container if state == container.state else self.save(changed)
+        except ResourceExhausted as error:
+            log.warning("state of %s: %s; stored with its next change", container_id[:12], error)
+            self._by_id[container_id] = changed
+            return changed
 
     def remove(self, container_id: str, *, along: Along | None = None) -> None:
         """Forgets a container. along: what else its transaction does."""

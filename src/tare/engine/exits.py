@@ -63,7 +63,7 @@ def _record_end(engine: Engine, container_id: str, exited: Exited) -> None:
     container = engine.containers.get(container_id)
     if container is None or not container.state.running:
         return
-    engine.containers.save_state(
+    engine.containers.note_state(
         container_id, status="exited", pid=0, exit_code=exited.exit_code, finished_ns=exited.finished_ns
     )
     wait.wake(engine, container_id, ("next-exit", "not-running"), WaitResult(exit_code=exited.exit_code))

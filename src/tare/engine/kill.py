@@ -30,8 +30,8 @@ async def kill_container(engine: Engine, ref: str, *, signal: str) -> None:
     if live is None or not container.state.running:
         raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
     if number in (signals.SIGKILL, container.stop_signal):
-        engine.containers.save_state(container.id, stopped_by_user=True)
-    engine.containers.save_state(container.id, ended_by=f"kill sent it {signal_name(number)}")
+        engine.containers.note_state(container.id, stopped_by_user=True)  # it may be what fills the disk
+    engine.containers.note_state(container.id, ended_by=f"kill sent it {signal_name(number)}")
     deliver(engine, container, live, number)
     if number == signals.SIGKILL:
         await live.handled.wait()
@@ -51,4 +51,4 @@ def deliver(engine: Engine, container: Container, live: Live, number: int) -> No
             open_cgroup(engine.cgroup_path(container.id, container.host.cgroup_parent)).thaw()
         except KernelError:
             return  # it has just ended
-        engine.containers.save_state(container.id, status="running")
+        engine.containers.note_state(container.id, status="running")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 
 from tare import faults
@@ -19,10 +20,12 @@ from tare.engine import (
     wait,
 )
 from tare.engine.cgroup_end import clear_cgroup
-from tare.engine.engine import Engine
+from tare.engine.engine import Engine, in_thread
+from tare.engine.log_options import is_shipped
 from tare.engine.records import Container, WaitResult
 from tare.engine.sweep import discard_directory, empty_trash_soon
-from tare.errors import Conflict, NotFound
+from tare.errors import Conflict, NotFound, ResourceExhausted
+from tare.runtime.jsonlog import clear_files
 from tare.storage.database import making_room
 
 
@@ -56,7 +59,7 @@ def _running_text(container: Container, ref: str) -> str:
 
 
 async def _kill(engine: Engine, container: Container) -> None:
-    engine.containers.save_state(container.id, stopped_by_user=True)
+    engine.containers.note_state(container.id, stopped_by_user=True)
     live = engine.live.get(container.id)
     if live is None:
         restart_policy.cancel(engine, container.id)
@@ -80,12 +83,28 @@ async def _remove_stopped(engine: Engine, container_id: str, volumes: bool, keep
             raise NotFound(f"No such container: {container_id}")
         if container.state.running and container.state.status != "restarting":
             raise Conflict(_running_text(container, container_id))
-        if container.state.status != "removing":
-            await unfinished.finish_now(engine, container_id)  # its end, or a removal that failed at once
-            container = engine.containers.get(container_id)
-            if container is None:
-                return
-        await discard(engine, container, volumes=volumes, keep=keep)
+        try:
+            await _finish_and_discard(engine, container, volumes, keep)
+        except ResourceExhausted:
+            if not await _give_up_log(container):
+                raise
+            await _finish_and_discard(engine, container, volumes, keep)
+
+
+async def _finish_and_discard(engine: Engine, container: Container, volumes: bool, keep: bool) -> None:
+    if container.state.status != "removing":
+        await unfinished.finish_now(engine, container.id)  # its end, or a removal that failed at once
+    current = engine.containers.get(container.id)
+    if current is not None:
+        await discard(engine, current, volumes=volumes, keep=keep)
+
+
+async def _give_up_log(container: Container) -> bool:
+    """Makes room to write down that the container goes, where what it wrote took all; False if that gives none."""
+    if not container.log_path or not os.path.exists(container.log_path) or not os.path.getsize(container.log_path):
+        return False
+    await in_thread(clear_files, container.log_path, counted=is_shipped(container))
+    return True
 
 
 async def discard(engine: Engine, container: Container, *, volumes: bool = False, keep: bool = False) -> None:

@@ -33,7 +33,7 @@ async def stop_container(engine: Engine, ref: str, *, signal: str | None, timeou
 async def stop_now(engine: Engine, container: Container, *, signal: str | None, timeout_s: int | None) -> None:
     """Stops a running container whatever locks are held."""
     number = parse_signal(signal) if signal else container.stop_signal
-    engine.containers.save_state(container.id, stopped_by_user=True, ended_by=f"stop sent it {signal_name(number)}")
+    engine.containers.note_state(container.id, stopped_by_user=True, ended_by=f"stop sent it {signal_name(number)}")
     if container.state.status == "restarting":
         restart_policy.cancel(engine, container.id)
         engine.containers.save_state(container.id, status="exited")
@@ -48,7 +48,7 @@ async def stop_now(engine: Engine, container: Container, *, signal: str | None, 
     kill.deliver(engine, container, live, number)
     if not await wait_handled(live, None if timeout_s < 0 else timeout_s):
         late = f"stop sent it {signal_name(number)}, and SIGKILL when it had not ended {timeout_s} s later"
-        engine.containers.save_state(container.id, ended_by=late)
+        engine.containers.note_state(container.id, ended_by=late)
         kill.deliver(engine, container, live, signals.SIGKILL)
         await live.handled.wait()
 
