@@ -40,7 +40,7 @@ def test_a_file_system_on_a_device(engine: Engine, loop_device: str) -> None:
         mount = f"type=volume,src={name},dst=/s,volume-subpath=sub"
         assert engine.run("--mount", mount, "@", "cat", "/s/new").out == "shared\n"
     engine.docker("rm", "-f", first, second)
-    assert loop_device not in Path("/proc/self/mounts").read_text()
+    assert loop_device not in Path("/proc/self/mounts").read_text(errors="surrogateescape")
     assert engine.run("-v", f"{name}:/d", "@", "cat", "/d/sub/new").out == "shared\n"
     engine.docker("volume", "rm", name)
 
@@ -51,5 +51,5 @@ def test_a_device_is_filled(tare: Engine, loop_device: str) -> None:
     tare.docker("volume", "create", "-o", "type=ext4", "-o", f"device={loop_device}", name)
     assert tare.run("-v", f"{name}:/d:nocopy", "@", "rmdir", "/d/lost+found").code == 0
     assert tare.docker("run", "--rm", "-v", f"{name}:/data", image, "cat", "/data/link").out == "image"
-    assert loop_device not in Path("/proc/self/mounts").read_text()
+    assert loop_device not in Path("/proc/self/mounts").read_text(errors="surrogateescape")
     tare.docker("volume", "rm", name)

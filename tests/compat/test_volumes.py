@@ -437,7 +437,7 @@ def test_a_tmpfs_volume_is_shared_and_forgotten(engine: Engine) -> None:
     engine.docker("restart", "-t", "0", second)
     assert engine.docker("exec", second, "ls", "/t").out == ""
     engine.docker("rm", "-f", second)
-    assert made["Mountpoint"] not in Path("/proc/self/mounts").read_text()
+    assert made["Mountpoint"] not in Path("/proc/self/mounts").read_text(errors="surrogateescape")
 
 
 def test_options_that_the_kernel_refuses(engine: Engine, tmp_path: Path) -> None:

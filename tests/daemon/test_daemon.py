@@ -213,7 +213,7 @@ def test_idle_daemon_leaves_nothing(daemon: Tared) -> None:
     daemon.engine.run("@", "true")
     daemon.terminate()
     wait_until(lambda: not marked(daemon.mark), "no process is left")
-    assert daemon.mark not in Path("/proc/self/mountinfo").read_text()
+    assert daemon.mark not in Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     assert daemon.mark not in os.listdir("/sys/class/net")
     assert not list(Path("/sys/fs/cgroup").glob(f"*/{daemon.mark}"))
     left = [path for path in daemon.exec_root.rglob("*") if not path.is_dir() and path.suffix != ".lock"]

@@ -37,7 +37,7 @@ def test_running_containers_keep_their_volumes(daemon: Tared) -> None:
     wait_until(lambda: not engine.inspect(container)["State"]["Running"], "its end is known")
     assert engine.docker("exec", other, "cat", "/m/f").out == "here\n"
     engine.docker("rm", "-f", "-v", other, container)
-    assert str(daemon.data_root) not in Path("/proc/self/mounts").read_text()
+    assert str(daemon.data_root) not in Path("/proc/self/mounts").read_text(errors="surrogateescape")
     left = {volume["Name"] for volume in engine.api.request("GET", "/volumes").json["Volumes"]}
     assert left == {"memory", "disk"}
     assert engine.run("--net", "none", "-v", "disk:/d", "@", "cat", "/d/f").out == "here\n"

@@ -55,7 +55,9 @@ def mounted(tare: Engine, container: str) -> list[str]:
     """Places of mounts as the kernel tells them, without what every container has."""
     pid = tare.inspect(container)["State"]["Pid"]
     own = ("/proc", "/sys", "/dev", "/etc/")
-    places = [line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    places = [
+        line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape").splitlines()
+    ]
     return [place for place in places if place != "/" and not place.startswith(own)]
 
 
@@ -195,10 +197,10 @@ def test_busy(tare: Engine, box: str, source: Path) -> None:
 def test_what_is_not_the_users(tare: Engine, box: str, place: str) -> None:
     """The engine's own mounts can't be taken away, nor what isn't mounted."""
     before = tare.inspect(box)["State"]["Pid"]
-    seen = Path(f"/proc/{before}/mountinfo").read_text()
+    seen = Path(f"/proc/{before}/mountinfo").read_text(errors="surrogateescape")
     refused = take(tare, box, place, check=False)
     assert refused.code == 1 and refused.err, refused
-    assert Path(f"/proc/{before}/mountinfo").read_text() == seen
+    assert Path(f"/proc/{before}/mountinfo").read_text(errors="surrogateescape") == seen
 
 
 def test_refusals(tare: Engine, box: str, source: Path) -> None:

@@ -14,7 +14,7 @@ def test_probe_changes_nothing() -> None:
 
     def state() -> tuple[object, ...]:
         links = [name for _, name in socket.if_nameindex()]
-        return len(os.listdir("/proc/self/fd")), links, Path("/proc/self/mountinfo").read_text()
+        return len(os.listdir("/proc/self/fd")), links, Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
 
     before = state()
     probe()

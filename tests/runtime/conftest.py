@@ -35,7 +35,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     before, children = _open_descriptors(), _children()
     made = Machine(tmp_path)
     yield made
-    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     assert not open_cgroup(made.cgroup).exists()
     assert _children() - children == set(), "processes left"
     assert _open_descriptors() - before == set(), "descriptors left"

@@ -55,4 +55,4 @@ def test_a_mount_target_that_is_swapped_with_a_link_stays_inside(machine: Machin
             except StartFailed:
                 pass  # lost the race: an error is fine, an escape isn't
             assert list(host.iterdir()) == []
-            assert str(host) not in Path("/proc/self/mountinfo").read_text()
+            assert str(host) not in Path("/proc/self/mountinfo").read_text(errors="surrogateescape")

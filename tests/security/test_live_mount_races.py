@@ -22,7 +22,7 @@ def tree(path: Path) -> list[tuple[str, bytes]]:
 def places(tare: Engine, container: str) -> list[str]:
     """Where the kernel has mounts for a container."""
     pid = tare.inspect(container)["State"]["Pid"]
-    return [line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return [line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape").splitlines()]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def outside(tmp_path: Path) -> Iterator[Path]:
     before = tree(made)
     yield made
     assert tree(made) == before, "changed on the host"
-    assert str(made) not in Path("/proc/self/mountinfo").read_text()
+    assert str(made) not in Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])

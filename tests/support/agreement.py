@@ -60,7 +60,7 @@ def _mounts(pid: int, said: set[str]) -> list[str]:
     """Differences between what inspect says of mounts and what the kernel says; places are without links in tests."""
     own = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
     try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return ["it ends just now"]
     places = {line.split()[4] for line in lines} - {"/"}
@@ -93,7 +93,7 @@ def volumes(daemon: Tared) -> list[str]:
         found.append(f"containers have {used - set(known)}, which aren't there")
     with_options = {name for name, volume in known.items() if volume["Options"]}
     in_use = {mount.get("Name") for entry in listed for mount in entry["Mounts"] if entry["State"] == "running"}
-    mounted = str(root) in Path("/proc/self/mounts").read_text()
+    mounted = str(root) in Path("/proc/self/mounts").read_text(errors="surrogateescape")
     if mounted != bool(with_options & in_use):
         found.append(f"mounted: {mounted}, but running with options: {with_options & in_use}")
     filled = set(os.listdir(root / "auto" / "_data")) if "auto" in entries else set()

@@ -23,7 +23,7 @@ EXCLUSIVE = os.environ.get("CI") == "true" or os.environ.get("TARE_TEST_EXCLUSIV
 def mounts() -> set[str]:
     """One line for each mount in this namespace."""
     made = set()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         left, _, right = line.partition(" - ")
         fields = left.split()
         made.add(f"mount {fields[4]} ({right}, root {fields[3]})")

@@ -242,7 +242,7 @@ def _removed(path: str) -> bool:
 
 def unmount_below(path: Path) -> None:
     """Unmounts whatever is mounted at or below path, the last mounted first."""
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()]
     for point in reversed(points):
         if Path(point) == path or path in Path(point).parents:
             subprocess.run(["umount", "-l", point], check=False)

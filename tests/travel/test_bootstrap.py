@@ -184,4 +184,4 @@ def test_nothing_stays_of_one_that_is_ended(near: Engine, tmp_path: Path) -> Non
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     assert not Path(root).parent.exists()
-    assert root not in Path("/proc/self/mountinfo").read_text()
+    assert root not in Path("/proc/self/mountinfo").read_text(errors="surrogateescape")

@@ -317,7 +317,7 @@ def test_a_tmpfs_is_mounted_once_and_goes_with_the_volume(volumes: Volumes, tmp_
     (path / "file").write_text("x")
     assert volumes.usage("v1") == 0
     volumes.remove("v1")
-    assert str(path) not in Path("/proc/self/mounts").read_text()
+    assert str(path) not in Path("/proc/self/mounts").read_text(errors="surrogateescape")
     with pytest.raises(InvalidArgument, match="failed to mount local volume: mount tmpfs:"):
         shared.make(path, LocalMount(type="tmpfs", device="tmpfs", options=("nonsense=1",)))
 
