@@ -377,7 +377,8 @@ class Volumes:
         for name in self._by_name:
             self._make_directory(name)
             changed += self._repair_limit(self._by_name[name])
-            copy_up.resume(self.directory(name), self._trash)
+            with suppress(OSError):  # a full disk: its next use goes on, or says so
+                copy_up.resume(self.directory(name), self._trash)
         return changed
 
     def _repair_limit(self, volume: Volume) -> list[str]:
