@@ -59,7 +59,7 @@ def in_mount(root: OverlayRoot, mount_point: Path, command: str) -> bytes:
         options += f",upperdir={root.upper},workdir={root.work}"
     if root.volatile:
         options += ",volatile"
-    script = 'set -e; mount -t overlay overlay -o "$1" "$2"; cd "$2"; eval "$3"'
+    script = 'set -e; export LIBMOUNT_FORCE_MOUNT2=always; mount -t overlay overlay -o "$1" "$2"; cd "$2"; eval "$3"'
     return subprocess.run(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", options, str(mount_point), command],
         check=True, stdout=subprocess.PIPE,
